@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Certificates and private-key operations from NSS databases, PKCS#11 tokens and files."""

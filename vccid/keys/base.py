@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a source of certificates and keys offers, whatever it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+
+class PrivateKey(ABC):
+    """An RSA private key that may live in a token.
+
+    Its operation may block for as long as the token does; call it in a thread.
+    A key of a locked token is looked for only at its first use after login.
+    """
+
+    @property
+    @abstractmethod
+    def size_bits(self) -> int:
+        """Modulus length in bits, a multiple of 8."""
+
+    @abstractmethod
+    def raw(self, block: bytes) -> bytes:
+        """The bare RSA operation, RSASP1 and RSADP alike (RFC 8017, 5.1.2 and 5.2.1).
+
+        Args:
+            block: big-endian, as long as the modulus and numerically below it.
+
+        Returns:
+            As many bytes as the modulus has.
+
+        Raises:
+            KeyOperationError: the block does not fit, or the token refused it.
+            PrivateKeyMissing: there is no such key in the unlocked token.
+            TokenGone: the token is no longer there.
+        """
+
+
+class Token(ABC):
+    """What one password or PIN unlocks: an NSS database or a PKCS#11 token.
+
+    A login belongs to the whole process, so it never gates a card's key by itself:
+    the card keeps a verified flag for each session (`vccid.card.pin`).
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What to call it in a message: a path, or a token's label."""
+
+    @property
+    @abstractmethod
+    def login_required(self) -> bool:
+        """Whether its private keys need a password."""
+
+    @property
+    @abstractmethod
+    def logged_in(self) -> bool:
+        """Whether this process is logged in to it."""
+
+    @property
+    @abstractmethod
+    def tries_left(self) -> int | None:
+        """Tries the token itself leaves: 0 locked, 1 final, None unknown or not counted."""
+
+    @abstractmethod
+    def login(self, pin: bytes) -> None:
+        """Log in; a second login with the process logged in already does nothing.
+
+        Raises:
+            WrongPassword: refused; the token may have counted the try.
+            TokenGone: the token is no longer there.
+        """
+
+    @abstractmethod
+    def change_pin(self, old: bytes, new: bytes) -> None:
+        """Set a new password (C_SetPIN).
+
+        Raises:
+            WrongPassword: `old` was refused.
+            KeyOperationError: the token does not take `new`, or is read-only.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One certificate with its private key.
+
+    Attributes:
+        name: what the user called it (nickname, URI without secrets, or path).
+        certificate: X.509, DER.
+        key: its private key.
+        token: what must be unlocked before the key works, or None for a file already open.
+    """
+
+    name: str
+    certificate: bytes
+    key: PrivateKey
+    token: Token | None

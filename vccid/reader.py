@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A reader: one slot that holds at most one card, and the hosts that look at it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from vccid.card.card import Card, Session
+from vccid.errors import CardRemoved, ReaderError
+
+
+class Host(ABC):
+    """One attached host, kept by the frontend that serves it.
+
+    Attributes:
+        kind: the frontend's name: "ifd", "vhci", "usbip", "vsc", "usbredir", "cuse".
+        peer: who is at the other end, for people: "pcscd (pid 812)".
+        seen: the last generation of the reader this host is known to have noticed.
+    """
+
+    kind: str
+    peer: str
+    seen: int
+
+    @abstractmethod
+    def card_changed(self) -> None:
+        """The reader's card came or went; look at it. Called on the loop, must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What `vccidctl monitor` shows.
+
+    Attributes:
+        kind: what happened.
+        reader: the reader's name.
+        detail: who or what, for people: a card's serial, a host's peer.
+    """
+
+    kind: Literal[
+        "card-inserted", "card-removed", "host-attached", "host-detached", "host-saw",
+        "reader-added", "reader-removed",
+    ]
+    reader: str
+    detail: str = ""
+
+
+class Reader:
+    """A named slot.
+
+    Each insert and each remove is a new generation, so that a host can say which it
+    has seen, and an exchange of cards between two looks is still noticed.
+    """
+
+    def __init__(self, name: str, publish: Callable[[Event], None] = lambda event: None) -> None:
+        self.name = name
+        self.generation = 0
+        self.card: Card | None = None
+        self.hosts: set[Host] = set()
+        self._sessions: set[Session] = set()
+        self._publish = publish
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def insert(self, card: Card) -> int:
+        """Put a card in and tell every host; returns the new generation.
+
+        Raises:
+            ReaderError: there is a card in it.
+        """
+        if self.card is not None:
+            raise ReaderError(
+                f"reader {self.name} already holds a card",
+                f"remove it first: vccidctl remove {self.name}",
+            )
+        self.card = card
+        return self._changed(Event("card-inserted", self.name, card.info().serial))
+
+    def remove(self) -> int:
+        """Take the card out, end every session with it and tell every host.
+
+        Raises:
+            ReaderError: there is no card in it.
+        """
+        if self.card is None:
+            raise ReaderError(f"reader {self.name} holds no card")
+        card, self.card = self.card, None
+        sessions, self._sessions = self._sessions, set()
+        for session in sessions:
+            session.close()
+        generation = self._changed(Event("card-removed", self.name, card.info().serial))
+        card.close()
+        return generation
+
+    async def power_on(self) -> Session:
+        """A new session with the card that is in.
+
+        Raises:
+            CardRemoved: there is none, or it left meanwhile.
+            CardBusy: another host owns it.
+        """
+        card = self.card
+        if card is None:
+            raise CardRemoved(f"reader {self.name} holds no card")
+        session = await card.connect()
+        if self.card is not card:
+            session.close()
+            raise CardRemoved(f"the card left reader {self.name}")
+        self._sessions.add(session)
+        return session
+
+    def power_off(self, session: Session) -> None:
+        """End a session. May be repeated."""
+        self._sessions.discard(session)
+        session.close()
+
+    def attach(self, host: Host) -> None:
+        """A host begins to look at this reader."""
+        self.hosts.add(host)
+        self._publish(Event("host-attached", self.name, f"{host.kind} {host.peer}"))
+
+    def detach(self, host: Host) -> None:
+        """A host is gone. May be repeated."""
+        if host in self.hosts:
+            self.hosts.discard(host)
+            self._publish(Event("host-detached", self.name, f"{host.kind} {host.peer}"))
+            self._wake_waiters()
+
+    def acknowledge(self, host: Host, generation: int) -> None:
+        """A host is known to have noticed everything up to `generation`."""
+        if generation > host.seen:
+            host.seen = generation
+            self._publish(Event("host-saw", self.name, f"{host.kind} {host.peer}"))
+            self._wake_waiters()
+
+    async def wait_seen(self, generation: int, timeout: float | None) -> bool:
+        """Wait until every attached host has seen `generation`; False after `timeout` seconds."""
+
+        def all_saw() -> bool:
+            return all(host.seen >= generation for host in self.hosts)
+
+        async def wait() -> None:
+            while not all_saw():
+                waiter = asyncio.get_running_loop().create_future()
+                self._waiters.append(waiter)
+                await waiter
+
+        try:
+            await asyncio.wait_for(wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def _changed(self, event: Event) -> int:
+        self.generation += 1
+        self._publish(event)
+        for host in tuple(self.hosts):
+            host.card_changed()
+        return self.generation
+
+    def _wake_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
