@@ -138,18 +138,12 @@ class Reader:
 
     async def wait_seen(self, generation: int, timeout: float | None) -> bool:
         """Wait until every attached host has seen `generation`; False after `timeout` seconds."""
-
-        def all_saw() -> bool:
-            return all(host.seen >= generation for host in self.hosts)
-
-        async def wait() -> None:
-            while not all_saw():
-                waiter = asyncio.get_running_loop().create_future()
-                self._waiters.append(waiter)
-                await waiter
-
         try:
-            await asyncio.wait_for(wait(), timeout)
+            async with asyncio.timeout(timeout):
+                while any(host.seen < generation for host in self.hosts):
+                    waiter = asyncio.get_running_loop().create_future()
+                    self._waiters.append(waiter)
+                    await waiter
         except TimeoutError:
             return False
         return True
