@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The settings: each declared once, below; file, command line and manual come from here.
+
+`vccid.toml` in the configuration directory is read first, then `vccid.toml.d/*.toml` by
+name; a later file's value replaces an earlier one's, key by key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_type_hints
+
+from vccid.daemon.toml_lines import key_lines, line_of
+from vccid.errors import ConfigError
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+ATRS: Final = ("cac", "t1")
+DEFAULT_READER: Final = "vccid0"
+
+_READER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+
+#: Returns "" for a good value, else what it must be.
+Check = Callable[[Any], str]
+
+
+def check_reader_name(name: str) -> str:
+    """ "" for a good name, else what it must be. It becomes a file name and pcscd's word for it."""
+    if _READER_NAME.fullmatch(name):
+        return ""
+    return "a reader's name is 1 to 32 letters, digits, '_', '-' and '.', a letter or digit first"
+
+
+def _one_of(*words: str) -> Check:
+    return lambda value: "" if value in words else f"one of {', '.join(words)}"
+
+
+def _octal_mode(value: str) -> str:
+    return "" if re.fullmatch(r"0?[0-7]{3}", value) else 'an octal mode such as "0660"'
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What stands in a setting's annotation, beside its type.
+
+    Attributes:
+        text: what the setting does, for --help and the manual.
+        check: tells what a value must be beyond its type.
+    """
+
+    text: str
+    check: Check = lambda value: ""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A setting: its key, type, default, and what `Help` says."""
+
+    key: str
+    type: type
+    default: Any
+    help: str
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The socket that vccidctl speaks to."""
+
+    group: Annotated[
+        str, Help("Group whose members may control the daemon, beside root and its own user.")
+    ] = "vccid"
+    mode: Annotated[
+        str,
+        Help(
+            "Octal mode of the control socket; one made by systemd keeps the mode it has.",
+            _octal_mode,
+        ),
+    ] = "0660"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the daemon writes to the journal."""
+
+    level: Annotated[
+        str, Help("Least severe messages: debug, info, warning or error.", _one_of(*LOG_LEVELS))
+    ] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """How cards are made from certificates where a request leaves it open."""
+
+    database: Annotated[str, Help("NSS database in which certificate nicknames are looked up.")] = (
+        "sql:/etc/pki/nssdb"
+    )
+    atr: Annotated[
+        str,
+        Help("Answer to reset: cac as QEMU's card has it (T=0), or t1.", _one_of(*ATRS)),
+    ] = "cac"
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """A reader; NAME is what vccidctl calls it."""
+
+    enabled: Annotated[bool, Help("Whether there is such a reader.")] = True
+    ifd: Annotated[
+        bool, Help("Show it to pcscd's driver, at NAME.ifd in the runtime directory.")
+    ] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, checked.
+
+    Attributes:
+        readers: by name, only those enabled.
+        files: the files that were read, in order.
+    """
+
+    control: Control = field(default_factory=Control)
+    log: Log = field(default_factory=Log)
+    certificates: Certificates = field(default_factory=Certificates)
+    readers: Mapping[str, ReaderSettings] = field(
+        default_factory=lambda: {DEFAULT_READER: ReaderSettings()}
+    )
+    files: tuple[Path, ...] = ()
+
+
+#: The file's tables but [reader.NAME].
+TABLES: Final[dict[str, type]] = {"control": Control, "log": Log, "certificates": Certificates}
+READER_TABLE: Final = "reader"
+
+#: (table, key) or ("reader", NAME, key) -> value
+_Values = dict[tuple[str, ...], Any]
+
+
+def declared(table: type) -> dict[str, Declaration]:
+    """The settings of a table by key, in order."""
+    hints = get_type_hints(table, include_extras=True)
+    declarations = {}
+    for entry in fields(table):
+        kind, help = get_args(hints[entry.name])
+        declarations[entry.name] = Declaration(
+            entry.name, kind, entry.default, help.text, help.check
+        )
+    return declarations
+
+
+def check_value(declaration: Declaration, value: object) -> str:
+    """ "" where `value` suits the setting, else what it must be."""
+    if type(value) is not declaration.type:  # exactly: TOML's booleans are no integers
+        return {str: "a string", bool: "true or false"}[declaration.type]
+    return declaration.check(value)
+
+
+def load(directory: Path, overrides: Mapping[tuple[str, ...], str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        directory: the configuration directory; it and its files need not exist.
+        overrides: checked values from the command line, by table and key.
+
+    Raises:
+        ConfigError: a file cannot be read or is no TOML, a key is unknown, a value unfit.
+    """
+    values: _Values = {}
+    files = _files(directory)
+    for path in files:
+        values.update(_read(path))
+    values.update(overrides or {})
+    tables = {
+        name: table(**{key[1]: value for key, value in values.items() if key[0] == name})
+        for name, table in TABLES.items()
+    }
+    return Settings(**tables, readers=_readers(values), files=tuple(files))
+
+
+def _readers(values: _Values) -> dict[str, ReaderSettings]:
+    given: dict[str, dict[str, Any]] = {DEFAULT_READER: {}}
+    for path, value in values.items():
+        if path[0] == READER_TABLE:
+            table = given.setdefault(path[1], {})
+            if len(path) == 3:
+                table[path[2]] = value
+    readers = {name: ReaderSettings(**table) for name, table in sorted(given.items())}
+    return {name: reader for name, reader in readers.items() if reader.enabled}
+
+
+def _files(directory: Path) -> list[Path]:
+    main = directory / "vccid.toml"
+    dropins = sorted((directory / "vccid.toml.d").glob("*.toml"))
+    return [path for path in (main, *dropins) if path.exists()]
+
+
+class _File:
+    """One file while it is read: its tables, and where each key stands."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be read: {error.strerror}", "let the daemon's user read it"
+            ) from error
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigError(f"{path}:{line}: not UTF-8", "TOML files are UTF-8") from error
+        try:
+            self.tables = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise ConfigError(*_syntax(path, str(error))) from error
+        self._lines = key_lines(text)
+
+    def wrong(self, key: tuple[str, ...], what: str, hint: str) -> ConfigError:
+        return ConfigError(f"{self._path}:{line_of(self._lines, key)}: {what}", hint)
+
+
+def _syntax(path: Path, error: str) -> tuple[str, str]:
+    position = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", error)
+    line = f":{position[1]}" if position and position[1] else ""
+    what = error[: position.start()] if position else error
+    return f"{path}{line}: no valid TOML: {what}", "text goes in quotes; see vccid.toml(5)"
+
+
+def _read(path: Path) -> _Values:
+    file = _File(path)
+    values: _Values = {}
+    for name, content in file.tables.items():
+        if name == READER_TABLE:
+            values.update(_read_readers(file, content))
+        elif name in TABLES:
+            values.update(_read_table(file, (name,), TABLES[name], content))
+        else:
+            raise file.wrong((name,), f"unknown table [{name}]", _near(name, [*TABLES, "reader"]))
+    return values
+
+
+def _read_readers(file: _File, content: object) -> _Values:
+    if not isinstance(content, dict):
+        raise file.wrong((READER_TABLE,), "reader is a table of readers", "write [reader.NAME]")
+    values: _Values = {}
+    for name, table in content.items():
+        path = (READER_TABLE, name)
+        if wrong := check_reader_name(name):
+            raise file.wrong(path, f"bad reader name {name!r}", wrong)
+        values[path] = None
+        values.update(_read_table(file, path, ReaderSettings, table))
+    return values
+
+
+def _read_table(file: _File, path: tuple[str, ...], table: type, content: object) -> _Values:
+    title = ".".join(path)
+    if not isinstance(content, dict):
+        raise file.wrong(path, f"{title} is a table, not a value", f"write [{title}]")
+    known = declared(table)
+    values: _Values = {}
+    for key, value in content.items():
+        if key not in known:
+            raise file.wrong((*path, key), f"unknown key {key} in [{title}]", _near(key, known))
+        if wanted := check_value(known[key], value):
+            raise file.wrong((*path, key), f"{title}.{key} must be {wanted}", known[key].help)
+        values[(*path, key)] = value
+    return values
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What systemd is told, and what it hands over at start: notifications, watchdog, sockets.
+
+Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+from typing import Final
+
+from sdnotify import SystemdNotifier
+
+from vccid.errors import ConfigError
+
+#: SD_LISTEN_FDS_START
+_FIRST_FD: Final = 3
+
+
+class Notifier:
+    """Tells the service manager, if there is one."""
+
+    def __init__(self) -> None:
+        self._notifier = SystemdNotifier()
+
+    def ready(self, status: str) -> None:
+        """Start-up, or the reload announced before, is done."""
+        self._send(f"READY=1\nSTATUS={_ascii(status)}")
+
+    def status(self, status: str) -> None:
+        """One line for `systemctl status`."""
+        self._send(f"STATUS={_ascii(status)}")
+
+    def reloading(self) -> None:
+        """The settings are about to be read again (sd_notify(3): with CLOCK_MONOTONIC, in µs)."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        self._send("STOPPING=1\nSTATUS=Stopping")
+
+    def watchdog(self) -> None:
+        """Still alive."""
+        self._send("WATCHDOG=1")
+
+    def _send(self, state: str) -> None:
+        self._notifier.notify(state)
+
+
+def _ascii(text: str) -> str:
+    """One line; sdnotify drops a message that is not Latin-1 without a word."""
+    return text.encode("ascii", "replace").decode("ascii").replace("\n", " ")
+
+
+def watchdog_interval(environ: MutableMapping[str, str]) -> float | None:
+    """Seconds between two signs of life, half of what the manager waits; None without watchdog."""
+    usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
+    if not usec.isdecimal() or int(usec) == 0 or (pid and pid != str(os.getpid())):
+        return None
+    return int(usec) / 1e6 / 2
+
+
+def control_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
+    """The listening socket systemd made for us, or None; the variables are used up.
+
+    Raises:
+        ConfigError: what was handed over is no listening unix stream socket.
+    """
+    count, pid = environ.pop("LISTEN_FDS", ""), environ.pop("LISTEN_PID", "")
+    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    if not count.isdecimal() or pid != str(os.getpid()):
+        return None
+    found = None
+    for index, fd in enumerate(range(_FIRST_FD, _FIRST_FD + int(count))):
+        name = names[index] if index < len(names) else ""
+        if found is None and name in ("control", "unknown", "", "vccid.socket"):
+            found = _listening(fd)
+        else:
+            os.close(fd)
+    return found
+
+
+def _listening(fd: int) -> socket.socket:
+    handed = socket.socket(fileno=fd)
+    handed.set_inheritable(False)
+    if handed.family != socket.AF_UNIX or not handed.getsockopt(
+        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+    ):
+        handed.close()
+        raise ConfigError(
+            "the socket handed over by systemd is no listening unix stream socket",
+            "give vccid.socket one ListenStream= with an absolute path",
+        )
+    return handed
