@@ -110,10 +110,24 @@ class PrivatePcscd:
         pcscd = shutil.which("pcscd", path="/usr/sbin:/sbin:/usr/bin") or "pcscd"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", script, "sh",
-                 str(self.socket.parent), str(self.directory / "empty"),
-                 pcscd, "--foreground", "--config", str(self.directory / "conf"), *self._options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [
+                    "unshare",
+                    "--mount",
+                    "sh",
+                    "-c",
+                    script,
+                    "sh",
+                    str(self.socket.parent),
+                    str(self.directory / "empty"),
+                    pcscd,
+                    "--foreground",
+                    "--config",
+                    str(self.directory / "conf"),
+                    *self._options,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 env={**os.environ, **self._environment},
             )
         try:

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+// pcscd's IFD handler API, version 3 (PCSC/ifdhandler.h), for readers of the vccid daemon.
+#pragma GCC visibility push(default)
+#include <ifdhandler.h>
+#pragma GCC visibility pop
+#include <reader.h>
+
+#include "log.h"
+#include "slots.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    APDU_MAX = 65548,   // MAX_BUFFER_SIZE_EXTENDED of pcscd
+    ATR_TD_PRESENT = 8, // ISO/IEC 7816-3, 8.2.2: bit 8 of T0 and TDi, shifted down
+    ATR_LAST_PROTOCOL = 1,
+    DRIVER_VERSION = 0x00010000, // 0xMMmmbbbb
+};
+
+// ---- life of a reader
+
+RESPONSECODE IFDHCreateChannelByName(DWORD lun, LPSTR device_name) {
+    static const char prefix[] = "vccid:";
+    const char *path = device_name;
+    if (strncmp(path, prefix, strlen(prefix)) == 0)
+        path += strlen(prefix);
+    if (reader_open(lun, path))
+        return IFD_SUCCESS;
+    LOG(LOG_PRIORITY_ERROR,
+        "cannot open reader %lx with DEVICENAME %s: it is vccid:PATH of the daemon's socket, "
+        "PATH at most %d bytes",
+        lun, device_name, READER_PATH_MAX - 1);
+    return IFD_COMMUNICATION_ERROR;
+}
+
+// CHANNELID n without a DEVICENAME is the n-th reader as the daemon names them by default.
+RESPONSECODE IFDHCreateChannel(DWORD lun, DWORD channel) {
+    char path[READER_PATH_MAX];
+    snprintf(path, sizeof path, "/run/vccid/vccid%lu.ifd", channel);
+    return IFDHCreateChannelByName(lun, path);
+}
+
+RESPONSECODE IFDHCloseChannel(DWORD lun) {
+    return reader_close(lun) ? IFD_SUCCESS : IFD_NO_SUCH_DEVICE;
+}
+
+// ---- presence
+
+RESPONSECODE IFDHICCPresence(DWORD lun) {
+    struct reader *reader = reader_hold(lun);
+    if (reader == NULL)
+        return IFD_NO_SUCH_DEVICE;
+    bool shown = presence_shown(&reader->presence);
+    reader_release(reader);
+    return shown ? IFD_ICC_PRESENT : IFD_ICC_NOT_PRESENT;
+}
+
+// TAG_IFD_POLLING_THREAD_WITH_TIMEOUT: called by the event thread at the end of each turn.
+static RESPONSECODE wait_for_change(DWORD lun, int timeout_ms) {
+    struct reader *reader = reader_hold(lun);
+    if (reader == NULL)
+        return IFD_NO_SUCH_DEVICE;
+    uint64_t generation;
+    if (presence_turn_ended(&reader->presence, &generation))
+        link_seen(&reader->link, generation);
+    presence_wait(&reader->presence, timeout_ms);
+    reader_release(reader);
+    return IFD_SUCCESS;
+}
+
+// TAG_IFD_STOP_POLLING_THREAD
+static RESPONSECODE stop_waiting(DWORD lun) {
+    struct reader *reader = reader_hold(lun);
+    if (reader == NULL)
+        return IFD_NO_SUCH_DEVICE;
+    presence_stop(&reader->presence);
+    reader_release(reader);
+    return IFD_SUCCESS;
+}
+
+// ---- commands
+
+static RESPONSECODE response_code(struct reader *reader, int status) {
+    switch (status) {
+    case WIRE_OK:
+        return IFD_SUCCESS;
+    case LINK_LOST:
+        presence_lost(&reader->presence);
+        presence_start_over(&reader->presence);
+        return IFD_ICC_NOT_PRESENT;
+    case WIRE_CARD_REMOVED:
+        presence_start_over(&reader->presence);
+        return IFD_ICC_NOT_PRESENT;
+    case WIRE_CARD_BUSY:
+        return IFD_ERROR_POWER_ACTION;
+    case WIRE_NOT_SUPPORTED:
+        return IFD_NOT_SUPPORTED;
+    default:
+        return IFD_COMMUNICATION_ERROR;
+    }
+}
+
+static RESPONSECODE power(struct reader *reader, enum wire_kind kind, UCHAR *atr, DWORD *length) {
+    uint8_t answer[WIRE_ATR_MAX] = {0};
+    size_t size = sizeof answer;
+    // pcscd passes no buffers when it powers down.
+    if (length != NULL)
+        *length = 0;
+    reader_set_atr(reader, answer, 0);
+    int status = link_command(&reader->link, kind, NULL, 0, answer, &size);
+    RESPONSECODE result = response_code(reader, status);
+    if (result != IFD_SUCCESS || kind == WIRE_POWER_OFF)
+        return result;
+    reader_set_atr(reader, answer, size);
+    memcpy(atr, answer, size);
+    *length = size;
+    return IFD_SUCCESS;
+}
+
+RESPONSECODE IFDHPowerICC(DWORD lun, DWORD action, PUCHAR atr, PDWORD atr_length) {
+    struct reader *reader = reader_hold(lun);
+    if (reader == NULL)
+        return IFD_NO_SUCH_DEVICE;
+    RESPONSECODE result = IFD_NOT_SUPPORTED;
+    if (!presence_shown(&reader->presence))
+        result = IFD_ICC_NOT_PRESENT;
+    else if (action == IFD_POWER_UP)
+        result = power(reader, WIRE_POWER_ON, atr, atr_length);
+    else if (action == IFD_POWER_DOWN)
+        result = power(reader, WIRE_POWER_OFF, atr, atr_length);
+    else if (action == IFD_RESET)
+        result = power(reader, WIRE_RESET, atr, atr_length);
+    reader_release(reader);
+    return result;
+}
+
+RESPONSECODE IFDHTransmitToICC(DWORD lun, SCARD_IO_HEADER send_pci, PUCHAR command,
+                               DWORD command_length, PUCHAR response, PDWORD response_length,
+                               PSCARD_IO_HEADER receive_pci) {
+    size_t size = *response_length;
+    *response_length = 0;
+    struct reader *reader = reader_hold(lun);
+    if (reader == NULL)
+        return IFD_NO_SUCH_DEVICE;
+    RESPONSECODE result = IFD_COMMUNICATION_ERROR;
+    if (!presence_shown(&reader->presence)) {
+        presence_start_over(&reader->presence);
+        result = IFD_ICC_NOT_PRESENT;
+    } else if (command_length > 0 && command_length <= APDU_MAX) {
+        struct iovec part = {.iov_base = command, .iov_len = command_length};
+        int status = link_command(&reader->link, WIRE_TRANSMIT, &part, 1, response, &size);
+        result = response_code(reader, status);
+        if (result == IFD_SUCCESS) {
+            *response_length = size; // more than there was room for tells pcscd so
+            if (receive_pci != NULL)
+                receive_pci->Protocol = send_pci.Protocol;
+        }
+    }
+    reader_release(reader);
+    return result;
+}
+
+// ---- protocol
+
+// Protocols the ATR offers, as SCARD_PROTOCOL_T0 and _T1 bits (ISO/IEC 7816-3, 8.2.3).
+static DWORD offered_protocols(const uint8_t *atr, size_t length) {
+    DWORD offered = 0;
+    size_t at = 1;
+    for (unsigned present = length > at ? atr[at] >> 4 : 0; present & ATR_TD_PRESENT;) {
+        at += (size_t)__builtin_popcount(present);
+        if (at >= length)
+            break;
+        unsigned protocol = atr[at] & 0x0f;
+        if (protocol <= ATR_LAST_PROTOCOL)
+            offered |= 1ul << protocol;
+        present = atr[at] >> 4;
+    }
+    return offered != 0 ? offered : SCARD_PROTOCOL_T0; // no TD1: T=0 alone
+}
+
+RESPONSECODE IFDHSetProtocolParameters(DWORD lun, DWORD protocol, UCHAR flags, UCHAR pts1,
+                                       UCHAR pts2, UCHAR pts3) {
+    // Speed means nothing here, so PTS1 to PTS3 are taken and change nothing.
+    (void)flags, (void)pts1, (void)pts2, (void)pts3;
+    struct reader *reader = reader_hold(lun);
+    if (reader == NULL)
+        return IFD_NO_SUCH_DEVICE;
+    uint8_t atr[WIRE_ATR_MAX];
+    size_t length = reader_get_atr(reader, atr);
+    reader_release(reader);
+    bool one = protocol == SCARD_PROTOCOL_T0 || protocol == SCARD_PROTOCOL_T1;
+    if (!one || (offered_protocols(atr, length) & protocol) == 0)
+        return IFD_PROTOCOL_NOT_SUPPORTED;
+    return IFD_SUCCESS;
+}
+
+// ---- capabilities
+
+static RESPONSECODE give(const void *value, size_t size, PDWORD length, PUCHAR room) {
+    if (*length < size)
+        return IFD_ERROR_INSUFFICIENT_BUFFER;
+    memcpy(room, value, size);
+    *length = size;
+    return IFD_SUCCESS;
+}
+
+static RESPONSECODE give_byte(UCHAR value, PDWORD length, PUCHAR room) {
+    return give(&value, sizeof value, length, room);
+}
+
+static RESPONSECODE give_number(uint32_t value, PDWORD length, PUCHAR room) {
+    return give(&value, sizeof value, length, room);
+}
+
+static RESPONSECODE give_atr(struct reader *reader, PDWORD length, PUCHAR room) {
+    uint8_t atr[WIRE_ATR_MAX];
+    size_t size = reader_get_atr(reader, atr);
+    return size == 0 ? IFD_ERROR_TAG : give(atr, size, length, room);
+}
+
+// What is asked of one reader (PC/SC part 3, 3.1.2; values in PCSC/reader.h).
+static RESPONSECODE attribute(struct reader *reader, DWORD tag, PDWORD length, PUCHAR value) {
+    uint8_t atr[WIRE_ATR_MAX];
+    bool shown = presence_shown(&reader->presence);
+    switch (tag) {
+    case TAG_IFD_ATR:
+    case SCARD_ATTR_ATR_STRING:
+        return give_atr(reader, length, value);
+    case SCARD_ATTR_ICC_PRESENCE: // 0 none, 2 present and not swallowed
+        return give_byte(shown ? 2 : 0, length, value);
+    case SCARD_ATTR_ICC_INTERFACE_STATUS:
+        return give_byte(shown && reader_get_atr(reader, atr) > 0, length, value);
+    case SCARD_ATTR_ICC_TYPE_PER_ATR: // 1: ISO/IEC 7816, asynchronous
+        return give_byte(shown ? 1 : 0, length, value);
+    case SCARD_ATTR_VENDOR_NAME:
+        return give("vccid", strlen("vccid"), length, value);
+    case SCARD_ATTR_VENDOR_IFD_VERSION:
+        return give_number(DRIVER_VERSION, length, value);
+    case SCARD_ATTR_VENDOR_IFD_SERIAL_NO:
+        return give(reader->name, strlen(reader->name), length, value);
+    case SCARD_ATTR_MAXINPUT:
+        return give_number(APDU_MAX, length, value);
+    default:
+        return IFD_ERROR_TAG;
+    }
+}
+
+RESPONSECODE IFDHGetCapabilities(DWORD lun, DWORD tag, PDWORD length, PUCHAR value) {
+    RESPONSECODE (*const waiter)(DWORD, int) = wait_for_change;
+    RESPONSECODE (*const stopper)(DWORD) = stop_waiting;
+    switch (tag) {
+    case TAG_IFD_SIMULTANEOUS_ACCESS:
+        return give_byte(READERS_MAX, length, value);
+    case TAG_IFD_THREAD_SAFE:
+    case TAG_IFD_SLOT_THREAD_SAFE:
+    case TAG_IFD_SLOTS_NUMBER:
+        return give_byte(1, length, value);
+    case TAG_IFD_POLLING_THREAD_KILLABLE:
+        return give_byte(0, length, value);
+    case TAG_IFD_POLLING_THREAD_WITH_TIMEOUT:
+        return give(&waiter, sizeof waiter, length, value);
+    case TAG_IFD_STOP_POLLING_THREAD:
+        return give(&stopper, sizeof stopper, length, value);
+    default:
+        break;
+    }
+    struct reader *reader = reader_hold(lun);
+    if (reader == NULL)
+        return IFD_NO_SUCH_DEVICE;
+    RESPONSECODE result = attribute(reader, tag, length, value);
+    reader_release(reader);
+    return result;
+}
+
+RESPONSECODE IFDHSetCapabilities(DWORD lun, DWORD tag, DWORD length, PUCHAR value) {
+    (void)lun, (void)tag, (void)length, (void)value;
+    return IFD_ERROR_TAG; // nothing can be set
+}
+
+// ---- control
+
+// PC/SC part 10, 2.3: the features there are, each with the control code that asks for it.
+// A PIN pad's would stand here too, and its codes would be answered by the daemon.
+enum { GET_TLV_PROPERTIES = SCARD_CTL_CODE(0x330000 + FEATURE_GET_TLV_PROPERTIES) };
+
+static const uint8_t features[] = {
+    FEATURE_GET_TLV_PROPERTIES,
+    4, // length; the code is big-endian
+    GET_TLV_PROPERTIES >> 24,
+    GET_TLV_PROPERTIES >> 16 & 0xff,
+    GET_TLV_PROPERTIES >> 8 & 0xff,
+    GET_TLV_PROPERTIES & 0xff,
+};
+
+// PC/SC part 10, 2.6.14: values are little-endian.
+static const uint8_t properties[] = {
+    PCSCv2_PART10_PROPERTY_dwMaxAPDUDataSize, 4, 0x00, 0x00, 0x01, 0x00, // 65,536: extended
+};
+
+static RESPONSECODE give_control(const uint8_t *data, size_t size, PUCHAR room, DWORD room_length,
+                                 LPDWORD returned) {
+    DWORD length = room_length;
+    RESPONSECODE result = give(data, size, &length, room);
+    if (result == IFD_SUCCESS)
+        *returned = length;
+    return result;
+}
+
+static RESPONSECODE forward(struct reader *reader, DWORD code, PUCHAR data, DWORD data_length,
+                            PUCHAR room, DWORD room_length, LPDWORD returned) {
+    uint8_t number[4] = {code >> 24 & 0xff, code >> 16 & 0xff, code >> 8 & 0xff, code & 0xff};
+    struct iovec parts[2] = {
+        {.iov_base = number, .iov_len = sizeof number},
+        {.iov_base = data, .iov_len = data_length},
+    };
+    size_t size = room_length;
+    int status = link_command(&reader->link, WIRE_CONTROL, parts, 2, room, &size);
+    if (status == LINK_LOST)
+        presence_lost(&reader->presence);
+    if (status != WIRE_OK)
+        return status == WIRE_NOT_SUPPORTED ? IFD_NOT_SUPPORTED : IFD_COMMUNICATION_ERROR;
+    if (size > room_length)
+        return IFD_ERROR_INSUFFICIENT_BUFFER;
+    *returned = size;
+    return IFD_SUCCESS;
+}
+
+RESPONSECODE IFDHControl(DWORD lun, DWORD code, PUCHAR data, DWORD data_length, PUCHAR room,
+                         DWORD room_length, LPDWORD returned) {
+    *returned = 0;
+    struct reader *reader = reader_hold(lun);
+    if (reader == NULL)
+        return IFD_NO_SUCH_DEVICE;
+    RESPONSECODE result = IFD_COMMUNICATION_ERROR;
+    if (code == CM_IOCTL_GET_FEATURE_REQUEST)
+        result = give_control(features, sizeof features, room, room_length, returned);
+    else if (code == GET_TLV_PROPERTIES)
+        result = give_control(properties, sizeof properties, room, room_length, returned);
+    else if (data_length <= APDU_MAX)
+        result = forward(reader, code, data, data_length, room, room_length, returned);
+    reader_release(reader);
+    return result;
+}

@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The reader as pcscd on this host sees it, through the driver libifdvccid.so.
+
+docs/ifd-protocol.md says what goes over the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import logging
+import os
+import pwd
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+from vccid.card.card import Session
+from vccid.errors import (
+    CardBusy,
+    CardRemoved,
+    ConfigError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    VccidError,
+)
+from vccid.reader import Host, Reader
+from vccid.wire import ifd
+
+log = logging.getLogger(__name__)
+
+#: Linux's struct ucred: pid, uid, gid of whoever connected.
+UCRED = struct.Struct("=iII")
+
+#: Seconds between two BUSY while an answer is awaited; the driver's patience is five.
+KEEPALIVE = 1.0
+
+#: Bytes a peer may leave unread before it is let go: one command's answer and some events.
+WRITE_LIMIT = 4 * ifd.PAYLOAD_MAX
+
+PCSCD = "pcscd"
+
+
+class IfdFrontend:
+    """Listens at one path for pcscd's driver, and serves one reader to it.
+
+    Attributes:
+        reader: the slot that is shown.
+        path: of the socket; mode 0660, group pcscd where there is one.
+    """
+
+    def __init__(self, reader: Reader, path: Path, *, keepalive: float = KEEPALIVE) -> None:
+        self.reader = reader
+        self.path = path
+        self._keepalive = keepalive
+        self._server: asyncio.AbstractServer | None = None
+        self._connections: set[_Connection] = set()
+        self._complaints: set[tuple[int, str]] = set()
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            ConfigError: another daemon listens there, or the path cannot be used.
+        """
+        listener = _listen(self.path)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
+
+    async def stop(self) -> None:
+        """Let every driver go, which sees an empty reader then, and remove the socket."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        for connection in tuple(self._connections):
+            connection.abort()
+        self.path.unlink(missing_ok=True)
+
+    def complain(self, pid: int, what: str, *arguments: object) -> None:
+        """Log a warning, once for each peer: a driver connects anew five times a second."""
+        if (pid, what) not in self._complaints and len(self._complaints) < 1000:
+            self._complaints.add((pid, what))
+            log.warning(what, *arguments, extra={"reader": self.reader.name})
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One connection of a driver; what it is for comes with its HELLO."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, frontend: IfdFrontend) -> None:
+        self._frontend = frontend
+        self._receiver = ifd.Receiver()
+        self._role: _Events | _Commands | None = None
+        self._pid = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._frontend._connections.add(self)
+        self._pid, uid = _peer_of(self._transport)
+        if not _may_connect(uid):
+            self._frontend.complain(
+                self._pid,
+                "refused a connection from user id %d (pid %d) on %s: only root, the daemon's "
+                "own user and user pcscd may connect; run pcscd as one of these",
+                uid,
+                self._pid,
+                self._frontend.path,
+            )
+            self.abort()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._receiver.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            self._receiver.received(nbytes)
+            while (message := self._receiver.next_message()) is not None:
+                self._received(message)
+        except RemoteProtocolError as error:
+            self._frontend.complain(
+                self._pid,
+                "pid %d broke the driver's protocol and was let go: %s; "
+                "libifdvccid.so and vccid must be of one release",
+                self._pid,
+                error,
+            )
+            self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._frontend._connections.discard(self)
+        if self._role is not None:
+            self._role.closed()
+
+    def send(self, frame: bytes) -> None:
+        self._transport.write(frame)
+        if self._transport.get_write_buffer_size() > WRITE_LIMIT:
+            self._frontend.complain(
+                self._pid, "pid %d does not read its driver's socket and was let go", self._pid
+            )
+            self.abort()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _received(self, message: ifd.Message) -> None:
+        if self._role is not None:
+            self._role.received(message)
+        elif isinstance(message, ifd.Hello):
+            self._hello(message)
+        else:
+            raise RemoteProtocolError("its first frame is no HELLO")
+
+    def _hello(self, hello: ifd.Hello) -> None:
+        self.send(ifd.serialize_hello(hello.role))
+        if hello.version != ifd.VERSION:
+            self._frontend.complain(
+                self._pid,
+                "pid %d has a driver of protocol version %d, this daemon speaks %d: "
+                "install libifdvccid.so and vccid of one release, and restart pcscd",
+                self._pid,
+                hello.version,
+                ifd.VERSION,
+            )
+            self._transport.close()
+        elif hello.role == ifd.Role.EVENTS:
+            self._role = _Events(self._frontend.reader, self.send, self._pid)
+        else:
+            self._role = _Commands(self._frontend.reader, self.send, self._frontend._keepalive)
+
+
+class _Events(Host):
+    """Tells the driver of the card, and the reader of what pcscd has seen."""
+
+    def __init__(self, reader: Reader, send: Callable[[bytes], None], pid: int) -> None:
+        self.kind = "ifd"
+        self.peer = f"pcscd (pid {pid})"
+        self.seen = -1
+        self._reader = reader
+        self._send = send
+        reader.attach(self)
+        self.card_changed()
+
+    def card_changed(self) -> None:
+        card = self._reader.card
+        self._send(ifd.serialize_card(self._reader.generation, card.atr if card else None))
+
+    def received(self, message: ifd.Message) -> None:
+        if not isinstance(message, ifd.Seen) or message.generation > self._reader.generation:
+            raise RemoteProtocolError(f"{message} on its EVENTS connection")
+        self._reader.acknowledge(self, message.generation)
+
+    def closed(self) -> None:
+        self._reader.detach(self)
+
+
+class _Commands:
+    """Answers the driver's commands with a session of its own."""
+
+    def __init__(self, reader: Reader, send: Callable[[bytes], None], keepalive: float) -> None:
+        self._reader = reader
+        self._send = send
+        self._keepalive = keepalive
+        self._session: Session | None = None
+        self._waiting: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def received(self, message: ifd.Message) -> None:
+        if self._waiting is not None:
+            raise RemoteProtocolError("a command before the answer to the last one")
+        if isinstance(message, ifd.Transmit):
+            self._transmit(message.command)
+        elif isinstance(message, ifd.PowerOn):
+            self._await(ifd.Kind.POWER_ON, self._power_on())
+        elif isinstance(message, ifd.Reset):
+            self._await(ifd.Kind.RESET, self._power_on())
+        elif isinstance(message, ifd.PowerOff):
+            self._power_off()
+            self._send(ifd.serialize_answer(ifd.Kind.POWER_OFF))
+        elif isinstance(message, ifd.Control):
+            self._refuse(ifd.Kind.CONTROL, ifd.Status.NOT_SUPPORTED)
+        else:
+            raise RemoteProtocolError(f"{message} on its COMMANDS connection")
+
+    def closed(self) -> None:
+        self._closed = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._power_off()
+
+    def _transmit(self, command: bytes) -> None:
+        session = self._session
+        if session is None:
+            self._refuse(ifd.Kind.TRANSMIT, ifd.Status.CARD_REMOVED)
+            return
+        try:
+            answer = session.execute(command)
+        except VccidError as error:
+            self._failed(ifd.Kind.TRANSMIT, error)
+            return
+        if isinstance(answer, bytes):
+            self._send(ifd.serialize_answer(ifd.Kind.TRANSMIT, answer))
+        else:
+            self._await(ifd.Kind.TRANSMIT, answer)
+
+    async def _power_on(self) -> bytes:
+        self._power_off()
+        session = await self._reader.power_on()
+        if self._closed:
+            self._reader.power_off(session)
+            raise CardRemoved("pcscd left while the card was powered on")
+        self._session = session
+        return session.atr
+
+    def _power_off(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._reader.power_off(session)
+
+    def _await(self, kind: ifd.Kind, answer: Awaitable[bytes]) -> None:
+        self._waiting = asyncio.ensure_future(self._answer_later(kind, answer))
+
+    async def _answer_later(self, kind: ifd.Kind, answer: Awaitable[bytes]) -> None:
+        """Answer when the card does, and say BUSY meanwhile."""
+        work = asyncio.ensure_future(answer)
+        try:
+            while not (await asyncio.wait({work}, timeout=self._keepalive))[0]:
+                self._send(ifd.BUSY)
+            # The driver may ask again as soon as it has the answer.
+            self._waiting = None
+            self._send(ifd.serialize_answer(kind, work.result()))
+        except VccidError as error:
+            self._failed(kind, error)
+        finally:
+            work.cancel()
+
+    def _failed(self, kind: ifd.Kind, error: VccidError) -> None:
+        if isinstance(error, CardRemoved):
+            self._power_off()
+            self._refuse(kind, ifd.Status.CARD_REMOVED)
+            return
+        log.warning("%s", error.message, extra={"reader": self._reader.name})
+        busy = isinstance(error, CardBusy)
+        self._refuse(kind, ifd.Status.CARD_BUSY if busy else ifd.Status.FAILED)
+
+    def _refuse(self, kind: ifd.Kind, status: ifd.Status) -> None:
+        self._send(ifd.serialize_answer(kind, status=status))
+
+
+def _peer_of(transport: asyncio.Transport) -> tuple[int, int]:
+    """The process id and user id of whoever connected."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        raise LocalProtocolError("a transport without a socket")
+    pid, uid, _ = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return pid, uid
+
+
+def _may_connect(uid: int) -> bool:
+    if uid in (0, os.geteuid()):
+        return True
+    try:
+        return pwd.getpwnam(PCSCD).pw_uid == uid
+    except KeyError:
+        return False
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket at `path`, in place of one that a killed daemon left."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        listener.bind(str(path))
+        # Nobody can connect before listen(), so the mode is set in time.
+        path.chmod(0o660)
+        _give_to_pcscd(path)
+        listener.listen()
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {path}: {error.strerror or error}",
+            "name a directory the daemon may write to, with a path of at most 107 bytes",
+        ) from error
+    except ConfigError:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConfigError(f"{path} is in the way: it is no socket", "move it elsewhere")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # its backlog is full: somebody listens
+    raise ConfigError(
+        f"another daemon listens on {path}", "stop it, or give this one another RUNTIME_DIRECTORY"
+    )
+
+
+def _give_to_pcscd(path: Path) -> None:
+    """Where pcscd runs as a user of its own (2.4 and later), let its group in."""
+    try:
+        os.chown(path, -1, grp.getgrnam(PCSCD).gr_gid)
+    except KeyError:
+        return
+    except PermissionError:
+        log.info("%s keeps its group: the daemon is not in group %s", path, PCSCD)
