@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The PIN a card asks for: its own, or that of the token its keys are in.
+
+Either way the card keeps a try counter of its own on disk. A try is counted there before the
+PIN is looked at, and given back only after it was right.
+
+A token's login belongs to the whole process, so it does not gate a key: a session's verified
+flag does. Once a token is logged in, a PIN is compared with a keyed digest, in memory, of the
+one that worked; a wrong one never reaches the token, whose own tries are not ours to spend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import hashlib
+import hmac
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+
+from vccid.card.card import Offload
+from vccid.card.state import MAX_TRIES, PinHash, PinState, StateStore
+from vccid.errors import KeyOperationError, StateError, TokenGone, VccidError, WrongPassword
+from vccid.keys.base import Token
+
+T = TypeVar("T")
+
+#: What a new card's own PIN is where the user names none; to be announced with a warning.
+FACTORY_PIN: Final = b"123456"
+
+#: A card's own PIN: 4 to 8 characters, right-padded with FF on the wire.
+MIN_PIN, MAX_PIN = 4, 8
+
+_log = logging.getLogger(__name__)
+
+
+class Verdict(enum.Enum):
+    """What a PIN turned out to be; BLOCKED: no tries were left, so it was not looked at."""
+
+    RIGHT = enum.auto()
+    WRONG = enum.auto()
+    BLOCKED = enum.auto()
+
+
+class Outcome(NamedTuple):
+    """What became of a PIN.
+
+    Attributes:
+        verdict: right, wrong or blocked.
+        tries_left: right after it; other sessions may have used some since.
+    """
+
+    verdict: Verdict
+    tries_left: int
+
+
+class Pin(ABC):
+    """A card's PIN, shared by all sessions; what they ask of it is done one after another.
+
+    Attributes:
+        kind: "card" for the card's own, "token" for that of the token its keys are in.
+        fault: why the state on disk cannot be used, or None; until `reset`, nothing verifies.
+        factory: whether the PIN is still `FACTORY_PIN`.
+    """
+
+    kind: ClassVar[Literal["card", "token"]]
+
+    def __init__(self, store: StateStore, serial: str, offload: Offload[Any]) -> None:
+        """Use `open` of the subclass."""
+        self.fault: StateError | None = None
+        self.factory = False
+        self._tries_left = 0
+        self._store = store
+        self._serial = serial
+        self._offload = offload
+        self._lock = store.lock(serial)
+
+    @property
+    def tries_left(self) -> int:
+        """Tries left, 0 to `MAX_TRIES`; 0 too where the state on disk cannot be used."""
+        return self._tries_left
+
+    async def verify(self, candidate: bytes) -> Outcome:
+        """Check a PIN, padding already taken off.
+
+        Raises:
+            StateError: the disk would not take the try (the PIN was not looked at then) or
+                not give it back; the PIN counts as not verified.
+            TokenGone, KeyOperationError: the token could not tell; no try was spent.
+        """
+        return await self._exclusively(partial(self._attempt, candidate, self._restored))
+
+    async def change(self, old: bytes, new: bytes) -> Outcome:
+        """Check the old PIN, as `verify` does, and set a new one if it is right.
+
+        Raises:
+            ValueError: the new one is none this card can have; nothing was counted.
+            KeyOperationError: the token does not take it.
+            StateError, TokenGone: as `verify`.
+        """
+        self._check_new(new)
+        return await self._exclusively(partial(self._change, old, new))
+
+    async def reset(self, new: bytes | None = None) -> None:
+        """Give all tries back, and set a new PIN if one is named: `vccidctl pin reset`.
+
+        Raises:
+            VccidError: the new PIN is none this card can have, or one must be named.
+            StateError: the disk will not take it.
+        """
+        await self._exclusively(partial(self._reset, new))
+
+    async def _exclusively(self, work: Callable[[], T]) -> T:
+        """Run a blocking function with the card's locks held, to its end.
+
+        The caller may be cancelled meanwhile; the locks are kept until the work is done.
+        """
+        task = asyncio.ensure_future(self._locked(work))
+        # Where the caller is gone nobody asks for the outcome.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    async def _locked(self, work: Callable[[], T]) -> T:
+        async with self._lock:
+            result: T = await self._offload(work)
+            return result
+
+    def _attempt(self, candidate: bytes, renew: Callable[[PinState], PinState]) -> Outcome:
+        """Count a try, check a PIN, and write `renew` of the state if it is right. Blocks."""
+        try:
+            state = self._load()
+        except StateError as error:
+            _log.error("%s; %s", error.message, error.hint, extra={"card": self._serial})
+            return Outcome(Verdict.BLOCKED, 0)
+        if state.tries_left == 0:
+            return Outcome(Verdict.BLOCKED, 0)
+        counted = self._save(replace(state, tries_left=state.tries_left - 1))
+        try:
+            right = self._matches(candidate, counted)
+        except (TokenGone, KeyOperationError):
+            self._save(state)
+            raise
+        if not right:
+            return Outcome(Verdict.WRONG, counted.tries_left)
+        self._save(renew(counted))
+        return Outcome(Verdict.RIGHT, MAX_TRIES)
+
+    @staticmethod
+    def _restored(state: PinState) -> PinState:
+        return replace(state, tries_left=MAX_TRIES)
+
+    def _load(self) -> PinState:
+        """The state, which is there once `open` has made it."""
+        self._tries_left = 0
+        try:
+            state = self._store.load(self._serial)
+            if state is None:
+                raise StateError(
+                    f"PIN state {self._store.path(self._serial)} is gone",
+                    "vccidctl pin reset makes a new one",
+                )
+        except StateError as error:
+            self.fault = error
+            raise
+        return self._adopt(state)
+
+    def _save(self, state: PinState) -> PinState:
+        self._store.save(self._serial, state)
+        return self._adopt(state)
+
+    def _adopt(self, state: PinState) -> PinState:
+        self.fault = None
+        self.factory = state.factory
+        self._tries_left = state.tries_left
+        return state
+
+    @abstractmethod
+    def _matches(self, candidate: bytes, state: PinState) -> bool:
+        """Whether a PIN is right. Blocks."""
+
+    @abstractmethod
+    def _check_new(self, new: bytes) -> None:
+        """Raise ValueError for a PIN this card cannot have."""
+
+    @abstractmethod
+    def _change(self, old: bytes, new: bytes) -> Outcome:
+        """`change`, blocking."""
+
+    @abstractmethod
+    def _reset(self, new: bytes | None) -> None:
+        """`reset`, blocking."""
+
+
+class CardPin(Pin):
+    """A PIN of the card's own, kept as a scrypt hash."""
+
+    kind = "card"
+
+    @classmethod
+    async def open(
+        cls, store: StateStore, serial: str, offload: Offload[Any], initial: bytes | None = None
+    ) -> CardPin:
+        """A card's PIN; a card that has none yet gets `initial`, or else `FACTORY_PIN`.
+
+        A card that has one keeps it: `initial` is not looked at then. State that cannot be
+        read is no error here, since the card still shows its certificates: see `fault`.
+
+        Raises:
+            VccidError: `initial` is none a card can have.
+            StateError: the first state cannot be written.
+        """
+        pin = cls(store, serial, offload)
+        if initial is not None:
+            pin._check_user_pin(initial)
+        await pin._exclusively(partial(pin._open, initial))
+        return pin
+
+    def _open(self, initial: bytes | None) -> None:
+        try:
+            state = self._store.load(self._serial)
+        except StateError as error:
+            self.fault = error
+            return
+        if state is None or state.pin is None:
+            tries_left = MAX_TRIES if state is None else state.tries_left
+            first = _hash(FACTORY_PIN if initial is None else initial)
+            self._save(PinState(tries_left, first, factory=initial is None))
+        else:
+            self._adopt(state)
+
+    def _matches(self, candidate: bytes, state: PinState) -> bool:
+        kept = state.pin
+        if kept is None:
+            return False
+        return hmac.compare_digest(_scrypt(candidate, kept), kept.digest)
+
+    def _check_new(self, new: bytes) -> None:
+        if not (MIN_PIN <= len(new) <= MAX_PIN and all(0x20 <= byte < 0x7F for byte in new)):
+            raise ValueError(f"a card PIN has {MIN_PIN} to {MAX_PIN} ASCII characters")
+
+    def _check_user_pin(self, new: bytes) -> None:
+        try:
+            self._check_new(new)
+        except ValueError as error:
+            raise VccidError(str(error), "digits are what most programs take") from error
+
+    def _change(self, old: bytes, new: bytes) -> Outcome:
+        return self._attempt(old, lambda state: PinState(MAX_TRIES, _hash(new)))
+
+    def _reset(self, new: bytes | None) -> None:
+        if new is not None:
+            self._check_user_pin(new)
+            self._save(PinState(MAX_TRIES, _hash(new)))
+            return
+        try:
+            self._save(self._restored(self._load()))
+        except StateError as error:
+            if self.fault is None:
+                raise
+            raise StateError(error.message, "name a new PIN, the old one is lost") from error
+
+
+class TokenLogin:
+    """A token's login, and what this process knows of its PIN; one for each token.
+
+    Whoever logs the token in does so here, or no later PIN could be told right from wrong.
+
+    Attributes:
+        lock: held while one of the methods runs; they block.
+    """
+
+    def __init__(self, token: Token) -> None:
+        self.token = token
+        self.lock = asyncio.Lock()
+        # Digests under a key of this process's own say nothing to whoever reads its memory later.
+        self._key = os.urandom(32)
+        self._right: bytes | None = None
+        self._wrong: set[bytes] = set()
+
+    def unlock(self, password: bytes) -> None:
+        """Log in with a password from the user's file or prompt, no try counted on the card.
+
+        Raises:
+            WrongPassword: refused, now or before; it is not tried on the token twice.
+            TokenGone: the token is no longer there.
+        """
+        if not self.matches(password):
+            raise WrongPassword(
+                f"wrong password for {self.token.name}",
+                "give the right one; this one is not tried again",
+                self.token.tries_left,
+            )
+
+    def matches(self, pin: bytes) -> bool:
+        """Whether a PIN is the token's; logs in if that is the way to find out.
+
+        Raises:
+            TokenGone: the token is no longer there.
+            KeyOperationError: it was unlocked by a PIN unknown here, so nothing can be said.
+        """
+        digest = self._digest(pin)
+        if self.token.logged_in:
+            if self._right is None:
+                raise KeyOperationError(
+                    f"{self.token.name} was unlocked by a PIN the card does not know",
+                    "restart vccid, then insert the card again",
+                )
+            return hmac.compare_digest(digest, self._right)
+        if not pin or digest in self._wrong:
+            return False
+        try:
+            self.token.login(pin)
+        except WrongPassword:
+            self._wrong.add(digest)
+            return False
+        self._right = digest
+        self._wrong.clear()
+        return True
+
+    def change(self, old: bytes, new: bytes) -> None:
+        """Set the token's PIN.
+
+        Raises:
+            WrongPassword, KeyOperationError: as `Token.change_pin`.
+        """
+        self.token.change_pin(old, new)
+        self._right = self._digest(new)
+        self._wrong.clear()
+
+    def forget_wrong(self) -> None:
+        """Let PINs that were wrong reach the token again."""
+        self._wrong.clear()
+
+    def _digest(self, pin: bytes) -> bytes:
+        return hmac.digest(self._key, pin, "sha256")
+
+
+class TokenLogins:
+    """The `TokenLogin` of each token, the same for every card on it.
+
+    Kept as long as the process, like the login itself: a card that comes back must still know
+    the PIN that worked. So one token must always be the same (or an equal) `Token`.
+    """
+
+    def __init__(self) -> None:
+        self._logins: dict[Token, TokenLogin] = {}
+
+    def of(self, token: Token) -> TokenLogin:
+        """The one login of this token."""
+        login = self._logins.get(token)
+        if login is None:
+            self._logins[token] = login = TokenLogin(token)
+        return login
+
+
+class TokenPin(Pin):
+    """The PIN of the token the card's keys are in: an NSS database's password, a PKCS#11 PIN."""
+
+    kind = "token"
+
+    def __init__(
+        self, login: TokenLogin, store: StateStore, serial: str, offload: Offload[Any]
+    ) -> None:
+        """Use `open`."""
+        super().__init__(store, serial, offload)
+        self._login = login
+
+    @classmethod
+    async def open(
+        cls, login: TokenLogin, store: StateStore, serial: str, offload: Offload[Any]
+    ) -> TokenPin:
+        """A card's PIN that is a token's. State that cannot be read is no error: see `fault`.
+
+        Raises:
+            StateError: the first state cannot be written.
+        """
+        pin = cls(login, store, serial, offload)
+        await pin._exclusively(pin._open)
+        return pin
+
+    def _open(self) -> None:
+        try:
+            state = self._store.load(self._serial)
+        except StateError as error:
+            self.fault = error
+            return
+        if state is None:
+            self._save(PinState(MAX_TRIES))
+        else:
+            self._adopt(state)
+
+    def _adopt(self, state: PinState) -> PinState:
+        super()._adopt(state)
+        self.factory = False
+        return state
+
+    async def _locked(self, work: Callable[[], T]) -> T:
+        async with self._login.lock:
+            return await super()._locked(work)
+
+    def _matches(self, candidate: bytes, state: PinState) -> bool:
+        return self._login.matches(candidate)
+
+    def _check_new(self, new: bytes) -> None:
+        if not new:
+            raise ValueError("a token's PIN is not empty")
+
+    def _change(self, old: bytes, new: bytes) -> Outcome:
+        outcome = self._attempt(old, self._restored)
+        if outcome.verdict is Verdict.RIGHT:
+            try:
+                self._login.change(old, new)
+            except WrongPassword as error:
+                # It was right for this process and is no longer for the token.
+                raise KeyOperationError(error.message, error.hint) from error
+        return outcome
+
+    def _reset(self, new: bytes | None) -> None:
+        if new is not None:
+            raise VccidError(
+                f"the card's PIN is that of {self._login.token.name}",
+                "change it there; here only its tries can be given back",
+            )
+        try:
+            state = self._restored(self._load())
+        except StateError:
+            state = PinState(MAX_TRIES)
+        self._save(state)
+        self._login.forget_wrong()
+
+
+def _hash(pin: bytes) -> PinHash:
+    # 16 MiB and some 40 ms: a wrong PIN's price, and within a small daemon's memory.
+    empty = PinHash(os.urandom(16), b"", n=1 << 14, r=8, p=1)
+    return replace(empty, digest=_scrypt(pin, empty))
+
+
+def _scrypt(pin: bytes, kept: PinHash) -> bytes:
+    memory = 128 * kept.n * kept.r * kept.p + (1 << 20)
+    return hashlib.scrypt(
+        pin, salt=kept.salt, n=kept.n, r=kept.r, p=kept.p, maxmem=2 * memory, dklen=32
+    )

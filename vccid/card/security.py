@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The instructions about the PIN, and GET CHALLENGE: the same in every applet and in none."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Final
+
+from vccid.card.pin import Outcome, Verdict
+from vccid.card.session import CardSession
+from vccid.errors import KeyOperationError, StateError, TokenGone
+from vccid.iso7816 import status
+from vccid.iso7816.apdu import Command
+
+#: A PIN on the wire is right-padded with FF; a token's password may be longer than 8 bytes.
+MAX_PIN_FIELD: Final = 255
+
+#: What CHANGE REFERENCE DATA carries: old and new PIN, each padded to 8 bytes.
+_CHANGE_HALF: Final = 8
+
+_log = logging.getLogger(__name__)
+
+
+def verify(session: CardSession, command: Command) -> bytes | Awaitable[bytes]:
+    """VERIFY (ISO/IEC 7816-4:2020, 11.5.6): without data, how things stand."""
+    if command.p1 or command.p2:
+        return status.PARAMETERS_WRONG
+    if not command.data:
+        return status.SUCCESS if session.verified else status.tries_left(session.pin.tries_left)
+    if len(command.data) > MAX_PIN_FIELD:
+        return status.WRONG_LENGTH
+    return _decide(session, session.pin.verify(_unpadded(command.data)))
+
+
+def change_reference_data(session: CardSession, command: Command) -> bytes | Awaitable[bytes]:
+    """CHANGE REFERENCE DATA (11.5.7). P1 00 as OpenSC sends it, 01 as Apple's CACNG does."""
+    if command.p1 not in (0x00, 0x01) or command.p2:
+        return status.INCORRECT_P1_P2
+    if len(command.data) != 2 * _CHANGE_HALF:
+        return status.WRONG_LENGTH
+    old, new = command.data[:_CHANGE_HALF], command.data[_CHANGE_HALF:]
+    return _change(session, _unpadded(old), _unpadded(new))
+
+
+def get_challenge(session: CardSession, command: Command) -> bytes:
+    """GET CHALLENGE (11.5.3): 1 to 256 random bytes."""
+    if command.data or not 1 <= command.le <= 256:
+        return status.WRONG_LENGTH
+    return os.urandom(command.le) + status.SUCCESS
+
+
+async def _change(session: CardSession, old: bytes, new: bytes) -> bytes:
+    try:
+        return await _decide(session, session.pin.change(old, new))
+    except ValueError:
+        return status.INCORRECT_DATA
+
+
+async def _decide(session: CardSession, attempt: Coroutine[Any, Any, Outcome]) -> bytes:
+    """Wait for a PIN's verdict; whatever it is, what was verified before is over."""
+    session.verified = False
+    try:
+        verdict, tries_left = await session.wait_for(attempt)
+    except StateError as error:
+        _report(session, error)
+        return status.MEMORY_FAILURE
+    except TokenGone as error:
+        _report(session, error)
+        return status.EXECUTION_ERROR
+    except KeyOperationError as error:
+        _report(session, error)
+        return status.CONDITIONS_NOT_SATISFIED
+    if verdict is Verdict.BLOCKED:
+        return status.AUTHENTICATION_BLOCKED
+    if verdict is Verdict.WRONG:
+        return status.tries_left(tries_left)
+    session.verified = True
+    return status.SUCCESS
+
+
+def _unpadded(field: bytes) -> bytes:
+    return field.rstrip(b"\xff")
+
+
+def _report(session: CardSession, error: StateError | TokenGone | KeyOperationError) -> None:
+    _log.error("%s; %s", error.message, error.hint, extra={"card": session.serial})

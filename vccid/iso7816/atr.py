@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Answer to reset (ISO/IEC 7816-3:2006, section 8.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import xor
+from typing import Final
+
+from vccid.errors import RemoteProtocolError
+
+#: libcacard's: T=0 alone, historical bytes "sfte cd144".
+LIBCACARD_ATR: Final = bytes.fromhex("3B7A18000073667465206364313434")
+
+#: T=1 with extended length and command chaining announced, otherwise neutral.
+T1_ATR: Final = bytes.fromhex("3BF71300008131FE458031C173C021C0CD")
+
+_MAX_LENGTH: Final = 33
+
+
+@dataclass(frozen=True, slots=True)
+class Atr:
+    """An answer to reset taken apart.
+
+    Attributes:
+        raw: all of it, 2 to 33 bytes, TS and TCK included.
+        interface: TAi, TBi, TCi, TDi by name, such as {"TA1": 0x18}.
+        historical: T1 to TK, 0 to 15 bytes.
+        protocols: the T of each protocol offered, in order, 15 left out; never empty.
+    """
+
+    raw: bytes
+    interface: dict[str, int]
+    historical: bytes
+    protocols: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Atr:
+        """Take an answer to reset apart.
+
+        Raises:
+            RemoteProtocolError: too short, too long, or its check byte TCK is wrong,
+                missing, or there without need.
+        """
+        if not 2 <= len(raw) <= _MAX_LENGTH or raw[0] not in (0x3B, 0x3F):
+            raise RemoteProtocolError(f"no answer to reset: {raw[:_MAX_LENGTH].hex(' ')}")
+        interface, at = _interface_bytes(raw)
+        end = at + (raw[1] & 0x0F)
+        offered = [interface[name] & 0x0F for name in interface if name.startswith("TD")]
+        # 8.2.5: TCK is absent when T=0 alone is offered, and present in all other cases.
+        has_tck = any(offered)
+        if len(raw) != end + has_tck:
+            raise RemoteProtocolError(f"answer to reset of {len(raw)} bytes, not {end + has_tck}")
+        if has_tck and reduce(xor, raw[1:]) != 0:
+            raise RemoteProtocolError(f"answer to reset with a wrong check byte {raw[-1]:02X}")
+        protocols = tuple(dict.fromkeys(number for number in offered if number != 15)) or (0,)
+        return cls(raw, interface, raw[at:end], protocols)
+
+
+def _interface_bytes(raw: bytes) -> tuple[dict[str, int], int]:
+    """TA1 and on, by name, and where the historical bytes begin (8.2.3)."""
+    interface: dict[str, int] = {}
+    at, present, index = 2, raw[1] >> 4, 1
+    while present:
+        for bit, letter in enumerate("ABCD"):
+            if present & (1 << bit):
+                if at >= len(raw):
+                    raise RemoteProtocolError(f"answer to reset ends before T{letter}{index}")
+                interface[f"T{letter}{index}"] = raw[at]
+                at += 1
+        present = interface.get(f"TD{index}", 0) >> 4
+        index += 1
+    return interface, at
