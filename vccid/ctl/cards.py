@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The verbs that act on cards: insert, remove, card info, pin reset."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from pathlib import Path
+
+import click
+
+from vccid.ctl import output, secrets
+from vccid.ctl.client import Client, DaemonError
+from vccid.ctl.context import (
+    Context,
+    Exit,
+    json_option,
+    pass_context,
+    reader_argument,
+    wait_option,
+)
+from vccid.wire.varlink import Parameters
+
+_FILE_SUFFIXES = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
+
+_secret_file = click.Path(path_type=Path, allow_dash=True, dir_okay=False)
+pin_file_option = click.option(
+    "--pin-file",
+    type=_secret_file,
+    help="File whose first line becomes the card's own PIN, 4 to 8 characters.",
+)
+ask_pin_option = click.option("--ask-pin", is_flag=True, help="Ask for the card's own PIN.")
+
+
+def split_items(text: str) -> list[str]:
+    r"""Items divided by commas; `\,` is a comma within one."""
+    items = re.split(r"(?<!\\),", text)
+    return [item.replace("\\,", ",").strip() for item in items if item.strip()]
+
+
+def absolute_item(item: str) -> str:
+    """A file's path made absolute, since the daemon stands in another directory."""
+    if item.startswith("pkcs11:"):
+        return item
+    is_file = "/" in item or (item.lower().endswith(_FILE_SUFFIXES) and os.path.exists(item))
+    return os.path.abspath(item) if is_file else item
+
+
+def absolute_database(database: str) -> str:
+    """An NSS database's folder made absolute, its type kept."""
+    kind, colon, path = database.rpartition(":")
+    return f"{kind}{colon}{os.path.abspath(path)}"
+
+
+@click.command()
+@reader_argument()
+@click.option(
+    "--certs",
+    metavar="A,B,C",
+    help="One to ten certificates: NSS nicknames, pkcs11: URIs, PEM or PKCS#12 files. The "
+    "first three are ID, signature and encryption. Left out: those last inserted.",
+)
+@click.option("--db", metavar="DATABASE", help="NSS database of the nicknames.")
+@click.option(
+    "--atr", type=click.Choice(["cac", "t1"]), help="Answer to reset: T=0 as QEMU's card, or T=1."
+)
+@click.option(
+    "--password-file",
+    type=_secret_file,
+    help="File whose first line is the database's, token's or file's password.",
+)
+@click.option("--ask-password", is_flag=True, help="Ask for that password.")
+@pin_file_option
+@ask_pin_option
+@wait_option
+@json_option
+@pass_context
+def insert(
+    context: Context,
+    reader: str | None,
+    certs: str | None,
+    db: str | None,
+    atr: str | None,
+    password_file: Path | None,
+    ask_password: bool,
+    pin_file: Path | None,
+    ask_pin: bool,
+    wait: float | None,
+) -> None:
+    """Make a card from certificates and put it into READER."""
+    parameters: Parameters = {
+        "reader": reader,
+        "certificates": None if certs is None else [absolute_item(i) for i in split_items(certs)],
+        "database": None if db is None else absolute_database(db),
+        "atr": atr,
+        "password": secrets.encoded(_secret(password_file, ask_password, "password")),
+        "pin": secrets.encoded(_secret(pin_file, ask_pin, "card PIN", confirm=True)),
+        "wait": wait,
+    }
+    with context.connect() as client:
+        reply = _insert(client, {k: v for k, v in parameters.items() if v is not None})
+    if context.json:
+        output.print_json(reply)
+    else:
+        card = reply["card"]
+        output.print_warnings(reply["warnings"])
+        click.echo(f"{reply['reader']}: card {card['serial']} ({card['label']}) is in")
+    _end_of_wait(context, reply)
+
+
+def _insert(client: Client, parameters: Parameters) -> Parameters:
+    """Insert; where a password turns out to be needed and somebody can be asked, ask once."""
+    try:
+        return client.call("Insert", parameters)
+    except DaemonError as error:
+        if error.kind != "PasswordNeeded" or not secrets.can_ask():
+            raise
+        click.echo(error.message, err=True)
+    password = secrets.encoded(secrets.ask("password"))
+    return client.call("Insert", {**parameters, "password": password})
+
+
+@click.command()
+@reader_argument()
+@wait_option
+@json_option
+@pass_context
+def remove(context: Context, reader: str | None, wait: float | None) -> None:
+    """Take the card out of READER."""
+    parameters = {"reader": reader, "wait": wait}
+    with context.connect() as client:
+        reply = client.call("Remove", {k: v for k, v in parameters.items() if v is not None})
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"{reply['reader']}: the card is out")
+    _end_of_wait(context, reply)
+
+
+@click.group()
+def card() -> None:
+    """Look at the card that is in a reader."""
+
+
+@card.command("info")
+@reader_argument()
+@json_option
+@pass_context
+def card_info(context: Context, reader: str | None) -> None:
+    """Show the card's ATR, serial number, certificates and PIN tries left."""
+    with context.connect() as client:
+        reply = client.call("CardInfo", {} if reader is None else {"reader": reader})
+    if context.json:
+        output.print_json(reply)
+        return
+    card = reply["card"]
+    output.print_fields(
+        [
+            ("reader", reply["reader"]),
+            ("card", card["label"]),
+            ("kind", card["kind"]),
+            ("serial", card["serial"]),
+            ("ATR", base64.b64decode(reply["atr"]).hex(" ").upper()),
+            ("PIN", f"{card['pin']}, {output.tries_text(card)}"),
+        ]
+    )
+    click.echo()
+    output.print_table(
+        ("#", "certificate", "subject", "key", "valid until"),
+        [
+            (str(number), cert["name"], cert["subject"], cert["key"], cert["not_after"])
+            for number, cert in enumerate(reply["certificates"], start=1)
+        ],
+    )
+
+
+@click.group()
+def pin() -> None:
+    """Look after the card's PIN."""
+
+
+@pin.command("reset")
+@reader_argument()
+@pin_file_option
+@ask_pin_option
+@json_option
+@pass_context
+def pin_reset(context: Context, reader: str | None, pin_file: Path | None, ask_pin: bool) -> None:
+    """Give the card all its PIN tries back, and a new PIN where one is given."""
+    new = secrets.encoded(_secret(pin_file, ask_pin, "new card PIN", confirm=True))
+    parameters = {"reader": reader, "pin": new}
+    with context.connect() as client:
+        reply = client.call("ResetPin", {k: v for k, v in parameters.items() if v is not None})
+    if context.json:
+        output.print_json(reply)
+        return
+    output.print_warnings(reply["warnings"])
+    click.echo(f"{reply['reader']}: PIN tries: {output.tries_text(reply['card'])}")
+
+
+def _secret(path: Path | None, ask: bool, what: str, confirm: bool = False) -> bytes | None:
+    if path is not None and ask:
+        raise click.UsageError(f"the {what} comes from a file or is asked for, not both")
+    if path is not None:
+        return secrets.from_file(path)
+    return secrets.ask(what, confirm) if ask else None
+
+
+def _end_of_wait(context: Context, reply: Parameters) -> None:
+    """With --wait, a host that has not noticed is a failure of its own kind."""
+    if reply["seen"]:
+        return
+    if not context.json:
+        click.echo(f"not seen yet by: {', '.join(reply['unseen'])}", err=True)
+    raise SystemExit(Exit.NOT_SEEN)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One conversation with the daemon over its control socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from vccid.errors import NotPermitted, RemoteProtocolError, VccidError
+from vccid.wire.varlink import INTERFACE, Call, Decoder, Parameters, Reply
+
+SYSTEM_SOCKET: Final = Path("/run/vccid/control")
+
+
+class NoDaemon(VccidError):
+    """Nobody listens at the control socket."""
+
+
+class DaemonError(VccidError):
+    """The daemon refused a call.
+
+    Attributes:
+        kind: the error's name in the interface, such as "PasswordNeeded".
+    """
+
+    def __init__(self, kind: str, message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+
+
+def default_socket() -> Path:
+    """The caller's own daemon where one runs, else the system's."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.geteuid() != 0:
+        own = Path(runtime) / "vccid" / "control"
+        if own.exists():
+            return own
+    return SYSTEM_SOCKET
+
+
+class Client:
+    """A connected control socket; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect.
+
+        Raises:
+            NoDaemon: nobody listens there.
+            NotPermitted: the socket is closed to this user.
+        """
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._decoder = Decoder()
+        self._messages: deque[bytes] = deque()
+        try:
+            self._socket.connect(os.fspath(path))
+        except PermissionError as error:
+            self._socket.close()
+            raise NotPermitted(
+                f"you may not use {path}",
+                f"be root or a member of group {_group_of(path)}, then log in again",
+            ) from error
+        except OSError as error:
+            self._socket.close()
+            raise NoDaemon(
+                f"no daemon listens at {path} ({error.strerror or error})",
+                "start it: systemctl start vccid; or name another socket: vccidctl --socket PATH",
+            ) from error
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    def call(self, method: str, parameters: Parameters | None = None) -> Parameters:
+        """Call io.vccid.<method>; returns its output.
+
+        Raises:
+            DaemonError: the daemon answered with an error.
+            NoDaemon: it went away before it answered.
+        """
+        self._send(Call(f"{INTERFACE}.{method}", parameters or {}))
+        return self._reply().parameters
+
+    def stream(self, method: str) -> Iterator[Parameters]:
+        """Call io.vccid.<method> with `more`; yields each reply until the last."""
+        self._send(Call(f"{INTERFACE}.{method}", more=True))
+        while True:
+            reply = self._reply()
+            yield reply.parameters
+            if not reply.continues:
+                return
+
+    def _send(self, call: Call) -> None:
+        try:
+            self._socket.sendall(call.serialize())
+        except OSError as error:
+            raise NoDaemon("the daemon closed the connection", "try again") from error
+
+    def _reply(self) -> Reply:
+        while not self._messages:
+            try:
+                data = self._socket.recv(65536)
+            except OSError as error:
+                raise NoDaemon("the daemon closed the connection", "try again") from error
+            if not data:
+                raise NoDaemon(
+                    "the daemon ended the conversation without an answer",
+                    "its log says why: journalctl -u vccid",
+                )
+            self._messages.extend(self._decoder.feed(data))
+        reply = Reply.parse(self._messages.popleft())
+        if reply.error:
+            raise _daemon_error(reply)
+        return reply
+
+
+def _daemon_error(reply: Reply) -> VccidError:
+    interface, _, kind = reply.error.rpartition(".")
+    message, hint = reply.parameters.get("message"), reply.parameters.get("hint")
+    if interface != INTERFACE or not isinstance(message, str):
+        details = ", ".join(f"{name} {value}" for name, value in reply.parameters.items())
+        return RemoteProtocolError(
+            f"the daemon does not know this call: {kind} ({details})",
+            "vccidctl and vccid should be of one version: vccidctl version",
+        )
+    hint = hint if isinstance(hint, str) else ""
+    if kind == "NotPermitted":
+        return NotPermitted(message, hint)
+    return DaemonError(kind, message, hint)
+
+
+def _group_of(path: Path) -> str:
+    """The group whose members may use the socket, as far as it can be seen."""
+    import grp
+
+    try:
+        return grp.getgrgid(path.stat().st_gid).gr_name
+    except (OSError, KeyError):
+        return "vccid"

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What every verb shares: the socket, --json, a reader's name, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from vccid.ctl.client import Client, NoDaemon, default_socket
+from vccid.errors import NotPermitted, VccidError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: How long --wait waits when no seconds are given.
+DEFAULT_WAIT: Final = 30.0
+
+
+class Exit(IntEnum):
+    """How vccidctl ends; 2 is click's own for a wrong command line."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NO_DAEMON = 3
+    NOT_PERMITTED = 4
+    NOT_SEEN = 5
+
+
+def exit_code(error: VccidError) -> Exit:
+    """The exit code that tells this error."""
+    if isinstance(error, NoDaemon):
+        return Exit.NO_DAEMON
+    return Exit.NOT_PERMITTED if isinstance(error, NotPermitted) else Exit.FAILED
+
+
+@dataclass
+class Context:
+    """What was said before the verb."""
+
+    socket: Path | None = None
+    json: bool = False
+
+    def connect(self) -> Client:
+        """The daemon."""
+        return Client(self.socket or default_socket())
+
+
+pass_context = click.make_pass_decorator(Context, ensure=True)
+
+
+def _set_json(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Context).json = True
+
+
+#: --json, before or after the verb.
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_json,
+    is_eager=True,
+    help="Print JSON instead of text.",
+)
+
+wait_option = click.option(
+    "--wait",
+    metavar="[=SECONDS]",
+    type=click.FloatRange(min=0),
+    is_flag=False,
+    flag_value=DEFAULT_WAIT,
+    default=None,
+    help=f"Return when every attached host has seen it, {DEFAULT_WAIT:g} seconds at most.",
+)
+
+
+def _complete_reader(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    try:
+        with (ctx.find_object(Context) or Context()).connect() as client:
+            readers = client.call("ListReaders")["readers"]
+    except VccidError:
+        return []  # a completion has nobody to complain to
+    names = (reader["name"] for reader in readers)
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def reader_argument(required: bool = False) -> Callable[[F], F]:
+    """READER: may be left out where there is only one."""
+    return click.argument(
+        "reader", required=required, default=None, shell_complete=_complete_reader
+    )

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""vccidctl: the command line that drives the daemon."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from vccid import __version__
+from vccid.ctl import cards, output, readers
+from vccid.ctl.client import DaemonError
+from vccid.ctl.context import Context, Exit, exit_code, json_option, pass_context
+from vccid.errors import VccidError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    envvar="VCCID_SOCKET",
+    help="Control socket of the daemon to drive.",
+)
+@json_option
+@click.version_option(__version__, prog_name="vccidctl")
+@pass_context
+def cli(context: Context, socket: Path | None) -> None:
+    """Drive vccid, the virtual smart card reader and CAC card.
+
+    Exit status: 0 done, 1 failed, 2 wrong command line, 3 no daemon, 4 not permitted,
+    5 done but not seen by every host within --wait.
+    """
+    context.socket = socket
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None, "click completes all three"
+    click.echo(kind(cli, {}, "vccidctl", "_VCCIDCTL_COMPLETE").source())
+
+
+for command in (
+    cards.insert,
+    cards.remove,
+    cards.card,
+    cards.pin,
+    readers.status,
+    readers.reader,
+    readers.monitor,
+    readers.version,
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run one verb; errors end as one line, a hint and an exit code."""
+    context = Context()
+    try:
+        cli.main(prog_name="vccidctl", obj=context, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)  # 128 + SIGINT, as a shell has it
+    except VccidError as error:
+        kind = error.kind if isinstance(error, DaemonError) else type(error).__name__
+        output.print_error(error, kind, context.json)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:
+        sys.exit(Exit.FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The verbs that show and change readers: status, reader, monitor, version."""
+
+from __future__ import annotations
+
+import contextlib
+
+import click
+
+from vccid import __version__
+from vccid.ctl import output
+from vccid.ctl.context import Context, json_option, pass_context, reader_argument
+from vccid.errors import VccidError
+from vccid.wire.varlink import Parameters
+
+
+@click.command()
+@json_option
+@pass_context
+def status(context: Context) -> None:
+    """Show the daemon, its readers, their cards and who looks at them."""
+    with context.connect() as client:
+        reply = client.call("Status")
+    if context.json:
+        output.print_json(reply)
+        return
+    output.print_fields(
+        [
+            ("vccid", f"{reply['version']}, pid {reply['pid']}, up {_duration(reply['uptime'])}"),
+            ("socket", reply["socket"]),
+        ]
+    )
+    click.echo()
+    _print_readers(reply["readers"])
+    output.print_warnings(reply["problems"])
+
+
+@click.group()
+def reader() -> None:
+    """List, add and remove readers."""
+
+
+@reader.command("list")
+@json_option
+@pass_context
+def reader_list(context: Context) -> None:
+    """List the readers."""
+    with context.connect() as client:
+        reply = client.call("ListReaders")
+    if context.json:
+        output.print_json(reply)
+    else:
+        _print_readers(reply["readers"])
+
+
+@reader.command("add")
+@click.argument("name")
+@json_option
+@pass_context
+def reader_add(context: Context, name: str) -> None:
+    """Add a reader that stays until it is removed, over restarts too."""
+    with context.connect() as client:
+        reply = client.call("AddReader", {"name": name})
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"reader {name} is there")
+
+
+@reader.command("remove")
+@reader_argument(required=True)
+@json_option
+@pass_context
+def reader_remove(context: Context, reader: str) -> None:
+    """Remove a reader added at run time, with the card in it."""
+    with context.connect() as client:
+        reply = client.call("RemoveReader", {"name": reader})
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"reader {reader} is gone")
+
+
+@click.command()
+@json_option
+@pass_context
+def monitor(context: Context) -> None:
+    """Show what happens as it happens, until interrupted."""
+    with contextlib.suppress(KeyboardInterrupt), context.connect() as client:
+        for reply in client.stream("Monitor"):
+            if context.json:
+                output.print_json(reply)
+            elif (event := reply.get("event")) is not None:
+                click.echo(f"{event['reader']}: {event['kind']} {event['detail']}".rstrip())
+            else:
+                _print_readers(reply["readers"])
+
+
+@click.command()
+@json_option
+@pass_context
+def version(context: Context) -> None:
+    """Show the versions of vccidctl and of the daemon, if it runs."""
+    versions: Parameters = {"vccidctl": __version__, "vccid": None}
+    with contextlib.suppress(VccidError), context.connect() as client:
+        versions["vccid"] = client.call("Status")["version"]
+    if context.json:
+        output.print_json(versions)
+    else:
+        click.echo(f"vccidctl {versions['vccidctl']}")
+        click.echo(f"vccid {versions['vccid'] or 'does not run'}")
+
+
+def _print_readers(readers: list[Parameters]) -> None:
+    columns = ("reader", "card", "label", "PIN tries", "hosts")
+    output.print_table(columns, [_row(reader) for reader in readers])
+    for reader in readers:
+        if reader.get("problem"):
+            output.print_warnings([f"{reader['name']}: {reader['problem']}"])
+
+
+def _row(reader: Parameters) -> tuple[str, ...]:
+    hosts = ", ".join(
+        f"{host['kind']} {host['peer']}" + ("" if host["seen"] else " (not looked yet)")
+        for host in reader["hosts"]
+    )
+    card = reader.get("card")
+    if card is None:
+        return reader["name"], "empty", "", "", hosts
+    return reader["name"], card["serial"], card["label"], output.tries_text(card), hosts
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
