@@ -313,7 +313,7 @@ def _fits_qemu(card: Card) -> bool:
     try:
         fits = 0 in Atr.parse(card.atr).protocols
     except RemoteProtocolError:
-        fits = False
+        fits = True  # a real card's, with a slip in it: QEMU looks for itself
     if not fits:
         _log.warning(
             "QEMU's usb-ccid carries T=0 only; the card with ATR %s needs usbredir",

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A card at the far end of a VSC connection, and the reader it is in.
+
+The protocol has no power-on and no reset: what one host has verified, the card still has
+verified for the next. So a host owns it, and the next one waits (`ownership`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from vccid.backends.ownership import OwnedSession, Ownership
+from vccid.card.card import Card, CardInfo, Session
+from vccid.iso7816 import status
+from vccid.reader import Reader
+from vccid.wire import vsc
+
+if TYPE_CHECKING:
+    from vccid.backends.vsc import Limits, VscClient
+
+_log = logging.getLogger(__name__)
+
+
+class FarReader:
+    """One reader of one client: at most one command under way, answered in order.
+
+    Attributes:
+        reader: ours, that shows it.
+        commands: how many APDUs were sent.
+    """
+
+    def __init__(
+        self, client: VscClient, reader_id: int, reader: Reader, name: str, limits: Limits
+    ) -> None:
+        self.reader = reader
+        self.commands = 0
+        self.limits = limits
+        self._client = client
+        self._id = reader_id
+        self._name = name
+        self._card: FarCard | None = None
+        self._current: asyncio.Future[bytes] | None = None
+        self._waiting: deque[tuple[bytes, asyncio.Future[bytes]]] = deque()
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def inserted(self, atr: bytes) -> int:
+        """A card came, or was reset or exchanged; the code for the VSC_Error in answer."""
+        if not 2 <= len(atr) <= 33 or atr[0] not in (0x3B, 0x3F):
+            _log.warning("VSC client %s sent no ATR: %s", self._client.peer, atr[:40].hex(" "))
+            return vsc.GENERAL_ERROR
+        self.removed()
+        if self.reader.card is not None:
+            return vsc.CARD_ALREADY_INSERTED  # somebody put another one in
+        self._card = FarCard(self, atr, self._name or "far card")
+        self.reader.insert(self._card)
+        return vsc.SUCCESS
+
+    def removed(self) -> None:
+        """The card left, or its client did."""
+        card, self._card = self._card, None
+        if card is not None and self.reader.card is card:
+            self.reader.remove()
+        self._finish()
+        self._waiting.clear()  # each is done: its session was ended
+
+    def run(self, command: bytes, answer: asyncio.Future[bytes]) -> None:
+        """Have the card run a command, after those under way."""
+        self._waiting.append((command, answer))
+        if self._current is None:
+            self._next()
+
+    def answered(self, response: bytes) -> None:
+        """The card's answer to the command under way."""
+        answer = self._finish()
+        if answer is None:
+            _log.debug("VSC client %s answered what nobody asked", self._client.peer)
+        elif not answer.done():
+            answer.set_result(response if len(response) > 1 else status.NO_PRECISE_DIAGNOSIS)
+        self._next()
+
+    def failed(self, code: int) -> None:
+        """VSC_Error: vscclient sends it for a command it could not run, code without sense."""
+        if self._current is not None:
+            _log.warning("VSC client %s could not run a command: %d", self._client.peer, code)
+            self.answered(status.NO_PRECISE_DIAGNOSIS)
+
+    def _next(self) -> None:
+        while self._waiting:
+            command, answer = self._waiting.popleft()
+            if answer.done():
+                continue  # its session ended before its turn
+            self._current = answer
+            self.commands += 1
+            self._deadline = asyncio.get_running_loop().call_later(
+                self.limits.answer, self._too_late
+            )
+            self._client.send(vsc.Apdu(self._id, command))
+            return
+
+    def _finish(self) -> asyncio.Future[bytes] | None:
+        answer, self._current = self._current, None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        return answer
+
+    def _too_late(self) -> None:
+        # An answer has no number: what comes later could be taken for another's.
+        _log.warning("VSC client %s: no answer in %g s", self._client.peer, self.limits.answer)
+        self._client.drop()
+
+
+class FarCard(Card):
+    """A card at the far end."""
+
+    def __init__(self, far: FarReader, atr: bytes, label: str) -> None:
+        self._far = far
+        self._atr = atr
+        self._label = label
+        self._ownership = Ownership(label, far.limits.idle)
+
+    @property
+    def atr(self) -> bytes:
+        return self._atr
+
+    def info(self) -> CardInfo:
+        return CardInfo(kind="far", serial="", label=self._label)
+
+    async def connect(self) -> Session:
+        session = FarSession(self._ownership, self._atr, self._far)
+        self._ownership.take(session)
+        return session
+
+    def close(self) -> None:
+        self._ownership.end()
+
+
+class FarSession(OwnedSession):
+    """The owner's view of a far card."""
+
+    def __init__(self, ownership: Ownership, atr: bytes, far: FarReader) -> None:
+        super().__init__(ownership, atr)
+        self._far = far
+
+    def _begin(self, command: bytes, answer: asyncio.Future[bytes]) -> None:
+        if len(command) > self._far.limits.command:
+            answer.set_result(status.WRONG_LENGTH)
+        else:
+            self._far.run(command, answer)
+
+    def _ended(self) -> None:
+        """Nothing to say: the protocol has no power-off."""
