@@ -7,7 +7,6 @@ docs/ifd-protocol.md says what goes over the socket.
 from __future__ import annotations
 
 import asyncio
-import grp
 import logging
 import os
 import pwd
@@ -49,7 +48,7 @@ class IfdFrontend:
 
     Attributes:
         reader: the slot that is shown.
-        path: of the socket; mode 0660, group pcscd where there is one.
+        path: of the socket; anybody may connect, only root, our own user and pcscd are served.
     """
 
     def __init__(self, reader: Reader, path: Path, *, keepalive: float = KEEPALIVE) -> None:
@@ -315,9 +314,9 @@ def _listen(path: Path) -> socket.socket:
     try:
         _remove_stale(path)
         listener.bind(str(path))
-        # Nobody can connect before listen(), so the mode is set in time.
-        path.chmod(0o660)
-        _give_to_pcscd(path)
+        # Open to connect, since no one mode suits all: pcscd is root, root without the right to
+        # pass over modes (Debian 13), or user pcscd. The kernel's word on the peer decides.
+        path.chmod(0o666)
         listener.listen()
         listener.setblocking(False)
     except OSError as error:
@@ -351,13 +350,3 @@ def _remove_stale(path: Path) -> None:
     raise ConfigError(
         f"another daemon listens on {path}", "stop it, or give this one another RUNTIME_DIRECTORY"
     )
-
-
-def _give_to_pcscd(path: Path) -> None:
-    """Where pcscd runs as a user of its own (2.4 and later), let its group in."""
-    try:
-        os.chown(path, -1, grp.getgrnam(PCSCD).gr_gid)
-    except KeyError:
-        return
-    except PermissionError:
-        log.info("%s keeps its group: the daemon is not in group %s", path, PCSCD)
