@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""PIN structures (CCID rev 1.1, 6.1.11; PC/SC part 10) and the templates they complete."""
+
+import pytest
+
+from vccid.ccid.messages import Refused
+from vccid.ccid.pin import PinFormat, PinOperation, PinRequest
+from vccid.errors import RemoteProtocolError
+
+TEMPLATE = bytes.fromhex("00200000" "08" "FFFFFFFFFFFFFFFF")
+VERIFY = (
+    bytes.fromhex(
+        "00"  # bPINOperation: verify
+        "1E"  # bTimeOut: 30 s
+        "82"  # bmFormatString: bytes, position 0, left, ASCII
+        "08"  # bmPINBlockString: no length field, block of 8 bytes
+        "00"  # bmPINLengthFormat
+        "0804"  # wPINMaxExtraDigit: 4 to 8
+        "02"  # bEntryValidationCondition: key
+        "00"  # bNumberMessage
+        "0000"  # wLangId
+        "00"  # bMsgIndex
+        "000000"  # bTeoPrologue
+    )
+    + TEMPLATE
+)
+CHANGE = bytes.fromhex("00240000" "10" + "FF" * 16)
+MODIFY = (
+    bytes.fromhex(
+        "01"  # bPINOperation: modify
+        "00"  # bTimeOut: the reader's own
+        "02"  # bmFormatString: bits, position 0, left, ASCII
+        "08"  # bmPINBlockString
+        "00"  # bmPINLengthFormat
+        "00"  # bInsertionOffsetOld
+        "08"  # bInsertionOffsetNew
+        "0804"  # wPINMaxExtraDigit
+        "03"  # bConfirmPIN: ask the current one, and the new one twice
+        "02"  # bEntryValidationCondition
+        "00"  # bNumberMessage: so no bMsgIndex2 and 3
+        "0000"  # wLangId
+        "00"  # bMsgIndex1
+        "000000"  # bTeoPrologue
+    )
+    + CHANGE
+)
+
+
+def test_verification() -> None:
+    request = PinRequest.parse(VERIFY)
+    assert request.operation is PinOperation.VERIFY
+    assert (request.timeout, request.minimum, request.maximum) == (30, 4, 8)
+    assert request.prompts == ("current",)
+    assert request.complete(["123456"]) == bytes.fromhex("00200000" "08" "313233343536FFFF")
+
+
+def test_modification() -> None:
+    request = PinRequest.parse(MODIFY)
+    assert request.prompts == ("current", "new", "confirm")
+    assert request.complete(["123456", "654321", "654321"]) == bytes.fromhex(
+        "00240000" "10" "313233343536FFFF" "363534333231FFFF"
+    )
+    assert request.complete(["123456", "654321", "654320"]) is None
+
+
+@pytest.mark.parametrize(("messages", "indices"), [("00", 0), ("01", 1), ("02", 1), ("03", 2),
+                                                   ("FF", 2)])  # fmt: skip
+def test_the_template_moves_with_the_number_of_messages(messages: str, indices: int) -> None:
+    head = MODIFY[:11] + bytes.fromhex(messages) + MODIFY[12:15]
+    request = PinRequest.parse(head + bytes(indices) + MODIFY[15:])
+    assert request.template == CHANGE
+
+
+@pytest.mark.parametrize(
+    ("confirm", "prompts"),
+    [(0, ("new",)), (1, ("new", "confirm")), (2, ("current", "new"))],
+)
+def test_what_is_asked(confirm: int, prompts: tuple[str, ...]) -> None:
+    request = PinRequest.parse(MODIFY[:9] + bytes((confirm,)) + MODIFY[10:])
+    assert request.prompts == prompts
+
+
+def test_part10_structures_hold_the_same() -> None:
+    verify = (
+        bytes.fromhex(
+            "1E"  # bTimerOut
+            "1E"  # bTimerOut2
+            "82"  # bmFormatString
+            "08"  # bmPINBlockString
+            "00"  # bmPINLengthFormat
+            "0804"  # wPINMaxExtraDigit
+            "02"  # bEntryValidationCondition
+            "00"  # bNumberMessage
+            "0000"  # wLangId
+            "00"  # bMsgIndex
+            "000000"  # bTeoPrologue
+            "0D000000"  # ulDataLength
+        )
+        + TEMPLATE
+    )
+    assert PinRequest.parse_part10(PinOperation.VERIFY, verify) == PinRequest.parse(VERIFY)
+    modify = (
+        bytes.fromhex(
+            "00"  # bTimerOut
+            "00"  # bTimerOut2
+            "02"  # bmFormatString
+            "08"  # bmPINBlockString
+            "00"  # bmPINLengthFormat
+            "00"  # bInsertionOffsetOld
+            "08"  # bInsertionOffsetNew
+            "0804"  # wPINMaxExtraDigit
+            "03"  # bConfirmPIN
+            "02"  # bEntryValidationCondition
+            "00"  # bNumberMessage
+            "0000"  # wLangId
+            "000102"  # bMsgIndex1 to 3
+            "000000"  # bTeoPrologue
+            "15000000"  # ulDataLength
+        )
+        + CHANGE
+    )
+    assert PinRequest.parse_part10(PinOperation.MODIFY, modify) == PinRequest.parse(MODIFY)
+    for broken in (modify[:-1], verify, b""):
+        with pytest.raises(RemoteProtocolError):
+            PinRequest.parse_part10(PinOperation.MODIFY, broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({0: 7}, 0x0A),  # no such bPINOperation
+        ({0: 4}, 0x00),  # not offered
+        ({2: 0x83}, 0x0C),  # no such encoding
+        ({5: 3}, 0x0F),  # at least 4, at most 3
+        ({19: 0}, 0x01),  # Lc 0 with data: extended
+    ],
+)
+def test_what_is_refused(change: dict[int, int], error: int) -> None:
+    raw = bytearray(VERIFY)
+    for at, value in change.items():
+        raw[at] = value
+    with pytest.raises(Refused) as refused:
+        PinRequest.parse(bytes(raw))
+    assert refused.value.error == error
+
+
+@pytest.mark.parametrize("raw", [VERIFY[:10], VERIFY[:18], MODIFY[:13], MODIFY[:21]])
+def test_a_short_structure(raw: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        PinRequest.parse(raw)
+    assert refused.value.error == 0x01
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "template", "pin", "command"),
+    [
+        # The standard's own example: 4 bits of length behind a 2h, BCD from byte 1 on.
+        ("length and BCD", (0x89, 0x47, 0x04), "00200000" "08" "20FFFFFFFFFFFFFF", "12345",
+         "00200000" "08" "2512345FFFFFFFFF"),
+        ("global platform", (0x41, 0x48, 0x04), "00200000" "08" "20FFFFFFFFFFFFFF", "1234",
+         "00200000" "08" "241234FFFFFFFFFF"),
+        ("binary", (0x80, 0x04, 0x00), "00200000" "04" "FFFFFFFF", "1234",
+         "00200000" "04" "01020304"),
+        ("right justified", (0x86, 0x08, 0x00), "00200000" "08" "0000000000000000", "1234",
+         "00200000" "08" "0000000031323334"),
+        ("no data, no block", (0x82, 0x00, 0x00), "00200000", "1234",
+         "00200000" "04" "31323334"),
+        ("no data, a block", (0x82, 0x08, 0x00), "00200000", "1234",
+         "00200000" "08" "31323334FFFFFFFF"),
+        ("Lc but no data", (0x82, 0x08, 0x00), "00200000" "08", "1234",
+         "00200000" "08" "31323334FFFFFFFF"),
+        ("too little data", (0x82, 0x00, 0x00), "00200000" "02" "FFFF", "1234",
+         "00200000" "04" "31323334"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and " " in value else "",
+)  # fmt: skip
+def test_how_digits_are_laid(
+    name: str, form: tuple[int, int, int], template: str, pin: str, command: str
+) -> None:
+    request = PinRequest(
+        PinOperation.VERIFY, 0, PinFormat.parse(*form), 1, 8, ("current",), (0,),
+        bytes.fromhex(template),
+    )  # fmt: skip
+    completed = request.complete([pin])
+    assert completed is not None
+    assert completed.hex() == bytes.fromhex(command).hex()

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The CCID interface: its pipes and control requests over 1 to n slots (CCID rev 1.1, 5.2, 5.3).
+
+Bulk-OUT bytes, control requests and the owner's results go in; responses, notifications and
+the owner's actions come out. No I/O and no clock.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from vccid.ccid.actions import Action
+from vccid.ccid.codes import CommandStatus, Error, IccStatus
+from vccid.ccid.descriptor import ClassDescriptor
+from vccid.ccid.messages import HEADER_SIZE, Header, answer_type
+from vccid.ccid.outbox import Outbox
+from vccid.ccid.pin import PinEnd
+from vccid.ccid.responses import NotifySlotChange
+from vccid.ccid.slot import Slot
+from vccid.ccid.states import BUSY, State
+
+#: Responses that may wait for the host before the reader takes no more commands (5.2).
+_WAITING: Final = 32
+
+
+class Interface:
+    """One CCID function with as many slots as its class descriptor says."""
+
+    def __init__(self, descriptor: ClassDescriptor) -> None:
+        self.descriptor = descriptor
+        self._outbox = Outbox()
+        self._slots = tuple(
+            Slot(number, descriptor, self._outbox)
+            for number in range(descriptor.max_slot_index + 1)
+        )
+        self._partial = bytearray()
+        self._skip = 0
+
+    # --- command pipe --------------------------------------------------------------------
+
+    @property
+    def accepts(self) -> bool:
+        """False while so many responses wait that the command pipe has to (NAK)."""
+        return len(self._outbox.responses) < _WAITING
+
+    def bulk_out(self, data: bytes, ends: bool) -> bool:
+        """Take one transfer of the command pipe.
+
+        Args:
+            ends: its last packet was shorter than wMaxPacketSize, so the message ends here.
+
+        Returns:
+            False where there was not even a header: nobody can be answered, the pipe halts.
+        """
+        if self._skip:
+            self._skip = 0 if ends else max(0, self._skip - len(data))
+            return True
+        if self._partial:
+            self._partial += data
+            data = bytes(self._partial)
+        if len(data) < HEADER_SIZE:
+            # A zero-length packet before a message only closes the one before it.
+            self._partial = bytearray(b"" if ends else data)
+            return not (data and ends)
+        header = Header.parse(data)
+        whole = HEADER_SIZE + header.length
+        if whole > self.descriptor.max_message:
+            self._skip = 0 if ends else max(0, whole - len(data))
+        elif len(data) < whole and not ends:
+            if not self._partial:
+                self._partial += data
+            return True
+        self._partial.clear()
+        fits = len(data) == whole <= self.descriptor.max_message
+        self._command(header, data[HEADER_SIZE:] if fits else None)
+        return True
+
+    def _command(self, header: Header, data: bytes | None) -> None:
+        if header.slot >= len(self._slots):
+            answer = answer_type(header.type)(
+                header.slot, header.seq, IccStatus.ABSENT, CommandStatus.FAILED, Error.BAD_SLOT
+            )
+            self._outbox.responses.append((answer, 0))
+            return
+        slot = self._slots[header.slot]
+        limit = self.descriptor.max_busy_slots
+        others_busy = (
+            limit < len(self._slots)
+            and sum(other.state in BUSY for other in self._slots if other is not slot) >= limit
+        )
+        slot.receive(header, data, others_busy)
+
+    # --- response and interrupt pipe -----------------------------------------------------
+
+    def next_response(self) -> bytes | None:
+        """The next message for the response pipe; the host is taken to have it now."""
+        if not self._outbox.responses:
+            return None
+        response, stamp = self._outbox.responses.popleft()
+        if response.slot < len(self._slots):
+            present = response.icc is not IccStatus.ABSENT
+            self._slots[response.slot].shown(present, stamp, by_response=True)
+        return response.serialize()
+
+    def next_notification(self) -> bytes | None:
+        """The next message for the interrupt pipe, None while nothing has changed (6.3.1)."""
+        if not any(slot.changed for slot in self._slots):
+            return None
+        message = NotifySlotChange(
+            tuple((slot.state is not State.ABSENT, slot.changed) for slot in self._slots)
+        )
+        for slot, (present, _) in zip(self._slots, message.slots, strict=True):
+            slot.changed = False
+            slot.shown(present, slot.stamp, by_response=False)
+        return message.serialize()
+
+    # --- control pipe (5.3) --------------------------------------------------------------
+
+    def abort(self, slot: int, seq: int) -> bool:
+        """ABORT: bSlot and bSeq are wValue's bytes; False where there is no such slot."""
+        if slot >= len(self._slots):
+            return False
+        self._slots[slot].abort(seq)
+        return True
+
+    def clock_frequencies(self) -> bytes:
+        """GET_CLOCK_FREQUENCIES: bNumClockSupported dwords, kHz."""
+        return struct.pack("<I", self.descriptor.clock)
+
+    def data_rates(self) -> bytes:
+        """GET_DATA_RATES: bNumDataRatesSupported dwords, bit/s."""
+        rates = self.descriptor.data_rates
+        return struct.pack(f"<{len(rates)}I", *rates)
+
+    def clear_command_pipe(self) -> None:
+        """The command pipe's halt was cleared: what it held of a message is gone."""
+        self._partial.clear()
+        self._skip = 0
+
+    def reset(self) -> None:
+        """USB reset, SET_CONFIGURATION or SET_INTERFACE."""
+        self.clear_command_pipe()
+        for slot in self._slots:
+            slot.reset()
+        self._outbox.responses.clear()
+
+    # --- the owner -----------------------------------------------------------------------
+
+    def take_actions(self) -> list[Action]:
+        """What there is to do; each is given once, in order."""
+        actions, self._outbox.actions = self._outbox.actions, []
+        return actions
+
+    def insert(self, slot: int, stamp: int) -> None:
+        """A card came in; `stamp` grows with every change and returns in Noticed."""
+        self._slots[slot].insert(stamp)
+
+    def remove(self, slot: int, stamp: int) -> None:
+        """The card left."""
+        self._slots[slot].remove(stamp)
+
+    def settle(self, slot: int) -> None:
+        """Half a second has passed since `remove`: hosts have seen it or never will."""
+        self._slots[slot].settle()
+
+    def extend(self, slot: int) -> None:
+        """A second has passed and Transmit or AskPin still has no result."""
+        self._slots[slot].extend()
+
+    def powered(self, slot: int, work: int, atr: bytes) -> None:
+        """PowerOn succeeded."""
+        self._slots[slot].powered(work, atr)
+
+    def answered(self, slot: int, work: int, answer: bytes) -> None:
+        """Transmit succeeded."""
+        self._slots[slot].answered(work, answer)
+
+    def failed(self, slot: int, work: int, error: Error) -> None:
+        """PowerOn or Transmit came to nothing."""
+        self._slots[slot].failed(work, error)
+
+    def typed(self, slot: int, work: int, pins: Sequence[str]) -> None:
+        """AskPin: what was typed, a PIN for each prompt."""
+        self._slots[slot].typed(work, pins)
+
+    def not_typed(self, slot: int, work: int, end: PinEnd) -> None:
+        """AskPin: no PIN came."""
+        self._slots[slot].not_typed(work, end)

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""PIN entry at the reader: its structures, and the template APDU they complete.
+
+CCID rev 1.1, 6.1.11 (abPINDataStructure), and PC/SC part 10, 2.6.14 and 2.6.15, whose
+structures hold the same fields in a slightly different order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import ClassVar, Final, Literal
+
+from vccid.ccid.codes import Error
+from vccid.ccid.messages import Refused
+from vccid.errors import RemoteProtocolError
+
+Prompt = Literal["current", "new", "confirm"]
+
+#: SW of PC/SC part 10, 2.5.3: the new PIN and its confirmation differ.
+CONFIRMATION_FAILED: Final = b"\x64\x02"
+
+#: CLA INS P1 P2 at least
+_SHORTEST_APDU: Final = 4
+
+
+class PinOperation(IntEnum):
+    """bPINOperation: those a reader with a key pad offers."""
+
+    VERIFY = 0
+    MODIFY = 1
+
+
+class PinEnd(Enum):
+    """How an entry ends when no PIN comes of it."""
+
+    CANCELLED = Error.PIN_CANCELLED
+    TIMEOUT = Error.PIN_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class PinFormat:
+    """How digits are laid into the template: bmFormatString, bmPINBlockString, bmPINLengthFormat.
+
+    Attributes:
+        encoding: 0 binary, 1 BCD, 2 ASCII.
+        position: bits from the first byte of the APDU's data field to the PIN block.
+        block: bytes of the PIN block, 0 where it is as long as the PIN.
+        length_size: bits of the length field, 0 where none is inserted.
+        length_position: bits from the first byte of the data field to the length field.
+    """
+
+    encoding: int
+    right_justified: bool
+    position: int
+    block: int
+    length_size: int
+    length_position: int
+
+    @classmethod
+    def parse(cls, format_string: int, block_string: int, length_format: int) -> PinFormat:
+        """Take the three bytes apart.
+
+        Raises:
+            Refused: the encoding is RFU; 0Ch is bmFormatString's offset in the message.
+        """
+        if format_string & 0x03 == 3:
+            raise Refused(0x0C)
+        return cls(
+            encoding=format_string & 0x03,
+            right_justified=bool(format_string & 0x04),
+            position=(format_string >> 3 & 0x0F) * (8 if format_string & 0x80 else 1),
+            block=block_string & 0x0F,
+            length_size=block_string >> 4,
+            length_position=(length_format & 0x0F) * (8 if length_format & 0x10 else 1),
+        )
+
+    def insert(self, body: bytearray, pin: str, offset: int) -> None:
+        """Lay a PIN into the data field, `offset` bytes further on; the field grows if it must."""
+        width = 4 if self.encoding == 1 else 8
+        start = self.position + 8 * offset
+        needed = start + max(8 * self.block if not body else 0, width * len(pin))
+        body.extend(b"\xff" * ((needed + 7) // 8 - len(body)))
+        if self.length_size:
+            _put(body, self.length_position + 8 * offset, self.length_size, len(pin))
+        if self.right_justified:
+            start += max(0, 8 * self.block - width * len(pin))
+        for number, digit in enumerate(pin):
+            value = ord(digit) if self.encoding == 2 else int(digit)
+            _put(body, start + width * number, width, value)
+
+
+@dataclass(frozen=True, slots=True)
+class PinRequest:
+    """An entry that a person is to make, and the command it completes.
+
+    Attributes:
+        timeout: seconds, 0 for the reader's own.
+        minimum, maximum: digits of a PIN.
+        prompts: what is to be typed, in order.
+        offsets: for each prompt the byte of the data field its PIN goes to.
+        template: the command APDU without the PIN.
+    """
+
+    operation: PinOperation
+    timeout: int
+    format: PinFormat
+    minimum: int
+    maximum: int
+    prompts: tuple[Prompt, ...]
+    offsets: tuple[int, ...]
+    template: bytes = field(repr=False)
+
+    #: bTimeOut, bmFormatString, bmPINBlockString, bmPINLengthFormat, wPINMaxExtraDigit (low
+    #: byte the maximum), bEntryValidationCondition, bNumberMessage, wLangId, bMsgIndex,
+    #: bTeoPrologue; then abPINApdu. Begins at offset 11 of the message.
+    VERIFY: ClassVar[struct.Struct] = struct.Struct("<BBBBBBBBHB3s")
+    #: the same up to bmPINLengthFormat, then bInsertionOffsetOld, bInsertionOffsetNew,
+    #: wPINMaxExtraDigit, bConfirmPIN, bEntryValidationCondition, bNumberMessage, wLangId,
+    #: bMsgIndex1; then bMsgIndex2 and 3 as bNumberMessage has it, bTeoPrologue, abPINApdu.
+    MODIFY: ClassVar[struct.Struct] = struct.Struct("<BBBBBBBBBBBHB")
+    #: PIN_VERIFY_STRUCTURE and PIN_MODIFY_STRUCTURE of PC/SC part 10
+    PART10_VERIFY: ClassVar[struct.Struct] = struct.Struct("<BBBBBBBBBHB3sI")
+    PART10_MODIFY: ClassVar[struct.Struct] = struct.Struct("<BBBBBBBBBBBBH3s3sI")
+
+    @classmethod
+    def parse(cls, data: bytes) -> PinRequest:
+        """Read the data of PC_to_RDR_Secure: bPINOperation and what follows.
+
+        Raises:
+            Refused: with the offset of the wrong field, or BAD_LENGTH.
+        """
+        operation, body = data[0], data[1:]
+        if operation == PinOperation.VERIFY:
+            return cls._parse_verify(body)
+        if operation == PinOperation.MODIFY:
+            return cls._parse_modify(body)
+        raise Refused(Error.CMD_NOT_SUPPORTED if operation <= 6 else Error.BAD_PIN_OPERATION)
+
+    @classmethod
+    def _parse_verify(cls, body: bytes) -> PinRequest:
+        if len(body) < cls.VERIFY.size + _SHORTEST_APDU:
+            raise Refused(Error.BAD_LENGTH)
+        timeout, form, block, length, maximum, minimum, _, _, _, _, _ = cls.VERIFY.unpack_from(body)
+        return cls._verify(
+            timeout, PinFormat.parse(form, block, length), minimum, maximum, body[cls.VERIFY.size :]
+        )
+
+    @classmethod
+    def _parse_modify(cls, body: bytes) -> PinRequest:
+        if len(body) < cls.MODIFY.size:
+            raise Refused(Error.BAD_LENGTH)
+        (timeout, form, block, length, old, new, maximum, minimum, confirm, _, messages, _, _) = (
+            cls.MODIFY.unpack_from(body)
+        )
+        # bMsgIndex2 is there unless bNumberMessage is 0, bMsgIndex3 from 3 on (6.1.11.7).
+        indices = 0 if messages == 0 else 2 if messages >= 3 else 1
+        template = body[cls.MODIFY.size + indices + 3 :]
+        if len(template) < _SHORTEST_APDU:
+            raise Refused(Error.BAD_LENGTH)
+        form_of = PinFormat.parse(form, block, length)
+        return cls._modify(timeout, form_of, minimum, maximum, confirm, (old, new), template)
+
+    @classmethod
+    def parse_part10(cls, operation: PinOperation, raw: bytes) -> PinRequest:
+        """Read PIN_VERIFY_STRUCTURE or PIN_MODIFY_STRUCTURE, little-endian and packed.
+
+        Raises:
+            RemoteProtocolError: a length or a field is wrong.
+        """
+        layout = cls.PART10_VERIFY if operation == PinOperation.VERIFY else cls.PART10_MODIFY
+        if len(raw) < layout.size + _SHORTEST_APDU:
+            raise RemoteProtocolError("the PIN structure is too short")
+        fields, template = layout.unpack_from(raw), raw[layout.size :]
+        if fields[-1] != len(template):
+            raise RemoteProtocolError("ulDataLength of the PIN structure is wrong")
+        form = PinFormat.parse(*fields[2:5])
+        if operation == PinOperation.VERIFY:
+            return cls._verify(fields[0], form, fields[6], fields[5], template)
+        return cls._modify(
+            fields[0], form, fields[8], fields[7], fields[9], (fields[5], fields[6]), template
+        )
+
+    @classmethod
+    def _verify(
+        cls, timeout: int, form: PinFormat, minimum: int, maximum: int, template: bytes
+    ) -> PinRequest:
+        _check_digits(minimum, maximum, 0x0F)
+        return cls(
+            PinOperation.VERIFY, timeout, form, minimum, maximum, ("current",), (0,),
+            _check_template(template),
+        )  # fmt: skip
+
+    @classmethod
+    def _modify(
+        cls,
+        timeout: int,
+        form: PinFormat,
+        minimum: int,
+        maximum: int,
+        confirm: int,
+        offsets: tuple[int, int],
+        template: bytes,
+    ) -> PinRequest:
+        _check_digits(minimum, maximum, 0x11)
+        prompts: tuple[Prompt, ...] = ("new",)
+        places: tuple[int, ...] = (offsets[1],)
+        if confirm & 0x02:
+            prompts, places = ("current", *prompts), (offsets[0], *places)
+        if confirm & 0x01:
+            prompts, places = (*prompts, "confirm"), (*places, offsets[1])
+        return cls(
+            PinOperation.MODIFY, timeout, form, minimum, maximum, prompts, places,
+            _check_template(template),
+        )  # fmt: skip
+
+    def complete(self, pins: Sequence[str]) -> bytes | None:
+        """The command with the PINs in it, one PIN for each prompt.
+
+        Returns:
+            The APDU, or None where the new PIN and its confirmation differ.
+        """
+        typed = dict(zip(self.prompts, pins, strict=True))
+        if typed.get("confirm", typed.get("new")) != typed.get("new"):
+            return None
+        length = self.template[4] if len(self.template) > 4 else 0
+        body = bytearray(self.template[5 : 5 + length])
+        for prompt, offset in zip(self.prompts, self.offsets, strict=True):
+            if prompt != "confirm":
+                self.format.insert(body, typed[prompt], offset)
+        return self.template[:4] + bytes((len(body),)) + bytes(body)
+
+
+def _check_digits(minimum: int, maximum: int, offset: int) -> None:
+    """wPINMaxExtraDigit, at `offset` in the message."""
+    if minimum > maximum or maximum == 0:
+        raise Refused(offset)
+
+
+def _check_template(template: bytes) -> bytes:
+    """A short command whose data field can grow to what a PIN block needs: 255 bytes."""
+    if len(template) > 5 + 255 or (len(template) > 5 and template[4] == 0):
+        raise Refused(Error.BAD_LENGTH)
+    return template
+
+
+def _put(body: bytearray, position: int, width: int, value: int) -> None:
+    """Overwrite `width` bits from bit `position` on, the first bit the highest of byte 0."""
+    for bit in range(width):
+        index, mask = (position + bit) // 8, 0x80 >> (position + bit) % 8
+        if index >= len(body):
+            body.extend(b"\xff" * (index + 1 - len(body)))
+        body[index] = body[index] | mask if value >> (width - 1 - bit) & 1 else body[index] & ~mask
