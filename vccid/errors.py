@@ -17,6 +17,8 @@
     │   └── CardRemoved           the card left while a host used it
     ├── CardBusy                  another host owns a card that has one security state
     ├── NotPermitted              the caller may not ask for this
+    ├── DaemonRunning             a second daemon was started where one runs
+    ├── DaemonUnreachable         vccidctl finds no daemon, or lost it
     └── ProtocolError
         ├── RemoteProtocolError   the peer broke the protocol
         └── LocalProtocolError    we did
@@ -105,6 +107,14 @@ class CardBusy(VccidError):
 
 class NotPermitted(VccidError):
     """The caller may not do this."""
+
+
+class DaemonRunning(VccidError):
+    """Another daemon has this runtime directory."""
+
+
+class DaemonUnreachable(VccidError):
+    """No daemon answers at the control socket, or it went away before it answered."""
 
 
 class ProtocolError(VccidError):
