@@ -125,20 +125,29 @@ class StateStore:
             StateError: the disk is full, or will not take it. The old state may still be there.
         """
         path = self.path(serial)
-        new = path.with_suffix(".new")
         try:
-            try:
-                _write_synced(new, _encode(state))
-                os.rename(new, path)
-            except OSError:
-                new.unlink(missing_ok=True)
-                raise
-            _sync_folder(self.directory)
+            replace_file(path, _encode(state))
         except OSError as error:
             raise StateError(
                 f"PIN state {path} cannot be written: {error.strerror}",
                 f"make room in {self.directory} or let the daemon write there",
             ) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file whole, for this user alone; it and its folder are synced. Blocks.
+
+    Raises:
+        OSError: the disk is full, or will not take it. The old content may still be there.
+    """
+    new = path.with_suffix(".new")
+    try:
+        _write_synced(new, content)
+        os.rename(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
