@@ -18,7 +18,6 @@
     ├── CardBusy                  another host owns a card that has one security state
     ├── NotPermitted              the caller may not ask for this
     ├── DaemonRunning             a second daemon was started where one runs
-    ├── DaemonUnreachable         vccidctl finds no daemon, or lost it
     └── ProtocolError
         ├── RemoteProtocolError   the peer broke the protocol
         └── LocalProtocolError    we did
@@ -111,10 +110,6 @@ class NotPermitted(VccidError):
 
 class DaemonRunning(VccidError):
     """Another daemon has this runtime directory."""
-
-
-class DaemonUnreachable(VccidError):
-    """No daemon answers at the control socket, or it went away before it answered."""
 
 
 class ProtocolError(VccidError):
