@@ -104,10 +104,18 @@ class Interface:
             self._slots[response.slot].shown(present, stamp, by_response=True)
         return response.serialize()
 
-    def next_notification(self) -> bytes | None:
-        """The next message for the interrupt pipe, None while nothing has changed (6.3.1)."""
-        if not any(slot.changed for slot in self._slots):
-            return None
+    @property
+    def has_notification(self) -> bool:
+        """A slot changed since the last notification."""
+        return any(slot.changed for slot in self._slots)
+
+    @property
+    def notification_size(self) -> int:
+        """Bytes of a NotifySlotChange: its type, and two bits a slot (6.3.1)."""
+        return 1 + (len(self._slots) + 3) // 4
+
+    def next_notification(self) -> bytes:
+        """The state of every slot, for the interrupt pipe; it counts as fetched."""
         message = NotifySlotChange(
             tuple((slot.state is not State.ABSENT, slot.changed) for slot in self._slots)
         )
@@ -134,14 +142,10 @@ class Interface:
         rates = self.descriptor.data_rates
         return struct.pack(f"<{len(rates)}I", *rates)
 
-    def clear_command_pipe(self) -> None:
-        """The command pipe's halt was cleared: what it held of a message is gone."""
-        self._partial.clear()
-        self._skip = 0
-
     def reset(self) -> None:
         """USB reset, SET_CONFIGURATION or SET_INTERFACE."""
-        self.clear_command_pipe()
+        self._partial.clear()
+        self._skip = 0
         for slot in self._slots:
             slot.reset()
         self._outbox.responses.clear()

@@ -39,6 +39,10 @@ class Bench:
     def fetch(self) -> list[bytes]:
         return list(iter(self.interface.next_response, None))
 
+    def notification(self) -> bytes | None:
+        interface = self.interface
+        return interface.next_notification() if interface.has_notification else None
+
     def actions(self) -> list[Action]:
         return self.interface.take_actions()
 
@@ -76,5 +80,5 @@ def powered(descriptor: ClassDescriptor | None = None, atr: bytes = T0_ATR) -> B
     bench = Bench(descriptor)
     bench.insert()
     bench.power_on(atr)
-    bench.interface.next_notification()
+    bench.notification()
     return bench

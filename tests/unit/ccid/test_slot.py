@@ -179,27 +179,27 @@ def test_removal_ends_a_running_command_then_notifies() -> None:
     action = bench.transmit(message(0x6F, 0, 5, data=SELECT))
     bench.remove()
     assert bench.fetch() == [bytes.fromhex("80" "00000000" "00" "05" "42" "FE" "00")]
-    assert bench.interface.next_notification() == bytes.fromhex("50" "02")
+    assert bench.notification() == bytes.fromhex("50" "02")
     bench.interface.answered(0, action.work, b"\x90\x00")
     assert bench.fetch() == []
 
 
 def test_notifications_are_reported_once() -> None:
     bench = Bench()
-    assert bench.interface.next_notification() is None
+    assert bench.notification() is None
     bench.insert()
-    assert bench.interface.next_notification() == bytes.fromhex("50" "03")
-    assert bench.interface.next_notification() is None
+    assert bench.notification() == bytes.fromhex("50" "03")
+    assert bench.notification() is None
     bench.remove()
-    assert bench.interface.next_notification() == bytes.fromhex("50" "02")
+    assert bench.notification() == bytes.fromhex("50" "02")
 
 
 def test_an_exchange_is_seen_as_an_empty_slot_first() -> None:
     bench = powered()
     bench.remove()
     bench.insert()
-    assert bench.interface.next_notification() == bytes.fromhex("50" "02")
-    assert bench.interface.next_notification() == bytes.fromhex("50" "03")
+    assert bench.notification() == bytes.fromhex("50" "02")
+    assert bench.notification() == bytes.fromhex("50" "03")
 
 
 def test_an_exchange_is_seen_by_polling_too() -> None:
@@ -216,7 +216,7 @@ def test_a_host_that_does_not_look_gets_the_new_card_all_the_same() -> None:
     bench.remove()
     bench.insert()
     bench.interface.settle(0)
-    assert bench.interface.next_notification() == bytes.fromhex("50" "03")
+    assert bench.notification() == bytes.fromhex("50" "03")
 
 
 def test_a_card_that_only_passed_by() -> None:
@@ -224,20 +224,20 @@ def test_a_card_that_only_passed_by() -> None:
     bench.remove()
     bench.insert()
     bench.remove()
-    assert bench.interface.next_notification() == bytes.fromhex("50" "02")
-    assert bench.interface.next_notification() is None
+    assert bench.notification() == bytes.fromhex("50" "02")
+    assert bench.notification() is None
     assert Noticed(0, 4) in bench.actions()
 
 
 def test_what_counts_as_noticed() -> None:
     bench = Bench()
     bench.insert()
-    bench.interface.next_notification()
+    bench.notification()
     assert bench.actions() == []
     bench.ask(message(0x65, 0, 1))
     assert bench.actions() == [Noticed(0, 1)]
     bench.remove()
-    bench.interface.next_notification()
+    bench.notification()
     assert bench.actions() == [Noticed(0, 2)]
 
 
@@ -415,7 +415,6 @@ def test_an_overlong_message_is_swallowed_to_its_end() -> None:
 def test_less_than_a_header_halts_the_pipe() -> None:
     bench = Bench()
     assert not bench.interface.bulk_out(b"\x65\0\0", ends=True)
-    bench.interface.clear_command_pipe()
     assert status(bench.ask(message(0x65, 0, 2))) == (0x81, 0x02, 0x00)
 
 
@@ -569,7 +568,7 @@ def test_slots_work_side_by_side() -> None:
     for slot in (0, 1):
         bench.insert(slot)
         bench.power_on(slot=slot)
-    assert bench.interface.next_notification() == bytes.fromhex("50" "0F")
+    assert bench.notification() == bytes.fromhex("50" "0F")
     first = bench.transmit(message(0x6F, 0, 1, data=b"a"))
     second = bench.transmit(message(0x6F, 1, 2, data=b"b"))
     bench.interface.answered(1, second.work, b"\x90\x01")
@@ -596,7 +595,7 @@ def test_reset_forgets_everything_and_tells_of_the_card_again() -> None:
     assert bench.actions() == [PowerOff(0)]
     bench.interface.answered(0, action.work, b"\x90\x00")
     assert bench.fetch() == []
-    assert bench.interface.next_notification() == bytes.fromhex("50" "03")
+    assert bench.notification() == bytes.fromhex("50" "03")
     assert status(bench.ask(message(0x65, 0, 2))) == (0x81, 0x01, 0x00)
 
 

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The reader as a USB device: transfers in, completions out (USB 2.0, 5, 8.5, 9.4).
+
+No I/O: whoever carries the transfers submits and cancels them, and takes completions after
+every call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from vccid.ccid.interface import Interface
+from vccid.errors import LocalProtocolError
+from vccid.usb.control import ControlPipe
+from vccid.usb.descriptors import (
+    BULK_IN,
+    BULK_OUT,
+    BULK_SIZE,
+    INTERRUPT_IN,
+    Descriptors,
+    Identity,
+    Speed,
+)
+from vccid.usb.transfers import Completion, Status, Transfer
+
+_IN: Final = 0x80
+_CONTROL: Final = 0
+
+
+class Device:
+    """One USB device with one CCID interface.
+
+    Attributes:
+        function: the CCID interface; who tells it something calls `pump` afterwards.
+    """
+
+    def __init__(self, identity: Identity, function: Interface, speed: Speed = Speed.FULL) -> None:
+        self.function = function
+        self.descriptors = Descriptors(identity, function.descriptor, speed)
+        self.speed = speed
+        self._packet = BULK_SIZE[speed]
+        self._control = ControlPipe(self.descriptors, function, self._forget_message)
+        self._queues: dict[int, deque[Transfer]] = {
+            BULK_OUT: deque(),
+            BULK_IN: deque(),
+            INTERRUPT_IN: deque(),
+        }
+        self._completions: list[Completion] = []
+        self._message = b""
+        self._closes_empty = False
+
+    @property
+    def configured(self) -> bool:
+        """The host has chosen the configuration."""
+        return self._control.configuration != 0
+
+    @property
+    def listening(self) -> bool:
+        """The host waits for news of the slots."""
+        return bool(self._queues[INTERRUPT_IN])
+
+    @property
+    def pending(self) -> int:
+        """Transfers without completion."""
+        return sum(map(len, self._queues.values()))
+
+    def submit(self, transfer: Transfer) -> None:
+        """A host begins a transfer."""
+        if transfer.endpoint == _CONTROL:
+            self._completions.append(self._control.execute(transfer))
+        else:
+            queue = self._queues.get(transfer.endpoint | (_IN if transfer.is_in else 0))
+            if queue is None:  # no such endpoint: nothing answers there
+                self._completions.append(Completion(transfer, Status.STALL))
+                return
+            queue.append(transfer)
+        self.pump()
+
+    def cancel(self, transfer_id: int) -> bool:
+        """The host gives a transfer up.
+
+        Returns:
+            True where it was pending: it gets no completion, and nothing it could have
+            fetched is lost. False where it had ended already.
+        """
+        for queue in self._queues.values():
+            for transfer in queue:
+                if transfer.id == transfer_id:
+                    queue.remove(transfer)
+                    return True
+        return False
+
+    def take_completions(self) -> list[Completion]:
+        """What ended since the last call, in order; each is given once."""
+        completions, self._completions = self._completions, []
+        return completions
+
+    def pump(self) -> None:
+        """Let waiting transfers meet what there is for them."""
+        self._pump_out()
+        self._pump_in()
+        self._pump_interrupt()
+
+    def reset(self) -> None:
+        """The port was reset or the device unplugged: unconfigured, nothing half-way."""
+        for queue in self._queues.values():
+            queue.clear()
+        self._completions.clear()
+        self._control.reset()
+
+    def _pump_out(self) -> None:
+        queue = self._queues[BULK_OUT]
+        while queue:
+            if self._stalls(BULK_OUT):
+                self._end(queue, Status.STALL)
+            elif self.function.accepts:
+                transfer = queue[0]
+                # Whoever sends the next command has all he wanted of the last response.
+                self._closes_empty = False
+                ends = len(transfer.data) % self._packet != 0 or not transfer.data
+                if self.function.bulk_out(transfer.data, ends):
+                    self._end(queue, Status.DONE, length=len(transfer.data))
+                else:
+                    self._control.halted.add(BULK_OUT)
+                    self._end(queue, Status.STALL)
+            else:
+                return
+
+    def _pump_in(self) -> None:
+        queue = self._queues[BULK_IN]
+        while queue:
+            if self._stalls(BULK_IN):
+                self._end(queue, Status.STALL)
+            elif self._closes_empty:
+                self._closes_empty = False
+                self._end(queue, Status.DONE)
+            elif not self._deliver(queue):
+                return
+
+    def _deliver(self, queue: deque[Transfer]) -> bool:
+        """Hand a message, or its next piece, to the first waiting IN transfer."""
+        if not self._message:
+            message = self.function.next_response()
+            if message is None:
+                return False
+            self._message = message
+        room = queue[0].length
+        if room < len(self._message) and room % self._packet:
+            self._message = b""  # the packet that does not fit is babble; the rest follows it
+            self._end(queue, Status.OVERFLOW)
+            return True
+        piece, self._message = self._message[:room], self._message[room:]
+        # 5.8.3: a message that ends with a full packet, in a transfer it fills, is closed by
+        # an empty packet: the host may be reading in pieces.
+        self._closes_empty = not self._message and len(piece) == room and not room % self._packet
+        self._end(queue, Status.DONE, data=piece)
+        return True
+
+    def _pump_interrupt(self) -> None:
+        queue = self._queues[INTERRUPT_IN]
+        while queue:
+            if self._stalls(INTERRUPT_IN):
+                self._end(queue, Status.STALL)
+            elif not self.function.has_notification:
+                return
+            elif queue[0].length < self.function.notification_size:
+                self._end(queue, Status.OVERFLOW)
+            else:
+                self._end(queue, Status.DONE, data=self.function.next_notification())
+
+    def _stalls(self, address: int) -> bool:
+        return not self.configured or address in self._control.halted
+
+    def _end(
+        self, queue: deque[Transfer], status: Status, *, data: bytes = b"", length: int = 0
+    ) -> None:
+        transfer = queue.popleft()
+        moved = len(data) or length
+        if moved > transfer.length:
+            raise LocalProtocolError("more was answered than the transfer asks for")
+        self._completions.append(Completion(transfer, status, moved, data))
+
+    def _forget_message(self) -> None:
+        """SET_CONFIGURATION or SET_INTERFACE: what is left of a message goes nowhere."""
+        self._message = b""
+        self._closes_empty = False
