@@ -1,33 +1,58 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""USB/IP 1.1.1, the side that has the device (Linux: Documentation/usb/usbip_protocol.rst).
+"""USB/IP protocol 1.1.1, the side that has the devices (Linux: usb/usbip_protocol.rst).
 
-A connection has two phases: operations (list, import), then URBs for as long as it lasts.
-A kernel attached through sysfs starts with the second. Integers are big-endian; the setup
-packet and the data are as on USB.
+All integers are big-endian, but for the 8 setup bytes and the payload, which are as on USB.
+A connection begins with one OP message each way; after an import it carries URBs only. A
+kernel that is handed a socket through sysfs begins with the URBs.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
 from vccid.errors import LocalProtocolError, RemoteProtocolError
 
+PORT: Final = 3240
 VERSION: Final = 0x0111
-TCP_PORT: Final = 3240
 
-#: Longest OUT transfer taken, in bytes; the longest CCID message has 65,554.
-MAX_OUT: Final = 1 << 17
+#: The most one transfer may carry, bytes: a CCID message has 65,554 at most, libusb asks for
+#: 65,556, and nobody needs a device like this for more.
+MAX_TRANSFER: Final = 1 << 20
+#: USBIP_MAX_ISO_PACKETS of Linux
+_MAX_ISO_PACKETS: Final = 1024
+_ISO_DESCRIPTOR: Final = 16
+#: number_of_packets of other transfers as the document has it; Linux sends 0.
+_NOT_ISOCHRONOUS: Final = 0xFFFFFFFF
 
-#: Bytes of a bus id, NUL-padded.
+_OP_REQ_DEVLIST: Final = 0x8005
+_OP_REP_DEVLIST: Final = 0x0005
+_OP_REQ_IMPORT: Final = 0x8003
+_OP_REP_IMPORT: Final = 0x0003
+
+_CMD_SUBMIT: Final = 1
+_CMD_UNLINK: Final = 2
+_RET_SUBMIT: Final = 3
+_RET_UNLINK: Final = 4
+
+#: version, code, status
+_OP: Final = struct.Struct(">HHI")
 _BUSID_SIZE: Final = 32
+#: path, busid, busnum, devnum, speed, idVendor, idProduct, bcdDevice, bDeviceClass,
+#: bDeviceSubClass, bDeviceProtocol, bConfigurationValue, bNumConfigurations, bNumInterfaces
+_RECORD: Final = struct.Struct(">256s32sIIIHHHBBBBBB")
+#: command, seqnum, devid, direction, ep, transfer_flags, transfer_buffer_length, start_frame,
+#: number_of_packets, interval, setup; CMD_UNLINK has its victim's seqnum in place of the flags
+_REQUEST: Final = struct.Struct(">10I8s")
+#: command, seqnum, devid, direction, ep, status, actual_length, start_frame,
+#: number_of_packets, error_count, padding
+_REPLY: Final = struct.Struct(">5IiIIII8x")
 
 
 class OpStatus(IntEnum):
-    """Status of an operation's reply (tools/usb/usbip/libsrc/usbip_common.h)."""
+    """status of an OP reply (tools/usb/usbip/libsrc/usbip_common.h)."""
 
     OK = 0
     NOT_AVAILABLE = 1
@@ -37,252 +62,229 @@ class OpStatus(IntEnum):
     ERROR = 5
 
 
-class Speed(IntEnum):
-    """enum usb_device_speed."""
-
-    LOW = 1
-    FULL = 2
-    HIGH = 3
-    SUPER = 5
-
-
 class UrbStatus(IntEnum):
-    """Negative Linux errno values, as every client takes them."""
+    """status of a RET message: Linux' error numbers, negative."""
 
     OK = 0
-    ENOENT = -2
-    ESHUTDOWN = -108
-    ECONNRESET = -104
-    EOVERFLOW = -75
-    EPIPE = -32
-
-
-class Direction(IntEnum):
-    """Of a transfer, seen from the host."""
-
-    OUT = 0
-    IN = 1
-
-
-# --- operations --------------------------------------------------------------------------
-
-_OP_HEADER: Final = struct.Struct(">HHI")  # version, code, status
-_REQ_DEVLIST, _REP_DEVLIST = 0x8005, 0x0005
-_REQ_IMPORT, _REP_IMPORT = 0x8003, 0x0003
-
-#: path, busid, busnum, devnum, speed, idVendor, idProduct, bcdDevice, bDeviceClass,
-#: bDeviceSubClass, bDeviceProtocol, bConfigurationValue, bNumConfigurations, bNumInterfaces
-_DEVICE: Final = struct.Struct(">256s32sIIIHHHBBBBBB")
-_INTERFACE: Final = struct.Struct(">BBBx")  # class, subclass, protocol
-_COUNT: Final = struct.Struct(">I")
-
-
-@dataclass(frozen=True, slots=True)
-class DevlistRequest:
-    """OP_REQ_DEVLIST: what is there?"""
-
-
-@dataclass(frozen=True, slots=True)
-class ImportRequest:
-    """OP_REQ_IMPORT: give me this device."""
-
-    busid: str
+    #: a stall; EPIPE
+    STALL = -32
+    #: babble; EOVERFLOW
+    OVERFLOW = -75
+    #: unlinked before it ended; ECONNRESET
+    UNLINKED = -104
+    #: no such kind of transfer; EINVAL
+    INVALID = -22
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """A device as the list and an import show it.
+    """A device in OP_REP_DEVLIST and OP_REP_IMPORT.
 
     Attributes:
-        path: free text, up to 255 bytes.
-        busid: up to 31 ASCII characters, such as "1-1".
-        interfaces: (class, subclass, protocol) of each.
+        path: free text.
+        speed: enum usb_device_speed: 2 full, 3 high, 5 super.
+        release: bcdDevice.
+        interfaces: class, subclass and protocol of each.
     """
 
     path: str
     busid: str
     busnum: int
     devnum: int
-    speed: Speed
-    vendor: int
-    product: int
-    bcd_device: int
+    speed: int
+    vendor_id: int
+    product_id: int
+    release: int
     interfaces: tuple[tuple[int, int, int], ...]
-    device_class: tuple[int, int, int] = (0, 0, 0)
     configuration: int = 1
+    configurations: int = 1
 
-    def serialize(self) -> bytes:
-        """The 312 bytes without interfaces."""
-        return _DEVICE.pack(
-            self.path.encode()[:255],
-            self.busid.encode("ascii"),
-            self.busnum,
-            self.devnum,
-            self.speed,
-            self.vendor,
-            self.product,
-            self.bcd_device,
-            *self.device_class,
-            self.configuration,
-            1,
-            len(self.interfaces),
-        )
+    def serialize(self, *, with_interfaces: bool) -> bytes:
+        """312 bytes, and 4 for each interface in OP_REP_DEVLIST."""
+        raw = _RECORD.pack(
+            self.path.encode()[:255], self.busid.encode()[:31], self.busnum, self.devnum,
+            self.speed, self.vendor_id, self.product_id, self.release, 0, 0, 0,
+            self.configuration, self.configurations, len(self.interfaces),
+        )  # fmt: skip
+        if with_interfaces:
+            raw += b"".join(bytes((*interface, 0)) for interface in self.interfaces)
+        return raw
 
 
-def serialize_devlist(devices: tuple[DeviceRecord, ...]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class RequestDevlist:
+    """OP_REQ_DEVLIST."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestImport:
+    """OP_REQ_IMPORT."""
+
+    busid: str
+
+
+def reply_devlist(records: tuple[DeviceRecord, ...]) -> bytes:
     """OP_REP_DEVLIST."""
-    parts = [_OP_HEADER.pack(VERSION, _REP_DEVLIST, OpStatus.OK), _COUNT.pack(len(devices))]
-    for device in devices:
-        parts.append(device.serialize())
-        parts += (_INTERFACE.pack(*interface) for interface in device.interfaces)
-    return b"".join(parts)
+    header = _OP.pack(VERSION, _OP_REP_DEVLIST, OpStatus.OK) + struct.pack(">I", len(records))
+    return header + b"".join(record.serialize(with_interfaces=True) for record in records)
 
 
-def serialize_import(device: DeviceRecord) -> bytes:
-    """OP_REP_IMPORT of a device that is now the peer's."""
-    return _OP_HEADER.pack(VERSION, _REP_IMPORT, OpStatus.OK) + device.serialize()
+def reply_import(record: DeviceRecord) -> bytes:
+    """OP_REP_IMPORT: the device is the peer's, URBs follow."""
+    header = _OP.pack(VERSION, _OP_REP_IMPORT, OpStatus.OK)
+    return header + record.serialize(with_interfaces=False)
 
 
-def serialize_refusal(status: OpStatus) -> bytes:
-    """OP_REP_IMPORT of a device the peer does not get."""
-    return _OP_HEADER.pack(VERSION, _REP_IMPORT, status)
-
-
-# --- URBs --------------------------------------------------------------------------------
-
-_CMD_SUBMIT, _CMD_UNLINK, _RET_SUBMIT, _RET_UNLINK = 1, 2, 3, 4
-
-#: command, seqnum, devid, direction, ep
-_URB_HEADER: Final = struct.Struct(">IIIII")
-#: transfer_flags, transfer_buffer_length, start_frame, number_of_packets, interval, setup
-_SUBMIT: Final = struct.Struct(">IIIII8s")
-_UNLINK: Final = struct.Struct(">I24x")  # seqnum of the CMD_SUBMIT to cancel
-#: command, seqnum, devid, direction, ep, status, actual_length, start_frame,
-#: number_of_packets, error_count, padding
-_RETURN: Final = struct.Struct(">IIIIIiIIII8x")
-_URB_SIZE: Final = _URB_HEADER.size + _SUBMIT.size
-
-#: number_of_packets of what is not isochronous: Linux sends 0, the document has the other.
-_NO_PACKETS: Final = (0, 0xFFFFFFFF)
+def refuse_import(status: OpStatus) -> bytes:
+    """OP_REP_IMPORT: no."""
+    return _OP.pack(VERSION, _OP_REP_IMPORT, status)
 
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """USBIP_CMD_SUBMIT: one whole transfer.
+    """CMD_SUBMIT.
 
     Attributes:
-        seqnum: names the transfer in what follows; in no order.
-        endpoint: number, 0 to 15.
-        length: bytes the transfer carries (OUT) or has room for (IN).
-        setup: 8 bytes; zeros but for control transfers.
-        data: what an OUT transfer carries.
+        length: bytes of `data` (OUT), or room (IN).
+        data: OUT only; may hold a PIN and is never shown.
+        isochronous: it came with packet descriptors; they are left out.
     """
 
     seqnum: int
-    direction: Direction
+    is_in: bool
     endpoint: int
     length: int
     setup: bytes
     data: bytes = field(default=b"", repr=False)
+    isochronous: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unlink:
-    """USBIP_CMD_UNLINK: cancel the transfer `target`."""
+    """CMD_UNLINK: `victim` is the seqnum of the submit to cancel."""
 
     seqnum: int
-    target: int
+    victim: int
 
 
-def serialize_submit_return(
-    seqnum: int, status: UrbStatus, actual_length: int, data: bytes = b""
-) -> bytes:
-    """USBIP_RET_SUBMIT; `data` is an IN transfer's, `actual_length` bytes."""
-    return _RETURN.pack(_RET_SUBMIT, seqnum, 0, 0, 0, status, actual_length, 0, 0, 0) + data
+def reply_submit(seqnum: int, status: UrbStatus, length: int, data: bytes = b"") -> bytes:
+    """RET_SUBMIT; `data` (IN) is `length` bytes, of an OUT transfer there is none."""
+    return _REPLY.pack(_RET_SUBMIT, seqnum, 0, 0, 0, status, length, 0, 0, 0) + data
 
 
-def serialize_unlink_return(seqnum: int, cancelled: bool) -> bytes:
-    """USBIP_RET_UNLINK of the CMD_UNLINK `seqnum`; not cancelled means answered before."""
-    status = UrbStatus.ECONNRESET if cancelled else UrbStatus.OK
-    return _RETURN.pack(_RET_UNLINK, seqnum, 0, 0, 0, status, 0, 0, 0, 0)
+def reply_unlink(seqnum: int, status: UrbStatus) -> bytes:
+    """RET_UNLINK: UNLINKED where the submit will never be answered, OK where it has been."""
+    return _REPLY.pack(_RET_UNLINK, seqnum, 0, 0, 0, status, 0, 0, 0, 0)
 
 
-Message = DevlistRequest | ImportRequest | Submit | Unlink
+OpMessage = RequestDevlist | RequestImport
+UrbMessage = Submit | Unlink
 
 
 class Receiver:
-    """Cuts what a client sends into messages, however it arrives."""
+    """Bytes of one connection in, messages out; every length is checked before it is used.
 
-    def __init__(self, imported: bool = False) -> None:
-        """Begin with operations, or with URBs where the device is the peer's already."""
-        self._imported = imported
+    Attributes:
+        imported: URBs are expected, not OP messages.
+    """
+
+    def __init__(self, *, imported: bool = False) -> None:
+        self.imported = imported
+        self._asked = False
         self._buffer = bytearray()
 
-    def imported(self) -> None:
-        """The device is the peer's from now on: URBs follow."""
-        if self._imported:
-            raise LocalProtocolError("a device is imported once for each connection")
-        self._imported = True
+    @property
+    def partial(self) -> bool:
+        """Half a message is held."""
+        return bool(self._buffer)
 
-    def feed(self, data: bytes) -> None:
-        """Take what arrived."""
-        self._buffer += data
+    def begin_urbs(self) -> list[UrbMessage]:
+        """The import was granted: URBs from now on, and those that came early."""
+        if not self._asked:
+            raise LocalProtocolError("URBs begin when an import was asked for")
+        self.imported = True
+        return self._urbs()
 
-    def messages(self) -> Iterator[Message]:
-        """The messages that are complete; `imported` may be called between two.
+    def feed_op(self, data: bytes) -> OpMessage | None:
+        """Take bytes before the import; None while the request is not whole.
 
         Raises:
-            RemoteProtocolError: what came is none this side takes.
+            RemoteProtocolError: another version, another request, or a second one.
         """
-        while (message := self._urb() if self._imported else self._operation()) is not None:
-            yield message
-
-    def _take(self, size: int) -> bytes:
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return taken
-
-    def _operation(self) -> Message | None:
-        if len(self._buffer) < _OP_HEADER.size:
+        self._buffer += data
+        if self._asked and self._buffer:
+            raise RemoteProtocolError("a second request before the first was answered")
+        if len(self._buffer) < _OP.size:
             return None
-        version, code, _ = _OP_HEADER.unpack_from(self._buffer)
+        version, code, _ = _OP.unpack_from(self._buffer)
         if version != VERSION:
-            raise RemoteProtocolError(f"USB/IP version {version:#06x}; this side has 0x0111")
-        if code == _REQ_DEVLIST:
-            self._take(_OP_HEADER.size)
-            return DevlistRequest()
-        if code != _REQ_IMPORT:
-            raise RemoteProtocolError(f"operation {code:#06x} where a list or import is asked for")
-        if len(self._buffer) < _OP_HEADER.size + _BUSID_SIZE:
+            raise RemoteProtocolError(f"version {version:#06x} is not {VERSION:#06x}")
+        if code == _OP_REQ_DEVLIST:
+            return self._asked_for(RequestDevlist(), _OP.size)
+        if code != _OP_REQ_IMPORT:
+            raise RemoteProtocolError(f"no request has code {code:#06x}")
+        if len(self._buffer) < _OP.size + _BUSID_SIZE:
             return None
-        busid = self._take(_OP_HEADER.size + _BUSID_SIZE)[_OP_HEADER.size :].partition(b"\0")[0]
-        return ImportRequest(busid.decode("ascii", "replace"))
+        busid = bytes(self._buffer[_OP.size : _OP.size + _BUSID_SIZE]).partition(b"\0")[0]
+        if not busid.isascii():
+            raise RemoteProtocolError("a busid is text")
+        return self._asked_for(RequestImport(busid.decode("ascii")), _OP.size + _BUSID_SIZE)
 
-    def _urb(self) -> Message | None:
-        if len(self._buffer) < _URB_SIZE:
-            return None
-        command, seqnum, _, direction, endpoint = _URB_HEADER.unpack_from(self._buffer)
-        if command == _CMD_UNLINK:
-            (target,) = _UNLINK.unpack_from(self._buffer, _URB_HEADER.size)
-            self._take(_URB_SIZE)
-            return Unlink(seqnum, target)
-        if command != _CMD_SUBMIT:
-            raise RemoteProtocolError(f"command {command} where a transfer is submitted")
-        if direction > Direction.IN or endpoint > 15:
-            raise RemoteProtocolError(f"a transfer to endpoint {endpoint}, direction {direction}")
-        return self._submit(seqnum, Direction(direction), endpoint)
+    def feed(self, data: bytes) -> list[UrbMessage]:
+        """Take bytes after the import.
 
-    def _submit(self, seqnum: int, direction: Direction, endpoint: int) -> Submit | None:
-        _, length, _, packets, _, setup = _SUBMIT.unpack_from(self._buffer, _URB_HEADER.size)
-        if packets not in _NO_PACKETS:
-            raise RemoteProtocolError("an isochronous transfer; a reader has no such endpoint")
-        if direction is Direction.IN:
-            self._take(_URB_SIZE)
-            return Submit(seqnum, direction, endpoint, length, setup)
-        if length > MAX_OUT:
-            raise RemoteProtocolError(f"a transfer of {length} bytes; {MAX_OUT} at most")
-        if len(self._buffer) < _URB_SIZE + length:
-            return None
-        return Submit(
-            seqnum, direction, endpoint, length, setup, self._take(_URB_SIZE + length)[_URB_SIZE:]
-        )
+        Raises:
+            RemoteProtocolError: no such message, or an impossible field; the stream is lost.
+        """
+        self._buffer += data
+        return self._urbs()
+
+    def _asked_for(self, request: OpMessage, size: int) -> OpMessage:
+        self._asked = True
+        del self._buffer[:size]
+        return request
+
+    def _urbs(self) -> list[UrbMessage]:
+        messages: list[UrbMessage] = []
+        buffer, at, end = self._buffer, 0, len(self._buffer)
+        while end - at >= _REQUEST.size:
+            fields = _REQUEST.unpack_from(buffer, at)
+            size = _urb_size(fields)
+            if end - at < size:
+                break
+            messages.append(_urb(fields, buffer, at + _REQUEST.size))
+            at += size
+        del buffer[:at]
+        return messages
+
+
+#: A header as _REQUEST unpacks it.
+_Fields = tuple[int, int, int, int, int, int, int, int, int, int, bytes]
+
+
+def _urb_size(fields: _Fields) -> int:
+    """The size of the message with this header, which is checked here."""
+    command, _, _, direction, endpoint, _, length, _, packets, _, _ = fields
+    if command == _CMD_UNLINK:
+        return _REQUEST.size
+    if command != _CMD_SUBMIT:
+        raise RemoteProtocolError(f"no URB message has command {command:#x}")
+    if direction > 1 or endpoint > 15:
+        raise RemoteProtocolError(f"direction {direction}, endpoint {endpoint}: no such thing")
+    if length > MAX_TRANSFER:
+        raise RemoteProtocolError(f"a transfer of {length} bytes")
+    if packets == _NOT_ISOCHRONOUS:
+        packets = 0
+    if packets > _MAX_ISO_PACKETS:
+        raise RemoteProtocolError(f"{packets} isochronous packets")
+    return _REQUEST.size + (0 if direction else length) + packets * _ISO_DESCRIPTOR
+
+
+def _urb(fields: _Fields, buffer: bytearray, at: int) -> UrbMessage:
+    """The whole message; its data begin at `at`."""
+    command, seqnum, _, direction, endpoint, flags, length, _, packets, _, setup = fields
+    if command == _CMD_UNLINK:
+        return Unlink(seqnum, flags)
+    data = b"" if direction else bytes(buffer[at : at + length])
+    isochronous = packets not in (0, _NOT_ISOCHRONOUS)
+    return Submit(seqnum, bool(direction), endpoint, length, setup, data, isochronous)
