@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Tokens and certificates named by a PKCS#11 URI (RFC 7512)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import sysconfig
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from vccid.errors import CertificateNotFound, SourceUnusable, TokenGone
+from vccid.keys.pkcs11_module import CKF_TOKEN_INITIALIZED, Module, Pkcs11Error, TokenInfo
+from vccid.keys.pkcs11_token import CertificateObject, Pkcs11Token
+from vccid.keys.registry import TOKENS, Lease
+from vccid.keys.uri import Pkcs11Uri
+
+#: Where a URI names no module: p11-kit's own, which joins all that are configured.
+_P11_KIT: Final = "libp11-kit.so.0"
+_MODULE_FOLDERS: Final = tuple(
+    Path(root, library, folder)
+    for root in ("/usr/lib", "/usr/local/lib")
+    for library in (str(sysconfig.get_config_var("MULTIARCH") or ""), "")
+    for folder in ("pkcs11", "", "softhsm")
+)
+
+_modules: dict[str, Module] = {}
+_locks: dict[str, threading.Lock] = {}
+_loading = threading.Lock()
+
+
+def lease_token(uri: Pkcs11Uri) -> Lease:
+    """The one token a URI fits.
+
+    Raises:
+        SourceUnusable: no such module, or several tokens fit.
+        TokenGone: no token fits.
+    """
+    library = _library(uri)
+    module = _module(library)
+    try:
+        slot, info = _only(uri, _matching(module, uri))
+        key = (library, info.serial, info.label, info.manufacturer, info.model)
+        return TOKENS.lease(key, lambda: _make(module, info, slot))
+    except Pkcs11Error as error:
+        raise TokenGone(f"PKCS#11 module {library} failed: {error.message}") from None
+
+
+def _make(module: Module, info: TokenInfo, slot: int) -> Pkcs11Token:
+    name = f"token {info.label or info.serial or slot}"
+
+    def locate() -> int:
+        for candidate, found in _tokens(module):
+            if _identity(found) == _identity(info):
+                return candidate
+        raise TokenGone(f"{name} is gone", "connect it again")
+
+    return Pkcs11Token(module, name, info.label, locate)
+
+
+def _identity(info: TokenInfo) -> tuple[str, ...]:
+    return info.label, info.manufacturer, info.model, info.serial
+
+
+def _tokens(module: Module) -> list[tuple[int, TokenInfo]]:
+    """Every initialised token of a module; one that vanishes meanwhile is passed over."""
+    found = []
+    for slot in module.slots():
+        try:
+            info = module.token_info(slot)
+        except Pkcs11Error:
+            continue
+        if info.flags & CKF_TOKEN_INITIALIZED:
+            found.append((slot, info))
+    return found
+
+
+def _matching(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
+    def fits(slot: int, info: TokenInfo) -> bool:
+        pairs = (
+            (uri.token, info.label), (uri.manufacturer, info.manufacturer),
+            (uri.serial, info.serial), (uri.model, info.model), (uri.slot_id, slot),
+        )  # fmt: skip
+        return all(wanted is None or wanted == have for wanted, have in pairs)
+
+    return [(slot, info) for slot, info in _tokens(module) if fits(slot, info)]
+
+
+def _only(uri: Pkcs11Uri, found: list[tuple[int, TokenInfo]]) -> tuple[int, TokenInfo]:
+    if not found:
+        raise TokenGone(
+            f"no token fits {uri.path}", "p11tool --list-token-urls shows those there are"
+        )
+    if len(found) > 1:
+        serials = ", ".join(info.serial for _, info in found)
+        raise SourceUnusable(
+            f"{len(found)} tokens fit {uri.path}", f"add serial=: one of {serials}"
+        )
+    return found[0]
+
+
+def _library(uri: Pkcs11Uri) -> str:
+    """What to load for a URI."""
+    if uri.module_path is not None:
+        return str(_trusted(uri.module_path))
+    if uri.module_name is None:
+        return _P11_KIT
+    for folder in _MODULE_FOLDERS:
+        for name in (f"{uri.module_name}.so", f"lib{uri.module_name}.so"):
+            if (folder / name).is_file():
+                return str(_trusted(folder / name))
+    raise SourceUnusable(
+        f"there is no PKCS#11 module {uri.module_name}", "name its file with module-path="
+    )
+
+
+def _trusted(path: Path) -> Path:
+    """A module's real path, once nobody but root and this process's user can change it.
+
+    A module runs inside the daemon, so who may only insert cards must not choose its code.
+
+    Raises:
+        SourceUnusable: missing, or others can write it or a folder above it.
+    """
+    try:
+        real = path.resolve(strict=True)
+        chain = [(place, place.stat()) for place in (real, *real.parents)]
+    except OSError as error:
+        raise SourceUnusable(f"PKCS#11 module {path}: {error.strerror}") from None
+    for place, status in chain:
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not sticky):
+            raise SourceUnusable(
+                f"PKCS#11 module {path} is not loaded: other users can change {place}",
+                "only root and the daemon's own user may be able to write a module",
+            )
+    return real
+
+
+def _module(library: str) -> Module:
+    with _loading:
+        lock = _locks.setdefault(library, threading.Lock())
+    with lock:  # A module slow to start holds up only those who wait for it.
+        if library not in _modules:
+            _modules[library] = _load(library)
+        return _modules[library]
+
+
+def _load(library: str) -> Module:
+    try:
+        if library == _P11_KIT:
+            # Lets p11-kit's `disable-in: vccid` find us; Python would give its own name.
+            ctypes.CDLL(library).p11_kit_set_progname(b"vccid")
+        return Module(library)
+    except (OSError, AttributeError):
+        raise SourceUnusable(
+            f"{library} is no PKCS#11 module, or cannot be loaded",
+            "name another with module-path=, or install p11-kit-modules",
+        ) from None
+    except Pkcs11Error as error:
+        raise SourceUnusable(f"PKCS#11 module {library} does not start: {error.message}") from None
+
+
+def by_uri(certificates: Sequence[CertificateObject], uri: Pkcs11Uri) -> list[CertificateObject]:
+    """The certificates a URI fits, all of one label or id.
+
+    Raises:
+        CertificateNotFound: none fits, or it takes a closer look to tell which.
+    """
+    found = [
+        certificate
+        for certificate in certificates
+        if uri.object in (None, certificate.label) and uri.id in (None, certificate.id)
+    ]
+    labels = ", ".join(sorted({certificate.label for certificate in certificates}))
+    if not found:
+        raise CertificateNotFound(
+            f"no certificate fits {uri.path}", f"the token has {labels or 'none'}"
+        )
+    if uri.object is None and uri.id is None and len(found) > 1:
+        raise CertificateNotFound(
+            f"{len(found)} certificates fit {uri.path}", f"add object=: one of {labels}"
+        )
+    return found

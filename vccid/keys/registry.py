@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The tokens known to this process: each is opened once for all the cards with a key in it.
+
+A token that nobody uses is closed, which logs it out, but stays the same object: whoever
+remembers which PINs were wrong for it must still know it when its card comes back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from vccid.keys.pkcs11_token import Pkcs11Token
+
+
+class _Entry:
+    """A token, how many leases it has, and the lock held while that opens or closes it."""
+
+    def __init__(self, token: Pkcs11Token) -> None:
+        self.token = token
+        self.lock = threading.Lock()
+        self.leases = 0
+
+
+class Registry:
+    """Tokens by what they are; a slow one makes only those wait who want it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[Hashable, _Entry] = {}
+
+    def lease(self, key: Hashable, make: Callable[[], Pkcs11Token]) -> Lease:
+        """Hold the token known by `key`, which is opened if nobody else holds it.
+
+        Raises:
+            TokenGone, SourceUnusable, Pkcs11Error: it cannot be opened.
+        """
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                self._entries[key] = entry = _Entry(make())
+        with entry.lock:
+            if not entry.leases:
+                entry.token.open()
+            entry.leases += 1
+        return Lease(entry)
+
+
+class Lease:
+    """One card's hold on a token."""
+
+    def __init__(self, entry: _Entry) -> None:
+        self.token = entry.token
+        self._entry: _Entry | None = entry
+
+    def release(self) -> None:
+        """Let go; the last to do so closes the token. May be repeated. May block."""
+        entry, self._entry = self._entry, None
+        if entry is None:
+            return
+        with entry.lock:
+            entry.leases -= 1
+            if not entry.leases:
+                entry.token.close()
+
+
+#: The process's own: to a PKCS#11 module, the process is the application.
+TOKENS: Final = Registry()

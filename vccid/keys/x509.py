@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What must be known of a certificate: its key, and when it is valid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from vccid.errors import KeyUnsuitable, SourceUnusable
+from vccid.keys.rsa import MAX_BITS, MIN_BITS, Modulus
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An X.509 certificate whose key an applet can hold.
+
+    Attributes:
+        der: the certificate.
+        modulus: its RSA key's.
+        not_before: first moment of validity (RFC 5280, 4.1.2.5).
+        not_after: last moment of validity.
+    """
+
+    der: bytes
+    modulus: Modulus
+    not_before: datetime
+    not_after: datetime
+
+    def validity_warning(self, name: str, now: datetime) -> str | None:
+        """One line where it is not valid at `now`, else None."""
+        if now > self.not_after:
+            return f"certificate {name} expired on {self.not_after:%Y-%m-%d}; it still signs"
+        if now < self.not_before:
+            start = f"{self.not_before:%Y-%m-%d}"
+            return f"certificate {name} is not valid before {start}; it still signs"
+        return None
+
+    def valid(self, now: datetime) -> bool:
+        """Whether `now` lies within its validity."""
+        return self.not_before <= now <= self.not_after
+
+
+def parse_certificate(der: bytes, name: str, applet: str) -> Certificate:
+    """Read a certificate that `applet` is to hold.
+
+    Args:
+        name: what the user called it.
+        applet: where it goes, for people: "PKI applet 1 (ID)".
+
+    Raises:
+        SourceUnusable: it is no X.509 certificate.
+        KeyUnsuitable: its key is none a PKI applet can hold.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        not_before, not_after = certificate.not_valid_before, certificate.not_valid_after
+    except ValueError:
+        raise SourceUnusable(f"certificate {name} is no X.509 certificate, or is damaged") from None
+    return Certificate(
+        der=der,
+        modulus=_modulus(certificate, name, applet),
+        not_before=not_before.replace(tzinfo=UTC),
+        not_after=not_after.replace(tzinfo=UTC),
+    )
+
+
+def _modulus(certificate: x509.Certificate, name: str, applet: str) -> Modulus:
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise _unsuitable(name, "of an unknown type", applet) from None
+    if not isinstance(key, RSAPublicKey):
+        raise _unsuitable(name, _describe(key), applet)
+    modulus = Modulus.of(key.public_numbers().n)
+    if not MIN_BITS <= modulus.bits <= MAX_BITS or modulus.bits % 8:
+        raise _unsuitable(name, f"RSA of {modulus.bits} bits", applet)
+    return modulus
+
+
+def _describe(key: object) -> str:
+    if isinstance(key, EllipticCurvePublicKey):
+        return f"EC on {key.curve.name}"
+    return type(key).__name__.strip("_").removesuffix("PublicKey")
+
+
+def _unsuitable(name: str, kind: str, applet: str) -> KeyUnsuitable:
+    return KeyUnsuitable(
+        f"the key of certificate {name} is {kind}, which {applet} cannot hold",
+        f"{applet} takes RSA keys of {MIN_BITS} to {MAX_BITS} bits in steps of 8",
+    )
