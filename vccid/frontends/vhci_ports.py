@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from vccid.errors import NotPermitted, ReaderError
-from vccid.wire.usbip import Speed
+from vccid.usb.descriptors import Speed
 
 SYSFS: Final = Path("/sys/devices/platform/vhci_hcd.0")
 

@@ -10,7 +10,7 @@ import pytest
 
 from vccid.errors import NotPermitted, ReaderError
 from vccid.frontends.vhci_ports import Port, Ports, PortState, parse_status
-from vccid.wire.usbip import Speed
+from vccid.usb.descriptors import Speed
 
 STATUS = """\
 hub port sta spd dev      sockfd local_busid
