@@ -7,14 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from vccid.iso7816 import status
-from vccid.iso7816.apdu import (
-    INS_CHANGE_REFERENCE_DATA,
-    INS_GET_CHALLENGE,
-    INS_GET_RESPONSE,
-    INS_SELECT,
-    INS_VERIFY,
-    Command,
-)
+from vccid.iso7816.apdu import INS_GET_RESPONSE, INS_SELECT, INS_VERIFY, Command
 
 if TYPE_CHECKING:
     from vccid.card.session import CardSession
@@ -26,12 +19,8 @@ Handler = Callable[["CardSession", Command], bytes | Awaitable[bytes]]
 SELECT_OBJECT: Final = 0x02
 SELECT_BY_NAME: Final = 0x04
 
-#: What the card answers itself, whichever applet is selected.
-_CARD_INSTRUCTIONS: Final = frozenset(
-    (
-        INS_VERIFY, INS_CHANGE_REFERENCE_DATA, INS_GET_CHALLENGE, INS_SELECT, INS_GET_RESPONSE,
-    )
-)  # fmt: skip
+#: What libcacard's card answers itself, whichever applet is selected.
+_CARD_INSTRUCTIONS: Final = frozenset((INS_VERIFY, INS_SELECT, INS_GET_RESPONSE))
 
 
 class Applet:
