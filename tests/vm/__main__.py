@@ -13,17 +13,18 @@ import tempfile
 
 from .channel import GuestError
 from .guest import Guest, GuestOptions, qemu_command
-from .image import ImageError, ensure
+from .image import ImageError, cache_directory, ensure
 
 RUN_TIMEOUT_SECONDS = 600.0
 
 
 def shell(arguments: list[str]) -> int:
     """Give this terminal to a guest's serial console; Ctrl-A X ends it."""
-    share = pathlib.Path(tempfile.gettempdir()) / "vccid-vm-share"
+    image = ensure()
+    share = cache_directory().with_name("vm-share")
     share.mkdir(exist_ok=True)
     options = GuestOptions(qemu=arguments, network=True)
-    command = qemu_command(ensure(), options, share, "shell", "stdio,mux=on,signal=off")
+    command = qemu_command(image, options, share, "shell", "stdio,mux=on,signal=off")
     print(f"/src is the checkout, /share is {share}; exit or Ctrl-A X ends the guest.", flush=True)
     os.execvp(command[0], command)
 
