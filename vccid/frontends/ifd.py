@@ -15,7 +15,7 @@ import stat
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from vccid.card.card import Session
 from vccid.errors import (
@@ -38,7 +38,7 @@ UCRED = struct.Struct("=iII")
 KEEPALIVE = 1.0
 
 #: Bytes a peer may leave unread before it is let go: one command's answer and some events.
-WRITE_LIMIT = 4 * ifd.PAYLOAD_MAX
+WRITE_LIMIT = 2 * ifd.PAYLOAD_MAX
 
 PCSCD = "pcscd"
 
@@ -54,7 +54,7 @@ class IfdFrontend:
     def __init__(self, reader: Reader, path: Path, *, keepalive: float = KEEPALIVE) -> None:
         self.reader = reader
         self.path = path
-        self._keepalive = keepalive
+        self.keepalive = keepalive
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[_Connection] = set()
         self._complaints: set[tuple[int, str]] = set()
@@ -86,6 +86,14 @@ class IfdFrontend:
             log.warning(what, *arguments, extra={"reader": self.reader.name})
 
 
+class _Role(Protocol):
+    """What a connection is for."""
+
+    def received(self, message: ifd.Message) -> None: ...
+
+    def closed(self) -> None: ...
+
+
 class _Connection(asyncio.BufferedProtocol):
     """One connection of a driver; what it is for comes with its HELLO."""
 
@@ -94,12 +102,14 @@ class _Connection(asyncio.BufferedProtocol):
     def __init__(self, frontend: IfdFrontend) -> None:
         self._frontend = frontend
         self._receiver = ifd.Receiver()
-        self._role: _Events | _Commands | None = None
+        self._role: _Role | None = None
+        self._received: Callable[[ifd.Message], None] = self._hello
         self._pid = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._frontend._connections.add(self)
+        self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self._pid, uid = _peer_of(self._transport)
         if not _may_connect(uid):
             self._frontend.complain(
@@ -117,9 +127,10 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            self._receiver.received(nbytes)
-            while (message := self._receiver.next_message()) is not None:
+            message = self._receiver.next_message(nbytes)
+            while message is not None:
                 self._received(message)
+                message = self._receiver.next_message()
         except RemoteProtocolError as error:
             self._frontend.complain(
                 self._pid,
@@ -130,46 +141,41 @@ class _Connection(asyncio.BufferedProtocol):
             )
             self.abort()
 
+    def pause_writing(self) -> None:
+        self._frontend.complain(
+            self._pid, "pid %d does not read its driver's socket and was let go", self._pid
+        )
+        self.abort()
+
     def connection_lost(self, error: Exception | None) -> None:
         self._frontend._connections.discard(self)
         if self._role is not None:
             self._role.closed()
 
-    def send(self, frame: bytes) -> None:
-        self._transport.write(frame)
-        if self._transport.get_write_buffer_size() > WRITE_LIMIT:
-            self._frontend.complain(
-                self._pid, "pid %d does not read its driver's socket and was let go", self._pid
-            )
-            self.abort()
-
     def abort(self) -> None:
         self._transport.abort()
 
-    def _received(self, message: ifd.Message) -> None:
-        if self._role is not None:
-            self._role.received(message)
-        elif isinstance(message, ifd.Hello):
-            self._hello(message)
-        else:
+    def _hello(self, message: ifd.Message) -> None:
+        if not isinstance(message, ifd.Hello):
             raise RemoteProtocolError("its first frame is no HELLO")
-
-    def _hello(self, hello: ifd.Hello) -> None:
-        self.send(ifd.serialize_hello(hello.role))
-        if hello.version != ifd.VERSION:
+        send = self._transport.write
+        send(ifd.serialize_hello(message.role))
+        if message.version != ifd.VERSION:
             self._frontend.complain(
                 self._pid,
                 "pid %d has a driver of protocol version %d, this daemon speaks %d: "
                 "install libifdvccid.so and vccid of one release, and restart pcscd",
                 self._pid,
-                hello.version,
+                message.version,
                 ifd.VERSION,
             )
             self._transport.close()
-        elif hello.role == ifd.Role.EVENTS:
-            self._role = _Events(self._frontend.reader, self.send, self._pid)
+            return
+        if message.role == ifd.Role.EVENTS:
+            self._role = _Events(self._frontend.reader, send, self._pid)
         else:
-            self._role = _Commands(self._frontend.reader, self.send, self._frontend._keepalive)
+            self._role = _Commands(self._frontend.reader, send, self._frontend.keepalive)
+        self._received = self._role.received
 
 
 class _Events(Host):
@@ -212,8 +218,22 @@ class _Commands:
         if self._waiting is not None:
             raise RemoteProtocolError("a command before the answer to the last one")
         if isinstance(message, ifd.Transmit):
-            self._transmit(message.command)
-        elif isinstance(message, ifd.PowerOn):
+            try:
+                if self._session is None:
+                    raise CardRemoved("the card is not powered")
+                answer = self._session.execute(message.command)
+            except VccidError as error:
+                self._failed(ifd.TRANSMIT, error)
+                return
+            if isinstance(answer, bytes):
+                self._send(ifd.serialize_answer(ifd.TRANSMIT, answer))
+            else:
+                self._await(ifd.TRANSMIT, answer)
+        else:
+            self._received_other(message)
+
+    def _received_other(self, message: ifd.Message) -> None:
+        if isinstance(message, ifd.PowerOn):
             self._await(ifd.Kind.POWER_ON, self._power_on())
         elif isinstance(message, ifd.Reset):
             self._await(ifd.Kind.RESET, self._power_on())
@@ -221,7 +241,7 @@ class _Commands:
             self._power_off()
             self._send(ifd.serialize_answer(ifd.Kind.POWER_OFF))
         elif isinstance(message, ifd.Control):
-            self._refuse(ifd.Kind.CONTROL, ifd.Status.NOT_SUPPORTED)
+            self._send(ifd.serialize_refusal(ifd.Kind.CONTROL, ifd.Status.NOT_SUPPORTED))
         else:
             raise RemoteProtocolError(f"{message} on its COMMANDS connection")
 
@@ -230,21 +250,6 @@ class _Commands:
         if self._waiting is not None:
             self._waiting.cancel()
         self._power_off()
-
-    def _transmit(self, command: bytes) -> None:
-        session = self._session
-        if session is None:
-            self._refuse(ifd.Kind.TRANSMIT, ifd.Status.CARD_REMOVED)
-            return
-        try:
-            answer = session.execute(command)
-        except VccidError as error:
-            self._failed(ifd.Kind.TRANSMIT, error)
-            return
-        if isinstance(answer, bytes):
-            self._send(ifd.serialize_answer(ifd.Kind.TRANSMIT, answer))
-        else:
-            self._await(ifd.Kind.TRANSMIT, answer)
 
     async def _power_on(self) -> bytes:
         self._power_off()
@@ -260,10 +265,10 @@ class _Commands:
         if session is not None:
             self._reader.power_off(session)
 
-    def _await(self, kind: ifd.Kind, answer: Awaitable[bytes]) -> None:
+    def _await(self, kind: int, answer: Awaitable[bytes]) -> None:
         self._waiting = asyncio.ensure_future(self._answer_later(kind, answer))
 
-    async def _answer_later(self, kind: ifd.Kind, answer: Awaitable[bytes]) -> None:
+    async def _answer_later(self, kind: int, answer: Awaitable[bytes]) -> None:
         """Answer when the card does, and say BUSY meanwhile."""
         work = asyncio.ensure_future(answer)
         try:
@@ -277,17 +282,15 @@ class _Commands:
         finally:
             work.cancel()
 
-    def _failed(self, kind: ifd.Kind, error: VccidError) -> None:
+    def _failed(self, kind: int, error: VccidError) -> None:
         if isinstance(error, CardRemoved):
             self._power_off()
-            self._refuse(kind, ifd.Status.CARD_REMOVED)
-            return
-        log.warning("%s", error.message, extra={"reader": self._reader.name})
-        busy = isinstance(error, CardBusy)
-        self._refuse(kind, ifd.Status.CARD_BUSY if busy else ifd.Status.FAILED)
-
-    def _refuse(self, kind: ifd.Kind, status: ifd.Status) -> None:
-        self._send(ifd.serialize_answer(kind, status=status))
+            status = ifd.Status.CARD_REMOVED
+        else:
+            log.warning("%s", error.message, extra={"reader": self._reader.name})
+            busy = isinstance(error, CardBusy)
+            status = ifd.Status.CARD_BUSY if busy else ifd.Status.FAILED
+        self._send(ifd.serialize_refusal(kind, status))
 
 
 def _peer_of(transport: asyncio.Transport) -> tuple[int, int]:

@@ -43,6 +43,10 @@ class Kind(IntEnum):
     CONTROL = 0x14
 
 
+#: Every APDU goes by this one: a plain number is found faster than an enum's member.
+TRANSMIT = Kind.TRANSMIT.value
+
+
 class Role(IntEnum):
     """What a connection is for."""
 
@@ -127,44 +131,46 @@ class Receiver:
         self._end = 0
 
     def room(self) -> memoryview:
-        """Where the next received bytes go; never empty once `next_message` returned None."""
+        """Where the next received bytes go; never empty once `next_message` gave None."""
         if self._begin == self._end:
             self._begin = self._end = 0
-        elif self._begin:
+            return self._view
+        if self._begin:
             rest = self._buffer[self._begin : self._end]
             self._buffer[: len(rest)] = rest
             self._begin, self._end = 0, len(rest)
         return self._view[self._end :]
 
-    def received(self, count: int) -> None:
-        """`count` bytes were put into `room`."""
-        self._end += count
-
-    def next_message(self) -> Message | None:
+    def next_message(self, received: int = 0) -> Message | None:
         """Take out the next message, or None until more bytes came.
+
+        Args:
+            received: how many bytes were put into `room` since the last call.
 
         Raises:
             RemoteProtocolError: the connection can only be closed.
         """
-        available = self._end - self._begin - HEADER.size
-        if available < 0:
+        self._end += received
+        begin = self._begin + HEADER.size
+        if begin > self._end:
             return None
         kind, status, length = HEADER.unpack_from(self._buffer, self._begin)
         if length > PAYLOAD_MAX:
             raise RemoteProtocolError(f"a frame of {length} bytes, more than {PAYLOAD_MAX}")
-        if status != Status.OK:
+        if status != 0:
             raise RemoteProtocolError(f"status {status} in a frame of the driver")
-        if available < length:
+        end = begin + length
+        if end > self._end:
             return None
-        begin = self._begin + HEADER.size
-        self._begin = begin + length
-        return _parse(kind, bytes(self._view[begin : self._begin]))
+        self._begin = end
+        payload = self._view[begin:end].tobytes()
+        if kind == TRANSMIT and 1 <= length <= APDU_MAX:
+            return Transmit(payload)
+        return _parse(kind, payload)
 
 
 def _parse(kind: int, payload: bytes) -> Message:
     size = len(payload)
-    if kind == Kind.TRANSMIT and 1 <= size <= APDU_MAX:
-        return Transmit(payload)
     if kind == Kind.POWER_ON and size == 0:
         return PowerOn()
     if kind == Kind.POWER_OFF and size == 0:
@@ -200,9 +206,14 @@ def serialize_card(generation: int, atr: bytes | None) -> bytes:
     return HEADER.pack(Kind.CARD, Status.OK, len(payload)) + payload
 
 
-def serialize_answer(kind: Kind, payload: bytes = b"", status: Status = Status.OK) -> bytes:
-    """The answer to a command of `kind`: a payload, or a status that is not OK."""
-    return HEADER.pack(kind, status, len(payload)) + payload
+def serialize_answer(kind: int, payload: bytes = b"") -> bytes:
+    """The answer to a command of `kind` that went well."""
+    return HEADER.pack(kind, 0, len(payload)) + payload
+
+
+def serialize_refusal(kind: int, status: Status) -> bytes:
+    """The answer to a command of `kind` that did not."""
+    return HEADER.pack(kind, status, 0)
 
 
 #: Sent once a second while an answer takes long.
