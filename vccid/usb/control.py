@@ -68,7 +68,8 @@ class ControlPipe:
             return Completion(transfer, Status.STALL)
         if not setup.is_in:
             return Completion(transfer, Status.DONE, len(transfer.data))
-        data = answer[: min(setup.length, transfer.length)]
+        # A peer may call the transfer OUT where the request says IN: there is no room then.
+        data = answer[: min(setup.length, transfer.length if transfer.is_in else 0)]
         return Completion(transfer, Status.DONE, len(data), data)
 
     def reset(self) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from tests.unit.fakes import ATR, FakeCard, echo
 from vccid.errors import NotPermitted
-from vccid.frontends.vsc import Timing, VscFrontend
+from vccid.frontends.calls import Timing
+from vccid.frontends.vsc import VscFrontend
 from vccid.reader import Event, Reader
 from vccid.transport import Endpoint, parse_address
 from vccid.wire import vsc
@@ -92,7 +93,7 @@ def reader() -> Reader:
 @pytest.fixture
 async def frontend(qemu: Qemu, reader: Reader) -> AsyncIterator[VscFrontend]:
     frontend = VscFrontend(reader, Endpoint(parse_address(str(qemu.path))), TIMING)
-    frontend.start()
+    await frontend.start()
     yield frontend
     await frontend.close()
 
@@ -284,7 +285,7 @@ async def test_hosts_come_and_go(qemu: Qemu, tmp_path: Path) -> None:
     events: list[Event] = []
     reader = Reader("vccid0", events.append)
     frontend = VscFrontend(reader, Endpoint(parse_address(str(qemu.path))), TIMING)
-    frontend.start()
+    await frontend.start()
     host = await qemu.accept_reader()
     while not reader.hosts:
         await asyncio.sleep(0)
@@ -298,10 +299,10 @@ async def test_hosts_come_and_go(qemu: Qemu, tmp_path: Path) -> None:
 async def test_half_open_host_is_given_up(qemu: Qemu, reader: Reader) -> None:
     endpoint = Endpoint(parse_address(str(qemu.path)))
     frontend = VscFrontend(reader, endpoint, Timing(ready=0.05, first_retry=0.01))
-    frontend.start()
+    await frontend.start()
     await qemu.accept()
     await qemu.accept()
-    assert "no answer to Init" in frontend.trouble
+    assert "does not greet" in frontend.trouble
     await frontend.close()
 
 

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The key pad of a reader: a host asks for a PIN, `vccidctl pin enter` types it.
+
+The PIN lives here only from the call that brings it to the command it completes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from vccid.ccid.pin import PinEnd, PinRequest
+from vccid.errors import ReaderError
+
+#: Seconds for an entry where the host's bTimeOut is 0.
+DEFAULT_TIMEOUT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One entry a host waits for.
+
+    Attributes:
+        host: who asks, for people.
+    """
+
+    host: str
+    request: PinRequest
+    _answer: asyncio.Future[tuple[str, ...] | PinEnd] = field(repr=False)
+
+
+class PinPad:
+    """One reader's key pad; where several hosts ask, the first is answered first."""
+
+    def __init__(self, default_timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._default_timeout = default_timeout
+        self._entries: list[Entry] = []
+        self._asked: list[asyncio.Future[None]] = []
+
+    @property
+    def entry(self) -> Entry | None:
+        """The entry that `enter` and `cancel` would answer."""
+        return self._entries[0] if self._entries else None
+
+    async def ask(self, host: str, request: PinRequest) -> tuple[str, ...] | PinEnd:
+        """Wait until a person has typed, given up, or done nothing for too long."""
+        answer: asyncio.Future[tuple[str, ...] | PinEnd]
+        answer = asyncio.get_running_loop().create_future()
+        entry = Entry(host, request, answer)
+        self._entries.append(entry)
+        self._wake()
+        try:
+            return await asyncio.wait_for(answer, request.timeout or self._default_timeout)
+        except TimeoutError:
+            return PinEnd.TIMEOUT
+        finally:
+            self._entries.remove(entry)
+
+    async def wait_asked(self, timeout: float | None) -> Entry:
+        """The entry a host waits for, now or within `timeout` seconds.
+
+        Raises:
+            ReaderError: nobody asked.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while (entry := self.entry) is None:
+                    asked = asyncio.get_running_loop().create_future()
+                    self._asked.append(asked)
+                    await asked
+        except TimeoutError:
+            raise _nobody_asks() from None
+        return entry
+
+    def enter(self, pins: Sequence[str]) -> None:
+        """Type what the entry asks for: one PIN for each of its prompts.
+
+        Raises:
+            ReaderError: no host asks, or these are not the digits it takes; the entry goes on.
+        """
+        request = self._first().request
+        if len(pins) != len(request.prompts):
+            raise ReaderError(
+                f"this entry takes {len(request.prompts)} PINs", f"in order: {request.prompts}"
+            )
+        for pin in pins:
+            digits = pin.isascii() and pin.isdigit()
+            if not digits or not request.minimum <= len(pin) <= request.maximum:
+                raise ReaderError(
+                    f"the host asks for {request.minimum} to {request.maximum} digits",
+                    "the entry still waits: try again",
+                )
+        self._end(tuple(pins))
+
+    def cancel(self) -> None:
+        """Press the cancel key.
+
+        Raises:
+            ReaderError: no host asks.
+        """
+        self._first()
+        self._end(PinEnd.CANCELLED)
+
+    def time_out(self) -> None:
+        """Let the entry's time be over now.
+
+        Raises:
+            ReaderError: no host asks.
+        """
+        self._first()
+        self._end(PinEnd.TIMEOUT)
+
+    def _first(self) -> Entry:
+        entry = next((entry for entry in self._entries if not entry._answer.done()), None)
+        if entry is None:
+            raise _nobody_asks()
+        return entry
+
+    def _end(self, answer: tuple[str, ...] | PinEnd) -> None:
+        self._first()._answer.set_result(answer)
+
+    def _wake(self) -> None:
+        asked, self._asked = self._asked, []
+        for future in asked:
+            if not future.done():
+                future.set_result(None)
+
+
+def _nobody_asks() -> ReaderError:
+    return ReaderError(
+        "no host asks for a PIN at this reader", "start the program that needs the PIN first"
+    )

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The URB phase of USB/IP over one stream, from this host's kernel or another's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from vccid.errors import RemoteProtocolError
+from vccid.frontends.usb_host import UsbHost, UsbReader
+from vccid.usb.transfers import Completion, Status, Transfer
+from vccid.wire import usbip
+
+#: Transfers a host may have under way at once. libccid has 2, Windows' driver a handful.
+MAX_PENDING: Final = 256
+
+_STATUS: Final = {
+    Status.DONE: usbip.UrbStatus.OK,
+    Status.STALL: usbip.UrbStatus.STALL,
+    Status.OVERFLOW: usbip.UrbStatus.OVERFLOW,
+}
+
+
+class UrbLink:
+    """One attached device: URBs in, answers out through the transport."""
+
+    def __init__(
+        self, reader: UsbReader, kind: str, peer: str, transport: asyncio.WriteTransport
+    ) -> None:
+        self._transport = transport
+        self._pending: set[int] = set()
+        self._unlinkable = 0
+        self._host = UsbHost(reader, kind, peer, self._completed)
+
+    def received(self, messages: list[usbip.UrbMessage]) -> None:
+        """Take what came.
+
+        Raises:
+            RemoteProtocolError: the peer asks for what no kernel asks for.
+        """
+        for message in messages:
+            if isinstance(message, usbip.Submit):
+                self._submit(message)
+            else:
+                self._unlink(message)
+
+    def close(self) -> None:
+        """The host is gone."""
+        self._host.close()
+
+    def _submit(self, message: usbip.Submit) -> None:
+        if message.seqnum in self._pending:
+            raise RemoteProtocolError(f"sequence number {message.seqnum} twice")
+        if len(self._pending) >= MAX_PENDING:
+            raise RemoteProtocolError(f"more than {MAX_PENDING} transfers at once")
+        self._unlinkable += 1
+        if message.isochronous:
+            self._write(usbip.reply_submit(message.seqnum, usbip.UrbStatus.INVALID, 0))
+            return
+        self._pending.add(message.seqnum)
+        self._host.submit(
+            Transfer(
+                message.seqnum,
+                message.endpoint,
+                message.is_in,
+                message.length,
+                message.data,
+                message.setup,
+            )
+        )
+
+    def _unlink(self, message: usbip.Unlink) -> None:
+        """Answered or cancelled, never both: what was cancelled gets no RET_SUBMIT any more."""
+        if self._unlinkable == 0:
+            raise RemoteProtocolError("more unlinks than submits")
+        self._unlinkable -= 1
+        cancelled = self._host.cancel(message.victim)
+        self._pending.discard(message.victim)
+        status = usbip.UrbStatus.UNLINKED if cancelled else usbip.UrbStatus.OK
+        self._write(usbip.reply_unlink(message.seqnum, status))
+
+    def _completed(self, completions: list[Completion]) -> None:
+        answers = []
+        for completion in completions:
+            self._pending.discard(completion.transfer.id)
+            answers.append(
+                usbip.reply_submit(
+                    completion.transfer.id,
+                    _STATUS[completion.status],
+                    completion.length,
+                    completion.data,
+                )
+            )
+        self._write(b"".join(answers))
+
+    def _write(self, answers: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(answers)

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The USB/IP server: other hosts list this host's readers and attach them.
+
+USB/IP itself knows neither authentication nor encryption: the server listens on loopback, or
+to those it is told to trust, best behind TLS with client certificates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from vccid.errors import ConfigError, RemoteProtocolError
+from vccid.frontends.urb_link import UrbLink
+from vccid.frontends.usb_host import UsbReader
+from vccid.usb.descriptors import CLASS
+from vccid.wire import usbip
+
+log = logging.getLogger(__name__)
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Seconds a peer has for its first request and for a TLS handshake.
+REQUEST_TIMEOUT: Final = 10.0
+#: Unsent bytes above which nothing more is read from a peer: three of the longest answers.
+_WRITE_LIMIT: Final = 3 * 65_600
+#: Seconds of silence, seconds between probes, and probes, until a vanished importer is let go.
+_KEEPALIVE: Final = (60, 10, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class UsbIpSettings:
+    """Where the server listens, and to whom.
+
+    Attributes:
+        address: loopback, or else `allow` must name who may connect.
+        port: 0 takes a free one.
+        max_connections: at once, listings included.
+        tls: where given, peers speak TLS; make it ask for client certificates.
+    """
+
+    address: str = "127.0.0.1"
+    port: int = usbip.PORT
+    allow: tuple[Network, ...] = ()
+    max_connections: int = 32
+    tls: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        if not ipaddress.ip_address(self.address).is_loopback and not self.allow:
+            raise ConfigError(
+                f"USB/IP on {self.address} would serve anybody: it has no authentication",
+                "name the networks that may connect (allow), and better use TLS too",
+            )
+
+    def allows(self, peer: str) -> bool:
+        """Whether this address may connect."""
+        address = ipaddress.ip_address(peer.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return not self.allow or any(address in network for network in self.allow)
+
+
+class UsbIpServer:
+    """Serves the readers that are exported at the moment.
+
+    Attributes:
+        address: (host, port) it listens at, once started.
+    """
+
+    def __init__(self, readers: Callable[[], Sequence[UsbReader]], settings: UsbIpSettings) -> None:
+        self.address = (settings.address, settings.port)
+        self.settings = settings
+        self._readers = readers
+        self._numbers: dict[str, int] = {}
+        self._server: asyncio.Server | None = None
+        self._connections: set[_Connection] = set()
+
+    async def start(self) -> None:
+        """Begin to listen.
+
+        Raises:
+            ConfigError: the address cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        tls = self.settings.tls
+        try:
+            self._server = await loop.create_server(
+                lambda: _Connection(self),
+                self.settings.address,
+                self.settings.port,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else REQUEST_TIMEOUT,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen for USB/IP on {self.settings.address} port "
+                f"{self.settings.port}: {error.strerror or error}",
+                "is another USB/IP server (usbipd) there? set another port or address",
+            ) from error
+        self.address = self._server.sockets[0].getsockname()[:2]
+
+    async def stop(self) -> None:
+        """Let every importer go and listen no more."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in tuple(self._connections):
+            connection.close()
+        await self._server.wait_closed()
+        self._server = None
+
+    def drop(self, name: str) -> None:
+        """The reader is no longer exported: take it from its importer."""
+        for connection in tuple(self._connections):
+            if connection.owns(name):
+                connection.close()
+
+    def bus_id(self, name: str) -> str:
+        """A reader's bus id; it keeps it as long as the server lives."""
+        return f"1-{self._number(name)}"
+
+    def _number(self, name: str) -> int:
+        return self._numbers.setdefault(name, len(self._numbers) + 1)
+
+    def records(self) -> tuple[usbip.DeviceRecord, ...]:
+        """What a peer may import now; what is imported already is not listed."""
+        return tuple(
+            self.record(reader) for reader in self._readers() if not self.is_owned(reader.name)
+        )
+
+    def record(self, reader: UsbReader) -> usbip.DeviceRecord:
+        """A reader as the protocol describes it."""
+        number, identity = self._number(reader.name), reader.identity
+        return usbip.DeviceRecord(
+            path=f"/vccid/{reader.name}",
+            busid=self.bus_id(reader.name),
+            busnum=1,
+            devnum=number,
+            speed=reader.speed,
+            vendor_id=identity.vendor_id,
+            product_id=identity.product_id,
+            release=identity.release,
+            interfaces=(CLASS,),
+        )
+
+    def find(self, busid: str) -> UsbReader | None:
+        """The exported reader with this bus id."""
+        return next((r for r in self._readers() if self.bus_id(r.name) == busid), None)
+
+    def is_owned(self, name: str) -> bool:
+        """Whether somebody has imported it."""
+        return any(connection.owns(name) for connection in self._connections)
+
+    def admit(self, connection: _Connection, peer: str) -> str:
+        """Take a new connection; returns why not, or ""."""
+        if not self.settings.allows(peer):
+            return "its address is not allowed"
+        if len(self._connections) >= self.settings.max_connections:
+            return f"there are {self.settings.max_connections} connections already"
+        self._connections.add(connection)
+        return ""
+
+    def forget(self, connection: _Connection) -> None:
+        """A connection is over."""
+        self._connections.discard(connection)
+
+
+class _Connection(asyncio.Protocol):
+    """One peer: a listing, or an import and its URBs."""
+
+    def __init__(self, server: UsbIpServer) -> None:
+        self._server = server
+        self._receiver = usbip.Receiver()
+        self._transport: asyncio.Transport | None = None
+        self._peer = ""
+        self._reader: UsbReader | None = None
+        self._link: UrbLink | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def owns(self, name: str) -> bool:
+        """Whether this peer has imported the reader."""
+        return self._reader is not None and self._reader.name == name
+
+    def close(self) -> None:
+        """Let the peer go; its kernel unplugs the device."""
+        self._end_link()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio.Protocol ----------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
+        address = transport.get_extra_info("peername")
+        self._peer = f"{address[0]} port {address[1]}"
+        refusal = self._server.admit(self, address[0])
+        if refusal:
+            log.warning("USB/IP: %s was refused: %s", self._peer, refusal)
+            self._transport.abort()
+            return
+        _keep_alive(transport.get_extra_info("socket"))
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(REQUEST_TIMEOUT, self._drop, "no request came in time")
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        try:
+            if self._link is not None:
+                self._link.received(self._receiver.feed(data))
+            elif (request := self._receiver.feed_op(data)) is not None:
+                self._answer(self._transport, request)
+        except RemoteProtocolError as error:
+            self._drop(error.message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.forget(self)
+        self._stop_deadline()
+        self._end_link()
+
+    def pause_writing(self) -> None:
+        """The peer does not read its answers: take no more from it (never the other way)."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # --- requests ------------------------------------------------------------------------
+
+    def _answer(self, transport: asyncio.Transport, request: usbip.OpMessage) -> None:
+        self._stop_deadline()
+        if isinstance(request, usbip.RequestDevlist):
+            transport.write(usbip.reply_devlist(self._server.records()))
+            transport.close()
+            return
+        reader = self._server.find(request.busid)
+        if reader is None:
+            self._refuse(transport, request.busid, usbip.OpStatus.NO_DEVICE)
+        elif self._server.is_owned(reader.name):
+            self._refuse(transport, request.busid, usbip.OpStatus.DEVICE_BUSY)
+        else:
+            self._import(transport, reader)
+
+    def _refuse(self, transport: asyncio.Transport, busid: str, status: usbip.OpStatus) -> None:
+        log.warning("USB/IP: %s may not import %r: %s", self._peer, busid, status.name)
+        transport.write(usbip.refuse_import(status))
+        transport.close()
+
+    def _import(self, transport: asyncio.Transport, reader: UsbReader) -> None:
+        self._reader = reader
+        transport.write(usbip.reply_import(self._server.record(reader)))
+        self._link = UrbLink(reader, "usbip", self._peer, transport)
+        log.info("USB/IP: %s imported reader %s", self._peer, reader.name)
+        self._link.received(self._receiver.begin_urbs())
+
+    # --- the end -------------------------------------------------------------------------
+
+    def _drop(self, reason: str) -> None:
+        log.warning("USB/IP: %s was dropped: %s", self._peer, reason)
+        self.close()
+
+    def _end_link(self) -> None:
+        link, self._link = self._link, None
+        self._reader = None
+        if link is not None:
+            link.close()
+            log.info("USB/IP: %s is gone", self._peer)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """An importer that vanished without a word must not own its reader for ever."""
+    idle, interval, count = _KEEPALIVE
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
