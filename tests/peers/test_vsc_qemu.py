@@ -12,7 +12,8 @@ import pytest
 
 from tests.peers.far import until
 from tests.unit.fakes import ATR, FakeCard
-from vccid.frontends.vsc import Timing, VscFrontend
+from vccid.frontends.calls import Timing
+from vccid.frontends.vsc import VscFrontend
 from vccid.reader import Reader
 from vccid.transport import Endpoint, parse_address
 
@@ -56,7 +57,7 @@ def reader() -> Reader:
 
 async def test_reader_card_removal_and_restart(path: Path, reader: Reader) -> None:
     frontend = VscFrontend(reader, Endpoint(parse_address(str(path))), TIMING)
-    frontend.start()
+    await frontend.start()
     generation = reader.insert(FakeCard())
     for connections in (1, 2):
         with qemu(path):
@@ -84,9 +85,9 @@ async def test_a_second_client_waits_unheard(path: Path, reader: Reader) -> None
     first = VscFrontend(reader, endpoint, TIMING)
     second = VscFrontend(other, endpoint, Timing(ready=0.2, first_retry=0.02, last_retry=0.1))
     with qemu(path):
-        first.start()
+        await first.start()
         await until(lambda: first.state == "attached")
-        second.start()
+        await second.start()
         await until(lambda: "another client" in second.trouble)
         await first.close()
         await until(lambda: second.state == "attached")
@@ -98,7 +99,7 @@ async def test_an_atr_qemu_does_not_take(path: Path, reader: Reader) -> None:
     frontend = VscFrontend(reader, Endpoint(parse_address(str(path))), TIMING)
     reader.insert(FakeCard(atr=short))
     with qemu(path):
-        frontend.start()
+        await frontend.start()
         await until(lambda: "refused" in frontend.trouble)
         reader.remove()
         assert await reader.wait_seen(reader.insert(FakeCard(atr=ATR)), 10)

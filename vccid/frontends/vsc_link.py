@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from vccid.card.card import Card
 from vccid.card.t0 import T0Session
 from vccid.errors import CardRemoved, ProtocolError, RemoteProtocolError, VccidError
+from vccid.frontends.calls import Link
 from vccid.iso7816 import status
 from vccid.iso7816.atr import Atr
-from vccid.transport import keep_alive
 from vccid.wire import vsc
 
 if TYPE_CHECKING:
@@ -28,17 +28,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class VscLink(asyncio.Protocol):
+class VscLink(Link):
     """The client's side of one connection."""
 
     def __init__(self, frontend: VscFrontend) -> None:
-        loop = asyncio.get_running_loop()
+        super().__init__()
         self._frontend = frontend
         self._reader = frontend.reader
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
         self._parser = vsc.Parser()
-        self._ready: asyncio.Future[None] = loop.create_future()
-        self._closed: asyncio.Future[None] = loop.create_future()
         self._answered = asyncio.Event()
         #: What to do with the VSC_Error that answers each request; order is the only tie.
         self._asked: deque[Callable[[vsc.Error], None]] = deque()
@@ -55,24 +53,6 @@ class VscLink(asyncio.Protocol):
 
     # -- what the frontend asks ------------------------------------------------------
 
-    async def wait_ready(self) -> None:
-        """Until the host has our reader.
-
-        Raises:
-            ProtocolError: it refused, or broke the protocol.
-            ConnectionError: it hung up.
-        """
-        await self._ready
-
-    async def wait_closed(self) -> None:
-        """Until the connection is over.
-
-        Raises:
-            RemoteProtocolError: the host broke the protocol.
-            ConnectionError: it was lost other than by an orderly end.
-        """
-        await self._closed
-
     async def leave(self) -> None:
         """Take card and reader away, wait for the host to have read it, hang up."""
         if self._reader_id is not None and not self._leaving:
@@ -86,10 +66,6 @@ class VscLink(asyncio.Protocol):
                 _log.warning("%s took no leave in time", self._frontend.peer)
         self._transport.close()
 
-    def abort(self) -> None:
-        """Drop the connection. May be repeated."""
-        self._transport.abort()
-
     def look(self) -> None:
         """Bring what the host knows in line with the reader."""
         if self._reader_id is None or self._leaving or self._rest is not None:
@@ -99,7 +75,7 @@ class VscLink(asyncio.Protocol):
             if generation != self._shown_generation:
                 self._hide()
                 self._rest_then_look()
-        elif card is not None and _fits_qemu(card):
+        elif card is not None and self._fits_qemu(card):
             self._shown, self._shown_generation = card, generation
             self._ask(vsc.Atr(self._id, card.atr), self._atr_answered)
         else:
@@ -108,9 +84,7 @@ class VscLink(asyncio.Protocol):
     # -- asyncio.Protocol ------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        keep_alive(transport)
+        super().connection_made(transport)
         self._send(vsc.Init(vsc.MINIMAL_READER_ID))
 
     def data_received(self, data: bytes) -> None:
@@ -130,7 +104,7 @@ class VscLink(asyncio.Protocol):
         self._reader_id = None
         self._answered.set()
         self._reader.detach(self._frontend)
-        self._end(error)
+        super().connection_lost(error)
 
     # -- messages --------------------------------------------------------------------
 
@@ -166,8 +140,7 @@ class VscLink(asyncio.Protocol):
             raise RemoteProtocolError(f"the host takes no reader: VSC error {answer.code}")
         self._reader_id = answer.reader_id
         self._reader.attach(self._frontend)
-        if not self._ready.done():
-            self._ready.set_result(None)
+        self._made_ready()
         if self._reader.card is None:
             self.look()
         else:
@@ -186,7 +159,7 @@ class VscLink(asyncio.Protocol):
             _log.warning(
                 "%s refused the card's ATR: VSC error %d", self._frontend.peer, answer.code
             )
-            self._frontend.trouble = "the host refused the card's ATR"
+            self._frontend.refusal = "QEMU refused the card's ATR"
         if self._shown is not None:
             self._reader.acknowledge(self._frontend, self._shown_generation)
 
@@ -297,26 +270,17 @@ class VscLink(asyncio.Protocol):
     def _send(self, message: vsc.Message) -> None:
         self._transport.write(vsc.serialize(message))
 
-    def _end(self, error: Exception | None) -> None:
-        if not self._ready.done():
-            self._ready.set_exception(error or ConnectionResetError("QEMU hung up at once"))
-        if not self._closed.done():
-            if error is None:
-                self._closed.set_result(None)
-            else:
-                self._closed.set_exception(error)
-                self._closed.exception()  # it may be that nobody waits
-
-
-def _fits_qemu(card: Card) -> bool:
-    """QEMU's usb-ccid speaks T=0 only, and the guest refuses a card that does not."""
-    try:
-        fits = 0 in Atr.parse(card.atr).protocols
-    except RemoteProtocolError:
-        fits = True  # a real card's, with a slip in it: QEMU looks for itself
-    if not fits:
-        _log.warning(
-            "QEMU's usb-ccid carries T=0 only; the card with ATR %s needs usbredir",
-            card.atr.hex(" "),
-        )
-    return fits
+    def _fits_qemu(self, card: Card) -> bool:
+        """QEMU's usb-ccid speaks T=0 only, and the guest refuses a card that does not."""
+        self._frontend.refusal = ""
+        try:
+            fits = 0 in Atr.parse(card.atr).protocols
+        except RemoteProtocolError:
+            fits = True  # a real card's, with a slip in it: QEMU looks for itself
+        if not fits:
+            self._frontend.refusal = "the card has no T=0, QEMU's usb-ccid nothing else"
+            _log.warning(
+                "the card with ATR %s cannot T=0, and QEMU's usb-ccid nothing else: use usbredir",
+                card.atr.hex(" "),
+            )
+        return fits

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""How a frontend comes to its connection with a QEMU: it dials, and dials again, or it listens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from vccid.errors import ProtocolError
+from vccid.transport import Endpoint, keep_alive
+
+_log = logging.getLogger(__name__)
+
+#: What `vccidctl status` calls where a call is.
+State = Literal["waiting", "dialling", "listening", "attached", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Waits, in seconds.
+
+    Attributes:
+        ready: for QEMU's part of the greeting; a second client waits unheard in QEMU's backlog.
+        first_retry: before the first new dial; doubled for each one that fails.
+        last_retry: the longest wait between two dials.
+        exchange: between VSC_CardRemove and VSC_ATR, for the guest's driver to fetch the
+            notification; QEMU makes one of two.
+        leave: for QEMU to answer before the connection is closed.
+    """
+
+    ready: float = 5.0
+    first_retry: float = 0.25
+    last_retry: float = 10.0
+    exchange: float = 1.0
+    leave: float = 2.0
+
+
+class Link(asyncio.Protocol, ABC):
+    """One connection, from greeting to end."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._closed: asyncio.Future[None] = loop.create_future()
+        self._transport: asyncio.Transport
+
+    async def wait_ready(self) -> None:
+        """Until both sides have greeted each other.
+
+        Raises:
+            ProtocolError: the peer refused, or broke the protocol.
+            ConnectionError: it hung up.
+        """
+        await self._ready
+
+    async def wait_closed(self) -> None:
+        """Until the connection is over.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol.
+            ConnectionError: it was lost other than by an orderly end.
+        """
+        await self._closed
+
+    @abstractmethod
+    async def leave(self) -> None:
+        """Take everything away from the guest, then hang up."""
+
+    def abort(self) -> None:
+        """Drop the connection. May be repeated."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        keep_alive(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error)
+
+    def _made_ready(self) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(error or ConnectionResetError("the peer hung up at once"))
+            self._ready.exception()  # it may be that nobody waits
+        if not self._closed.done():
+            if error is None:
+                self._closed.set_result(None)
+            else:
+                self._closed.set_exception(error)
+                self._closed.exception()
+
+
+L = TypeVar("L", bound=Link)
+
+
+class Call(Generic[L]):
+    """One connection at a time, for as long as it is wanted.
+
+    Attributes:
+        link: the connection there is, greeted or not.
+        state: for `vccidctl status`.
+        trouble: what last went wrong, or "".
+        connections: how often the peer was there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        make: Callable[[], L],
+        timing: Timing,
+        *,
+        listen: bool = False,
+    ) -> None:
+        """`name` is for the log.
+
+        Raises:
+            NotPermitted: the endpoint is plain TCP beyond loopback.
+        """
+        endpoint.check()
+        self.link: L | None = None
+        self.state: State = "waiting"
+        self.trouble = ""
+        self.connections = 0
+        self._name = name
+        self._endpoint = endpoint
+        self._make = make
+        self._timing = timing
+        self._listen = listen
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to dial or to listen.
+
+        Raises:
+            OSError: the address to listen at is taken, or not ours to take.
+        """
+        if self._listen:
+            self._server = await self._endpoint.listen(self._accept)
+            self.state = "listening"
+        else:
+            self._keep(self._dial())
+
+    async def close(self) -> None:
+        """Take leave of the peer, and stop. May be repeated."""
+        if self._server is not None:
+            self._server.close()
+        if self.link is not None:
+            await self.link.leave()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self.state = "closed"
+
+    async def _dial(self) -> None:
+        retry = self._timing.first_retry
+        while True:
+            self.state = "dialling"
+            try:
+                link = await asyncio.wait_for(self._endpoint.dial(self._make), self._timing.ready)
+            except (OSError, ProtocolError) as error:
+                self._troubled(error)
+            else:
+                if await self._serve(link):
+                    retry = self._timing.first_retry
+            self.state = "waiting"
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, self._timing.last_retry)
+
+    def _accept(self) -> asyncio.Protocol:
+        if self.link is not None:
+            _log.warning("%s: a second peer is refused, there is one", self._name)
+            return _Refusal()
+        self.link = self._make()
+        self._keep(self._serve_accepted(self.link))
+        return self.link
+
+    async def _serve_accepted(self, link: L) -> None:
+        await self._serve(link)
+        if self.state != "closed":
+            self.state = "listening"
+
+    async def _serve(self, link: L) -> bool:
+        """One connection to its end; whether the peer was really there."""
+        self.link = link
+        ready = False
+        try:
+            await asyncio.wait_for(link.wait_ready(), self._timing.ready)
+            ready = True
+            self.state, self.trouble = "attached", ""
+            self.connections += 1
+            _log.info("%s: attached", self._name)
+            await link.wait_closed()
+            self._troubled(ConnectionResetError("the peer hung up"))
+        except TimeoutError:
+            self._troubled(TimeoutError("the peer does not greet: it may have another client"))
+        except (OSError, ProtocolError) as error:
+            self._troubled(error)
+        finally:
+            self.link = None
+            link.abort()
+        return ready
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _troubled(self, error: Exception) -> None:
+        trouble = str(error) or type(error).__name__
+        if trouble != self.trouble:
+            _log.info("%s: %s", self._name, trouble)
+        self.trouble = trouble
+
+
+class _Refusal(asyncio.Protocol):
+    """Hangs up at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
