@@ -12,16 +12,20 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 from vccid.daemon.toml_lines import key_lines, line_of
 from vccid.errors import ConfigError
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-ATRS: Final = ("cac", "t1")
+Atr = Literal["cac", "t1"]
+ATRS: Final[tuple[Atr, ...]] = get_args(Atr)
 DEFAULT_READER: Final = "vccid0"
 
 _READER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+
+#: What a setting can be.
+Value = str | bool | int | tuple[str, ...]
 
 #: Returns "" for a good value, else what it must be.
 Check = Callable[[Any], str]
@@ -36,6 +40,18 @@ def check_reader_name(name: str) -> str:
 
 def _one_of(*words: str) -> Check:
     return lambda value: "" if value in words else f"one of {', '.join(words)}"
+
+
+def _usb_id(value: str) -> str:
+    return "" if re.fullmatch(r"[0-9A-Fa-f]{4}", value) else 'four hexadecimal digits, as "0e0f"'
+
+
+def _port(value: int) -> str:
+    return "" if 0 < value < 65536 else "1 to 65535"
+
+
+def _positive(value: int) -> str:
+    return "" if value > 0 else "1 or more"
 
 
 def _octal_mode(value: str) -> str:
@@ -57,11 +73,10 @@ class Help:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """A setting: its key, type, default, and what `Help` says."""
+    """A setting: its key, its default, which also tells its type, and what `Help` says."""
 
     key: str
-    type: type
-    default: Any
+    default: Value
     help: str
     check: Check
 
@@ -99,9 +114,43 @@ class Certificates:
         "sql:/etc/pki/nssdb"
     )
     atr: Annotated[
-        str,
+        Atr,
         Help("Answer to reset: cac as QEMU's card has it (T=0), or t1.", _one_of(*ATRS)),
     ] = "cac"
+
+
+@dataclass(frozen=True, slots=True)
+class Usb:
+    """How readers look as USB devices, wherever they are attached."""
+
+    vendor_id: Annotated[
+        str, Help("idVendor, four hexadecimal digits; libccid takes only ids it lists.", _usb_id)
+    ] = "0e0f"
+    product_id: Annotated[str, Help("idProduct, four hexadecimal digits.", _usb_id)] = "0004"
+    speed: Annotated[
+        str,
+        Help("Speed of the device: full, high or super.", _one_of("full", "high", "super")),
+    ] = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class UsbIp:
+    """The server from which other hosts import readers; USB/IP itself has no authentication."""
+
+    address: Annotated[str, Help("IP address to listen at.")] = "127.0.0.1"
+    port: Annotated[int, Help("TCP port to listen at.", _port)] = 3240
+    allow: Annotated[
+        tuple[str, ...],
+        Help("Networks that may connect; needed where the address is not loopback."),
+    ] = ()
+    connections: Annotated[int, Help("Most connections at once.", _positive)] = 32
+    tls_certificate: Annotated[
+        str, Help("PEM file of the server's certificate; with it, peers must speak TLS.")
+    ] = ""
+    tls_key: Annotated[str, Help("PEM file of that certificate's private key.")] = ""
+    tls_clients: Annotated[
+        str, Help("PEM file of the authorities whose certificates clients must show.")
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +161,9 @@ class ReaderSettings:
     ifd: Annotated[
         bool, Help("Show it to pcscd's driver, at NAME.ifd in the runtime directory.")
     ] = True
+    pin_pad: Annotated[
+        bool, Help("Whether it has a PIN pad, typed on with vccidctl pin enter.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +178,8 @@ class Settings:
     control: Control = field(default_factory=Control)
     log: Log = field(default_factory=Log)
     certificates: Certificates = field(default_factory=Certificates)
+    usb: Usb = field(default_factory=Usb)
+    usbip: UsbIp = field(default_factory=UsbIp)
     readers: Mapping[str, ReaderSettings] = field(
         default_factory=lambda: {DEFAULT_READER: ReaderSettings()}
     )
@@ -133,8 +187,23 @@ class Settings:
 
 
 #: The file's tables but [reader.NAME].
-TABLES: Final[dict[str, type]] = {"control": Control, "log": Log, "certificates": Certificates}
+TABLES: Final[dict[str, type]] = {
+    "control": Control,
+    "log": Log,
+    "certificates": Certificates,
+    "usb": Usb,
+    "usbip": UsbIp,
+}
+#: Tables whose settings are options of the command line too.
+ON_COMMAND_LINE: Final = ("control", "log", "certificates")
 READER_TABLE: Final = "reader"
+
+_TYPE_NAMES: Final[dict[type, str]] = {
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    tuple: "an array of strings",
+}
 
 #: (table, key) or ("reader", NAME, key) -> value
 _Values = dict[tuple[str, ...], Any]
@@ -145,17 +214,20 @@ def declared(table: type) -> dict[str, Declaration]:
     hints = get_type_hints(table, include_extras=True)
     declarations = {}
     for entry in fields(table):
-        kind, help = get_args(hints[entry.name])
-        declarations[entry.name] = Declaration(
-            entry.name, kind, entry.default, help.text, help.check
-        )
+        help = get_args(hints[entry.name])[1]
+        declarations[entry.name] = Declaration(entry.name, entry.default, help.text, help.check)
     return declarations
 
 
 def check_value(declaration: Declaration, value: object) -> str:
     """ "" where `value` suits the setting, else what it must be."""
-    if type(value) is not declaration.type:  # exactly: TOML's booleans are no integers
-        return {str: "a string", bool: "true or false"}[declaration.type]
+    wanted = type(declaration.default)
+    if wanted is tuple:
+        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    else:
+        fits = type(value) is wanted  # exactly: TOML's booleans are no integers
+    if not fits:
+        return _TYPE_NAMES[wanted]
     return declaration.check(value)
 
 
@@ -266,7 +338,7 @@ def _read_table(file: _File, path: tuple[str, ...], table: type, content: object
             raise file.wrong((*path, key), f"unknown key {key} in [{title}]", _near(key, known))
         if wanted := check_value(known[key], value):
             raise file.wrong((*path, key), f"{title}.{key} must be {wanted}", known[key].help)
-        values[(*path, key)] = value
+        values[(*path, key)] = tuple(value) if isinstance(value, list) else value
     return values
 
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a reader is attached to beyond pcscd's driver: this host's USB, other hosts, guests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, get_args
+
+from vccid.errors import ReaderError
+
+Kind = Literal["vhci", "usbip", "vsc"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+#: Kinds that say where the guest is; the others have one place each.
+WITH_ADDRESS: Final[frozenset[Kind]] = frozenset(("vsc",))
+
+
+class Frontend(Protocol):
+    """What shows a reader to one kind of host."""
+
+    @property
+    def status(self) -> str:
+        """How it stands, in a few words for `vccidctl status`."""
+
+    async def start(self) -> None:
+        """Begin.
+
+        Raises:
+            ConfigError, ReaderError, NotPermitted: the place cannot be had.
+        """
+
+    async def stop(self) -> None:
+        """Let every host go. May be repeated."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Attachment:
+    """What `vccidctl attach` asks for; kept over restarts.
+
+    Attributes:
+        kind: one of `KINDS`.
+        address: where the guest is: a unix socket's path or HOST:PORT; "" for the other kinds.
+    """
+
+    kind: Kind
+    address: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.address}".rstrip()
+
+    @classmethod
+    def parse(cls, kind: str, address: str) -> Attachment:
+        """What a user or a file names.
+
+        Raises:
+            ReaderError: there is no such kind, or its address is missing or too much.
+        """
+        for known in KINDS:
+            if known == kind:
+                break
+        else:
+            raise ReaderError(
+                f"a reader cannot be attached to {kind!r}", f"one of {', '.join(KINDS)}"
+            )
+        if bool(address) != (known in WITH_ADDRESS):
+            wanted = "needs the address of the guest" if not address else "takes no address"
+            raise ReaderError(
+                f"attach {known} {wanted}",
+                "vccidctl attach vsc HOST:PORT or PATH; vccidctl attach vhci|usbip",
+            )
+        return cls(known, address)
+
+
+#: Makes the frontend of an attachment; told when the other end has let go by itself.
+FrontendMaker = Callable[[Attachment], Frontend]

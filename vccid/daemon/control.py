@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The control socket: Varlink connections, who may call, and how errors are told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+from vccid import __version__, wire
+from vccid.daemon.access import Access, Peer, peer_of
+from vccid.daemon.methods import Methods
+from vccid.daemon.parameters import BadParameter, Taker
+from vccid.errors import RemoteProtocolError, VccidError, WrongPassword
+from vccid.wire.varlink import INTERFACE, SERVICE, Call, Decoder, Parameters, Reply, service_error
+
+log = logging.getLogger(__name__)
+
+#: Connections at once, of everyone together and of any one user but root.
+MOST_CONNECTIONS: Final = 256
+MOST_OF_A_USER: Final = 64
+
+#: Seconds a message may take from its first byte to its last.
+PATIENCE: Final = 30.0
+
+_READ_BYTES: Final = 65536
+
+
+class ControlServer:
+    """Listens, and serves each connection on its own.
+
+    Attributes:
+        access: who may call; replaced when the settings are read again.
+    """
+
+    def __init__(self, methods: Methods, access: Access) -> None:
+        self.access = access
+        self._methods = methods
+        self._server: asyncio.AbstractServer | None = None
+        self._connections: dict[asyncio.Task[None], Peer] = {}
+
+    async def start(self, listening: socket.socket) -> None:
+        """Serve a listening unix socket."""
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening)
+
+    async def stop(self) -> None:
+        """End every connection; calls under way are not answered any more."""
+        if self._server is not None:
+            self._server.close()
+        tasks = tuple(self._connections)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "asyncio runs this as a task"
+        peer = peer_of(writer.get_extra_info("socket"))
+        if self._crowded(peer):
+            log.warning("refused a connection: too many are open", extra={"peer": peer})
+            writer.transport.abort()
+            return
+        self._connections[task] = peer
+        try:
+            await _Connection(reader, writer, peer, self._methods, self.access).serve()
+        except RemoteProtocolError as error:
+            log.warning("dropped a connection: %s", error.message, extra={"peer": peer})
+            writer.transport.abort()
+        except OSError as error:
+            log.debug("lost a connection: %s", error, extra={"peer": peer})
+        finally:
+            del self._connections[task]
+            writer.close()
+
+    def _crowded(self, peer: Peer) -> bool:
+        of_user = sum(other.uid == peer.uid for other in self._connections.values())
+        many = peer.uid != 0 and of_user >= MOST_OF_A_USER
+        return many or len(self._connections) >= MOST_CONNECTIONS
+
+
+class _Connection:
+    """One peer's calls, answered in order."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        peer: Peer,
+        methods: Methods,
+        access: Access,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._peer = peer
+        self._methods = methods
+        self._access = access
+        self._decoder = Decoder()
+        self._messages: deque[bytes] = deque()
+
+    async def serve(self) -> None:
+        """Answer until the peer has no more calls.
+
+        Raises:
+            RemoteProtocolError: it broke the protocol.
+            OSError: it is gone.
+        """
+        while (message := await self._next_message()) is not None:
+            call = Call.parse(message)
+            if call.interface == INTERFACE and call.member == "Monitor" and call.more:
+                await self._stream(call)
+                return
+            reply = await self._answer(call)
+            if not call.oneway:
+                await self._send(reply)
+
+    async def _next_message(self) -> bytes | None:
+        while not self._messages:
+            # A peer may be silent between two calls for as long as it likes, not within one.
+            limit = PATIENCE if self._decoder.partial else None
+            try:
+                data = await asyncio.wait_for(self._reader.read(_READ_BYTES), limit)
+            except TimeoutError:
+                raise RemoteProtocolError(f"half a call for {PATIENCE:g} seconds") from None
+            if not data:
+                if self._decoder.partial:
+                    raise RemoteProtocolError("the connection ended within a call")
+                return None
+            self._messages.extend(self._decoder.feed(data))
+        return self._messages.popleft()
+
+    async def _send(self, reply: Reply) -> None:
+        self._writer.write(reply.serialize())
+        try:
+            await asyncio.wait_for(self._writer.drain(), PATIENCE)
+        except TimeoutError:
+            raise RemoteProtocolError(f"no reply was read for {PATIENCE:g} seconds") from None
+
+    async def _answer(self, call: Call) -> Reply:
+        if call.interface == SERVICE:
+            return _about_the_service(call)
+        if call.interface != INTERFACE:
+            return service_error("InterfaceNotFound", interface=call.interface)
+        try:
+            self._access.check(self._peer)
+            if call.member == "Monitor":
+                return service_error("ExpectedMore")
+            method = self._methods.table.get(call.member)
+            if method is None:
+                return service_error("MethodNotFound", method=call.method)
+            return Reply(await method(Taker(call.parameters)))
+        except (VccidError, OSError) as error:
+            return self._failed(call, error)
+
+    async def _stream(self, call: Call) -> None:
+        """Answer Monitor until the peer hangs up."""
+        try:
+            self._access.check(self._peer)
+            async with aclosing(self._methods.monitor(Taker(call.parameters))) as replies:
+                await self._forward(replies)
+        except VccidError as error:
+            await self._send(self._failed(call, error))
+
+    async def _forward(self, replies: AsyncIterator[Parameters]) -> None:
+        """Send each reply as it comes; the peer's end of the connection ends it."""
+
+        async def send_all() -> None:
+            async for parameters in replies:
+                await self._send(Reply(parameters, continues=True))
+
+        sending = asyncio.ensure_future(send_all())
+        hanging_up = asyncio.ensure_future(self._reader.read(1))
+        try:
+            await asyncio.wait({sending, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
+            elif hanging_up.result():
+                raise RemoteProtocolError("another call while events are sent")
+        finally:
+            for task in (sending, hanging_up):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, VccidError, OSError):
+                    await task
+
+    def _failed(self, call: Call, error: VccidError | OSError) -> Reply:
+        if isinstance(error, BadParameter):
+            return service_error("InvalidParameter", parameter=error.name)
+        if isinstance(error, OSError):
+            # The host is short of something; the caller is told what, and the log where.
+            log.error("%s: %s", call.method, error, exc_info=error, extra={"peer": self._peer})
+            return error_reply(VccidError(error.strerror or str(error), "see: journalctl -u vccid"))
+        log.info("%s: %s", call.method, error.message, extra={"peer": self._peer})
+        return error_reply(error)
+
+
+def error_reply(error: VccidError) -> Reply:
+    """An error as io.vccid tells it: by the nearest name the interface declares."""
+    parameters: Parameters = {"message": error.message, "hint": error.hint}
+    if isinstance(error, WrongPassword):
+        parameters["tries"] = error.tries_left
+    kind = next((k.__name__ for k in type(error).__mro__ if k.__name__ in _DECLARED), "Failed")
+    return Reply(parameters, error=f"{INTERFACE}.{kind}")
+
+
+def interface_text(interface: str) -> str | None:
+    """An interface's definition, or None for one that is not ours."""
+    if interface not in (SERVICE, INTERFACE):
+        return None
+    return Path(wire.__path__[0], f"{interface}.varlink").read_text("utf-8")
+
+
+_DECLARED: Final = frozenset(
+    (
+        *("ConfigError", "KeySourceError", "SourceUnusable", "CertificateNotFound"),
+        *("PrivateKeyMissing", "KeyUnsuitable", "PasswordNeeded", "WrongPassword", "TokenGone"),
+        *("KeyOperationError", "StateError", "ReaderError", "CardRemoved", "CardBusy"),
+        "NotPermitted",
+    )
+)
+
+
+def _about_the_service(call: Call) -> Reply:
+    """org.varlink.service, open to everyone who can connect."""
+    given = Taker(call.parameters)
+    try:
+        if call.member == "GetInfo":
+            given.done()
+            return Reply(
+                {
+                    "vendor": "vccid",
+                    "product": "vccid",
+                    "version": __version__,
+                    "url": "",
+                    "interfaces": [SERVICE, INTERFACE],
+                }
+            )
+        if call.member == "GetInterfaceDescription":
+            interface = given.text("interface")
+            given.done()
+            if interface is None:
+                raise BadParameter("interface")
+            text = interface_text(interface)
+            if text is None:
+                return service_error("InterfaceNotFound", interface=interface)
+            return Reply({"description": text})
+    except BadParameter as error:
+        return service_error("InvalidParameter", parameter=error.name)
+    return service_error("MethodNotFound", method=call.method)

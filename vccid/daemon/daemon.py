@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon's life: start, signals, reload, end; and its word with the service manager."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Coroutine, Mapping
+
+from vccid.daemon import config, listen
+from vccid.daemon import logging as daemon_logging
+from vccid.daemon.access import Access
+from vccid.daemon.config import Settings
+from vccid.daemon.control import ControlServer
+from vccid.daemon.directories import Directories
+from vccid.daemon.methods import Methods
+from vccid.daemon.notify import Notifier, watchdog_interval
+from vccid.daemon.service import Service
+from vccid.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+Overrides = Mapping[tuple[str, ...], str]
+
+
+class Daemon:
+    """One daemon, from READY to its end."""
+
+    def __init__(
+        self,
+        directories: Directories,
+        settings: Settings,
+        overrides: Overrides,
+        handed: socket.socket | None,
+    ) -> None:
+        """Put it together.
+
+        Args:
+            overrides: settings of the command line, which a reload keeps.
+            handed: the control socket systemd made, or None to make one.
+        """
+        self._directories = directories
+        self._overrides = overrides
+        self._settings = settings
+        self._handed = handed
+        self._service = Service(directories, settings)
+        self._methods = Methods(self._service, settings, str(directories.control))
+        self._control = ControlServer(self._methods, Access(settings.control.group))
+        self._notifier = Notifier()
+        self._stop = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            ConfigError: a socket cannot be made.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            await self._service.start()
+            await self._control.start(self._socket())
+            loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+            self._service.changed = self._tell
+            self._notifier.ready(self._service.summary())
+            log.info("ready: %s", self._service.summary())
+            self._begin(self._service.restore(), "restore")
+            if interval := watchdog_interval(os.environ):
+                self._begin(self._watch(interval), "watchdog")
+            await self._stop.wait()
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        self._notifier.stopping()
+        log.info("stopping")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._control.stop()
+        if self._handed is None:
+            self._directories.control.unlink(missing_ok=True)
+        await self._service.stop()
+
+    def _socket(self) -> socket.socket:
+        if self._handed is not None:
+            return self._handed
+        made = listen.make_socket(self._directories.control)
+        control = self._settings.control
+        listen.share(self._directories.control, control.group, int(control.mode, 8))
+        return made
+
+    def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self, interval: float) -> None:
+        while True:
+            self._notifier.watchdog()
+            await asyncio.sleep(interval)
+
+    def _tell(self) -> None:
+        self._notifier.status(self._service.summary())
+
+    # -- reload --------------------------------------------------------------------------------
+
+    def _reload_soon(self) -> None:
+        self._begin(self._reload(), "reload")
+
+    async def _reload(self) -> None:
+        """Read the settings again; unfit ones change nothing."""
+        self._notifier.reloading()
+        try:
+            settings = config.load(self._directories.configuration, self._overrides)
+            await self._apply(settings)
+            log.info("settings read again: %s", self._service.summary())
+            status = self._service.summary()
+        except ConfigError as error:
+            log.error("the settings stay as they were: %s; %s", error.message, error.hint)
+            status = f"settings unfit: {error.message}"
+        self._notifier.ready(status)
+
+    async def _apply(self, settings: Settings) -> None:
+        daemon_logging.set_level(settings.log.level)
+        self._control.access = Access(settings.control.group)
+        self._methods.settings = settings
+        if self._handed is None:
+            control = settings.control
+            listen.share(self._directories.control, control.group, int(control.mode, 8))
+        await self._service.apply(settings)
+        self._settings = settings

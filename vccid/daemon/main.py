@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The command `vccid`: options, then the daemon in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from vccid import __version__
+from vccid.daemon import config, directories, listen, notify, threads
+from vccid.daemon import logging as daemon_logging
+from vccid.errors import ConfigError, DaemonRunning, VccidError
+
+
+class Exit(IntEnum):
+    """How vccid ends; 2 is click's own, 75 and 78 are those of sysexits.h."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    ALREADY_RUNNING = 75
+    SETTINGS = 78
+
+
+#: prctl(2)
+_PR_SET_DUMPABLE: Final = 4
+
+#: Seconds that threads inside a token's module get to come back at the end.
+_LAST_WAIT: Final = 1.0
+
+_directory = click.Path(path_type=Path, file_okay=False)
+
+
+def _setting_options() -> list[click.Option]:
+    """`--TABLE-KEY` for the settings that go on the command line."""
+    return [
+        click.Option(
+            [f"--{table}-{key}"],
+            metavar="VALUE",
+            help=f"{declaration.help} Default: {declaration.default}.",
+        )
+        for table in config.ON_COMMAND_LINE
+        for key, declaration in config.declared(config.TABLES[table]).items()
+    ]
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=_setting_options(),
+    epilog="Exit status: 0 ended when told to, 1 failed, 2 wrong command line, "
+    "75 another vccid runs in the runtime directory, 78 unfit settings.",
+)
+@click.option("--check", is_flag=True, help="Read the settings, say what they are, and exit.")
+@click.option("--runtime-directory", type=_directory, help="Sockets.  [$RUNTIME_DIRECTORY]")
+@click.option("--state-directory", type=_directory, help="What is kept.  [$STATE_DIRECTORY]")
+@click.option(
+    "--configuration-directory",
+    type=_directory,
+    help="vccid.toml and vccid.toml.d.  [$CONFIGURATION_DIRECTORY]",
+)
+@click.version_option(__version__, prog_name="vccid")
+def cli(
+    check: bool,
+    runtime_directory: Path | None,
+    state_directory: Path | None,
+    configuration_directory: Path | None,
+    **settings: str | None,
+) -> None:
+    """Virtual smart card readers with cards made from certificates; see vccidctl.
+
+    Runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the settings again.
+    """
+    overrides = _overrides(settings)
+    places = directories.find(
+        os.environ, os.geteuid(), runtime_directory, state_directory, configuration_directory
+    )
+    loaded = config.load(places.configuration, overrides)
+    if check:
+        _say(loaded)
+    else:
+        run(places, loaded, overrides)
+
+
+def run(
+    places: directories.Directories,
+    settings: config.Settings,
+    overrides: dict[tuple[str, ...], str],
+) -> None:
+    """Be the daemon until told to end.
+
+    Raises:
+        DaemonRunning: there is one in this runtime directory.
+        ConfigError: directories or sockets cannot be had.
+    """
+    _keep_memory_private()
+    daemon_logging.start(settings.log.level, os.environ)
+    places.create()
+    lock = listen.InstanceLock(places.runtime)
+    handed = notify.control_socket(os.environ)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        from vccid.daemon.daemon import Daemon
+
+        async def live() -> None:
+            await Daemon(places, settings, overrides, handed).run()
+
+        runner.run(live())
+    del lock
+
+
+def main() -> None:
+    """Run `vccid`; errors end as one line, a hint and an exit code."""
+    code: int = Exit.OK
+    try:
+        cli.main(prog_name="vccid", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.Abort:
+        code = Exit.FAILED
+    except VccidError as error:
+        click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
+        code = _exit_code(error)
+    sys.stdout.flush()
+    if not threads.finish(_LAST_WAIT):
+        # A module that never answers must not keep a daemon that was told to end.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code(error: VccidError) -> Exit:
+    if isinstance(error, DaemonRunning):
+        return Exit.ALREADY_RUNNING
+    return Exit.SETTINGS if isinstance(error, ConfigError) else Exit.FAILED
+
+
+def _overrides(given: dict[str, str | None]) -> dict[tuple[str, ...], str]:
+    """The settings named on the command line, checked as a file's are."""
+    overrides: dict[tuple[str, ...], str] = {}
+    for table in config.ON_COMMAND_LINE:
+        for key, declaration in config.declared(config.TABLES[table]).items():
+            value = given[f"{table}_{key}"]
+            if value is None:
+                continue
+            if wanted := config.check_value(declaration, value):
+                raise click.UsageError(f"--{table}-{key} must be {wanted}")
+            overrides[table, key] = value
+    return overrides
+
+
+def _say(settings: config.Settings) -> None:
+    """The settings as a file would have them."""
+    for path in settings.files:
+        click.echo(f"# read: {path}")
+    for table in config.TABLES:
+        _say_table(table, getattr(settings, table))
+    for name, reader in settings.readers.items():
+        _say_table(f"{config.READER_TABLE}.{name}", reader)
+
+
+def _say_table(title: str, table: Any) -> None:
+    click.echo(f"\n[{title}]")
+    for key in config.declared(type(table)):
+        value = getattr(table, key)
+        text = str(value).lower() if isinstance(value, bool) else f'"{value}"'
+        click.echo(f"{key} = {text}")
+
+
+def _loop_factory() -> Any:
+    """uvloop's loop where it is installed, else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _keep_memory_private() -> None:
+    """Keys and PINs are in memory: no core dump, and no other process of our user looks in."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The methods of io.vccid: parameters in, the service asked, parameters out."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
+
+from vccid import __version__
+from vccid.card.card import Card
+from vccid.daemon.config import ATRS, Settings
+from vccid.daemon.inventory import Wanted
+from vccid.daemon.parameters import BadParameter, Taker
+from vccid.daemon.service import Service
+from vccid.daemon.station import Station
+from vccid.errors import ReaderError, VccidError
+from vccid.wire.varlink import Parameters
+
+Method = Callable[[Taker], Awaitable[Parameters]]
+
+
+class Methods:
+    """What vccidctl and other programs may call.
+
+    Attributes:
+        settings: what a request leaves open; replaced when they are read again.
+        table: the methods that answer once, by name.
+    """
+
+    def __init__(self, service: Service, settings: Settings, socket: str) -> None:
+        self.settings = settings
+        self._service = service
+        self._socket = socket
+        self._since = time.monotonic()
+        self.table: Final[dict[str, Method]] = {
+            "Insert": self.insert,
+            "Remove": self.remove,
+            "Status": self.status,
+            "ListReaders": self.list_readers,
+            "AddReader": self.add_reader,
+            "RemoveReader": self.remove_reader,
+            "CardInfo": self.card_info,
+            "ResetPin": self.reset_pin,
+        }
+
+    async def insert(self, given: Taker) -> Parameters:
+        reader, wanted = given.text("reader"), self._wanted(given)
+        password, pin = given.secret("password"), given.secret("pin")
+        wait = given.seconds("wait")
+        given.done()
+        inserted = await self._service.insert(reader, wanted, password, pin)
+        seen = await _seen(inserted.station, inserted.generation, wait)
+        return {**seen, "card": _card(inserted.card), "warnings": inserted.warnings}
+
+    async def remove(self, given: Taker) -> Parameters:
+        reader, wait = given.text("reader"), given.seconds("wait")
+        given.done()
+        station, generation = await self._service.remove(reader)
+        return await _seen(station, generation, wait)
+
+    async def status(self, given: Taker) -> Parameters:
+        given.done()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._since, 3),
+            "socket": self._socket,
+            "readers": self._readers(),
+            "problems": list(self._service.problems),
+        }
+
+    async def list_readers(self, given: Taker) -> Parameters:
+        given.done()
+        return {"readers": self._readers()}
+
+    async def add_reader(self, given: Taker) -> Parameters:
+        name = _required(given, "name")
+        given.done()
+        return {"reader": _reader(await self._service.add_reader(name))}
+
+    async def remove_reader(self, given: Taker) -> Parameters:
+        name = _required(given, "name")
+        given.done()
+        await self._service.remove_reader(name)
+        return {}
+
+    async def card_info(self, given: Taker) -> Parameters:
+        station = self._service.station(given.text("reader"))
+        given.done()
+        from vccid.daemon.certificate_text import describe
+
+        card = _card_in(station)
+        info = card.info()
+        return {
+            "reader": station.name,
+            "card": _card(card),
+            "atr": _base64(card.atr),
+            "certificates": [
+                {"name": name, **describe(der), "der": _base64(der)}
+                for name, der in zip(info.names, info.certificates, strict=True)
+            ],
+        }
+
+    async def reset_pin(self, given: Taker) -> Parameters:
+        station = self._service.station(given.text("reader"))
+        pin = given.secret("pin")
+        given.done()
+        from vccid.card.cac import CacCard
+
+        card = _card_in(station)
+        if not isinstance(card, CacCard):
+            raise VccidError(
+                f"the PIN of the card in {station.name} is not vccid's to reset",
+                "its issuer can unblock it",
+            )
+        await card.pin.reset(pin)
+        return {"reader": station.name, "card": _card(card), "warnings": []}
+
+    async def monitor(self, given: Taker) -> AsyncGenerator[Parameters, None]:
+        """The readers as they are, then every event, for as long as it is asked for.
+
+        Raises:
+            VccidError: the caller does not keep up.
+        """
+        given.done()
+        watcher = self._service.watch()
+        try:
+            yield {"readers": self._readers(), "event": None}
+            while not watcher.overrun:
+                event = await watcher.next()
+                told = {"kind": event.kind, "reader": event.reader, "detail": event.detail}
+                yield {"readers": None, "event": told}
+        finally:
+            self._service.unwatch(watcher)
+        raise VccidError("events came faster than they were read", "monitor again")
+
+    def _wanted(self, given: Taker) -> Wanted | None:
+        certificates = given.texts("certificates")
+        database, atr = given.text("database"), given.text("atr")
+        if atr is not None and atr not in ATRS:
+            raise BadParameter("atr")
+        if certificates is None:
+            if database is not None:
+                raise BadParameter("database")
+            if atr is not None:
+                raise BadParameter("atr")
+            return None
+        defaults = self.settings.certificates
+        chosen = defaults.atr if atr is None else ATRS[ATRS.index(atr)]
+        return Wanted(certificates, database or defaults.database, chosen)
+
+    def _readers(self) -> list[Parameters]:
+        stations = self._service.stations
+        return [_reader(stations[name]) for name in sorted(stations)]
+
+
+def _required(given: Taker, name: str) -> str:
+    value = given.text(name)
+    if value is None:
+        raise BadParameter(name)
+    return value
+
+
+def _card_in(station: Station) -> Card:
+    card = station.reader.card
+    if card is not None:
+        return card
+    problem = station.problem
+    hint = "insert one: vccidctl insert --certs A,B,C"
+    if problem is not None:
+        hint = f"it could not be put back: {problem.message}"
+    raise ReaderError(f"reader {station.name} holds no card", hint)
+
+
+async def _seen(station: Station, generation: int, wait: float | None) -> Parameters:
+    """Wait for the hosts, if that was asked for, and tell who has seen what was done."""
+    reader = station.reader
+    if wait is not None:
+        await reader.wait_seen(generation, wait)
+    unseen = [f"{host.kind} {host.peer}" for host in reader.hosts if host.seen < generation]
+    return {
+        "reader": station.name,
+        "generation": generation,
+        # Nobody asked to wait: that hosts have not looked yet is no failure.
+        "seen": wait is None or not unseen,
+        "unseen": sorted(unseen),
+    }
+
+
+def _reader(station: Station) -> Parameters:
+    reader, problem = station.reader, station.problem
+    return {
+        "name": station.name,
+        "declared": station.declared,
+        "generation": reader.generation,
+        "frontends": station.frontends,
+        "hosts": [
+            {"kind": host.kind, "peer": host.peer, "seen": host.seen >= reader.generation}
+            for host in reader.hosts
+        ],
+        "card": None if reader.card is None else _card(reader.card),
+        "wanted": [] if station.wanted is None else list(station.wanted.certificates),
+        "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
+    }
+
+
+def _card(card: Card) -> Parameters:
+    info = card.info()
+    return {
+        "kind": info.kind,
+        "serial": info.serial,
+        "label": info.label,
+        "pin": info.pin_kind,
+        "tries": info.tries_left,
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A call's parameters, taken one by one and checked; what is left over is an error."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Final
+
+from vccid.errors import VccidError
+from vccid.wire.varlink import Parameters
+
+#: The longest a call may wait for hosts, in seconds.
+LONGEST_WAIT: Final = 3600.0
+
+#: Characters of a name, path or URI; none of them is longer.
+LONGEST_TEXT: Final = 8192
+
+
+class BadParameter(VccidError):
+    """A parameter is missing, unknown, or of the wrong type.
+
+    Attributes:
+        name: the parameter's.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"parameter {name} is missing, unknown or unfit")
+        self.name = name
+
+
+class Taker:
+    """Takes parameters out of a call."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        # varlink.org: a nullable parameter that is null is one that is not there.
+        self._left = {name: value for name, value in parameters.items() if value is not None}
+
+    def text(self, name: str) -> str | None:
+        """A printable string."""
+        if name not in self._left:
+            return None
+        return _text(name, self._left.pop(name))
+
+    def texts(self, name: str) -> tuple[str, ...] | None:
+        """A list of printable strings."""
+        if name not in self._left:
+            return None
+        value = self._left.pop(name)
+        if not isinstance(value, list):
+            raise BadParameter(name)
+        return tuple(_text(name, item) for item in value)
+
+    def secret(self, name: str) -> bytes | None:
+        """Bytes in base64."""
+        if name not in self._left:
+            return None
+        value = self._left.pop(name)
+        if not isinstance(value, str):
+            raise BadParameter(name)
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError:
+            # `from None`: the chain would carry the secret.
+            raise BadParameter(name) from None
+
+    def seconds(self, name: str) -> float | None:
+        """A time to wait, 0 to `LONGEST_WAIT`."""
+        if name not in self._left:
+            return None
+        value = self._left.pop(name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise BadParameter(name)
+        if not math.isfinite(value) or not 0 <= value <= LONGEST_WAIT:
+            raise BadParameter(name)
+        return float(value)
+
+    def done(self) -> None:
+        """Nothing else may have been given."""
+        for name in self._left:
+            raise BadParameter(name)
+
+
+def _text(name: str, value: object) -> str:
+    # No control characters and no lone surrogates: it goes into file names and log lines.
+    if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
+        raise BadParameter(name)
+    return value

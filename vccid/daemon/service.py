@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon's readers, and everything that may be done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from vccid.card.card import Card
+from vccid.daemon.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
+from vccid.daemon.directories import Directories
+from vccid.daemon.inventory import Entry, Inventory, Wanted
+from vccid.daemon.maker import CardMaker
+from vccid.daemon.station import Station
+from vccid.errors import ReaderError, StateError, VccidError
+from vccid.reader import Event
+
+log = logging.getLogger(__name__)
+
+#: Events a watcher may leave unread before it is let go.
+MOST_UNREAD: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """What became of an insert.
+
+    Attributes:
+        station: where the card is.
+        card: the new card.
+        generation: of the reader; hosts are waited for by it.
+        warnings: for the user, one line each.
+    """
+
+    station: Station
+    card: Card
+    generation: int
+    warnings: list[str]
+
+
+class Watcher:
+    """One who is told of every event, in order."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(MOST_UNREAD)
+        self.overrun = False
+
+    async def next(self) -> Event:
+        """The next event."""
+        return await self._queue.get()
+
+    def put(self, event: Event) -> None:
+        """An event happened."""
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            self.overrun = True
+
+
+class Service:
+    """All readers.
+
+    Attributes:
+        stations: by reader's name.
+        problems: what went wrong with the daemon itself, one line each, for `vccidctl status`.
+        changed: called after anything that `summary` tells has changed.
+    """
+
+    def __init__(self, directories: Directories, settings: Settings) -> None:
+        self.stations: dict[str, Station] = {}
+        self.problems: list[str] = []
+        self.changed: Callable[[], None] = lambda: None
+        self._directories = directories
+        self._settings = settings
+        self._inventory = Inventory(directories.state)
+        self._maker = CardMaker(directories)
+        self._watchers: set[Watcher] = set()
+
+    # -- life ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Make the readers, all empty.
+
+        Raises:
+            ConfigError: a frontend's place cannot be had.
+        """
+        entries = self._load_inventory()
+        for name, settings in self._settings.readers.items():
+            await self._open(name, settings, declared=True)
+        for name, entry in entries.items():
+            if name not in self.stations and entry.added:
+                await self._open(name, ReaderSettings(), declared=False)
+            if name in self.stations:
+                self.stations[name].wanted = entry.wanted
+
+    async def restore(self) -> None:
+        """Put back what was in each reader; one that fails holds up no other."""
+        waiting = [station for station in self.stations.values() if station.wanted is not None]
+        await asyncio.gather(*(self._restore(station) for station in waiting))
+
+    async def apply(self, settings: Settings) -> None:
+        """Let the readers be as new settings want them.
+
+        Raises:
+            ConfigError: a frontend's place cannot be had.
+        """
+        self._settings = settings
+        gone = [s for s in self.stations.values() if s.declared and s.name not in settings.readers]
+        for station in gone:
+            await self._close(station)
+        for name, wanted in settings.readers.items():
+            if name in self.stations:
+                self.stations[name].declared = True
+                await self.stations[name].apply(wanted)
+            else:
+                await self._open(name, wanted, declared=True)
+        await self._keep_or_complain()
+
+    async def stop(self) -> None:
+        """Close every reader; what was in stays noted."""
+        for station in tuple(self.stations.values()):
+            await station.close()
+
+    # -- what a user asks for --------------------------------------------------------------
+
+    def station(self, name: str | None) -> Station:
+        """A reader by name; without a name, the only one or else the default one.
+
+        Raises:
+            ReaderError: there is none.
+        """
+        if name is None:
+            name = next(iter(self.stations)) if len(self.stations) == 1 else DEFAULT_READER
+        try:
+            return self.stations[name]
+        except KeyError:
+            known = ", ".join(sorted(self.stations)) or "none"
+            raise ReaderError(f"there is no reader {name}", f"the readers are: {known}") from None
+
+    async def insert(
+        self, name: str | None, wanted: Wanted | None, password: bytes | None, pin: bytes | None
+    ) -> Inserted:
+        """Make a card and put it in; without `wanted`, what was last put in there.
+
+        Raises:
+            ReaderError: no such reader, it is full, or nothing was ever put in.
+            KeySourceError, StateError, VccidError: the card cannot be made.
+        """
+        station = self.station(name)
+        async with station.lock:
+            self._check_empty(station)
+            wanted = wanted or station.wanted
+            if wanted is None:
+                raise ReaderError(
+                    f"reader {station.name} never had a card to put back",
+                    "name certificates: vccidctl insert --certs A,B,C",
+                )
+            inserted = await self._put_in(station, wanted, password, pin)
+        try:
+            await self._keep()
+        except StateError as error:
+            log.error("%s; %s", error.message, error.hint, extra={"reader": station.name})
+            inserted.warnings.append(f"the card will not be back after a restart: {error.message}")
+        return inserted
+
+    async def remove(self, name: str | None) -> tuple[Station, int]:
+        """Take the card out, or forget the one that could not be put back.
+
+        Raises:
+            ReaderError: no such reader, or nothing in it.
+        """
+        station = self.station(name)
+        async with station.lock:
+            if station.reader.card is None and station.problem is not None:
+                generation = station.reader.generation
+            else:
+                generation = station.reader.remove()
+            station.wanted = station.problem = None
+            self.changed()
+        await self._keep_or_complain()
+        return station, generation
+
+    async def add_reader(self, name: str) -> Station:
+        """Add a reader that stays.
+
+        Raises:
+            ReaderError: the name is taken, or no name for a reader.
+            StateError: it cannot be kept; it was not added.
+            ConfigError: its frontends' places cannot be had.
+        """
+        if wrong := check_reader_name(name):
+            raise ReaderError(f"{name!r} is no name for a reader", wrong)
+        if name in self.stations:
+            raise ReaderError(f"there is a reader {name} already", "vccidctl reader list")
+        station = await self._open(name, ReaderSettings(), declared=False)
+        try:
+            await self._keep()
+        except StateError:
+            await self._close(station)
+            raise
+        return station
+
+    async def remove_reader(self, name: str) -> None:
+        """Remove a reader that was added at run time, and the card in it.
+
+        Raises:
+            ReaderError: there is none, or it is declared in the settings.
+        """
+        station = self.station(name)
+        if station.declared:
+            raise ReaderError(
+                f"reader {name} belongs to the settings",
+                f"write [reader.{name}] enabled = false there, and systemctl reload vccid",
+            )
+        async with station.lock:
+            await self._close(station)
+        await self._keep_or_complain()
+
+    # -- who looks -----------------------------------------------------------------------------
+
+    def watch(self) -> Watcher:
+        """Begin to be told of events, until `unwatch`."""
+        watcher = Watcher()
+        self._watchers.add(watcher)
+        return watcher
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """No more events."""
+        self._watchers.discard(watcher)
+
+    def summary(self) -> str:
+        """One line on how things stand."""
+        cards = sum(station.reader.card is not None for station in self.stations.values())
+        return f"{_count(len(self.stations), 'reader')}, {_count(cards, 'card')}"
+
+    def _publish(self, event: Event) -> None:
+        level = logging.DEBUG if event.kind == "host-saw" else logging.INFO
+        extra = {"reader": event.reader}
+        if event.kind in ("card-inserted", "card-removed"):
+            extra["card"] = event.detail
+            log.log(level, "%s", event.kind, extra=extra)
+        else:
+            log.log(level, "%s", f"{event.kind} {event.detail}".rstrip(), extra=extra)
+        for watcher in self._watchers:
+            watcher.put(event)
+        self.changed()
+
+    # -- how it is done ------------------------------------------------------------------------
+
+    async def _open(self, name: str, settings: ReaderSettings, *, declared: bool) -> Station:
+        station = Station(
+            name,
+            settings,
+            declared=declared,
+            runtime=self._directories.runtime,
+            publish=self._publish,
+        )
+        self.stations[name] = station
+        try:
+            await station.apply(settings)
+        except VccidError:
+            del self.stations[name]
+            raise
+        self._publish(Event("reader-added", name))
+        return station
+
+    async def _close(self, station: Station) -> None:
+        if self.stations.pop(station.name, None) is not None:
+            await station.close()
+            self._publish(Event("reader-removed", station.name))
+
+    def _check_empty(self, station: Station) -> None:
+        """The reader's own check, before keys are fetched for nothing."""
+        if self.stations.get(station.name) is not station:
+            raise ReaderError(f"reader {station.name} was removed")
+        if station.reader.card is not None:
+            raise ReaderError(
+                f"reader {station.name} already holds a card",
+                f"remove it first: vccidctl remove {station.name}",
+            )
+
+    async def _put_in(
+        self, station: Station, wanted: Wanted, password: bytes | None, pin: bytes | None
+    ) -> Inserted:
+        card, warnings = await self._maker.make(wanted, password, pin)
+        try:
+            self._check_empty(station)
+            generation = station.reader.insert(card)
+        except ReaderError:
+            card.close()
+            raise
+        station.wanted, station.problem = wanted, None
+        for warning in warnings:
+            log.warning("%s", warning, extra={"reader": station.name})
+        self.changed()
+        return Inserted(station, card, generation, warnings)
+
+    async def _restore(self, station: Station) -> None:
+        async with station.lock:
+            wanted = station.wanted
+            if wanted is None or station.reader.card is not None:
+                return
+            try:
+                await self._put_in(station, wanted, None, None)
+            except VccidError as error:
+                station.problem = error
+                log.warning(
+                    "the card could not be put back: %s; %s",
+                    error.message,
+                    error.hint,
+                    extra={"reader": station.name},
+                )
+
+    def _load_inventory(self) -> Mapping[str, Entry]:
+        try:
+            return self._inventory.load()
+        except StateError as error:
+            self._complain(error)
+            return {}
+
+    async def _keep(self) -> None:
+        entries = {name: station.entry for name, station in self.stations.items()}
+        await self._inventory.save({name: entry for name, entry in entries.items() if entry})
+
+    async def _keep_or_complain(self) -> None:
+        """Keep what can be kept; where it cannot, what was done stays done."""
+        try:
+            await self._keep()
+        except StateError as error:
+            self._complain(error)
+
+    def _complain(self, error: StateError) -> None:
+        log.error("%s; %s", error.message, error.hint)
+        if error.message not in self.problems:
+            self.problems.append(error.message)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

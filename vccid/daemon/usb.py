@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Readers as USB devices: how they look, and the USB/IP server that exports some of them."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from typing import Final
+
+from vccid.daemon.config import Usb, UsbIp
+from vccid.errors import ConfigError
+from vccid.frontends.pin_pad import PinPad
+from vccid.frontends.usb_host import UsbReader, serial_number
+from vccid.frontends.usbip import Network, UsbIpServer, UsbIpSettings
+from vccid.reader import Reader
+from vccid.usb.descriptors import Identity, Speed
+
+_SPEEDS: Final = {"full": Speed.FULL, "high": Speed.HIGH, "super": Speed.SUPER}
+
+
+def usb_reader(reader: Reader, pin_pad: PinPad | None, look: Usb) -> UsbReader:
+    """One reader as one USB device."""
+    return UsbReader(
+        name=reader.name,
+        slots=(reader,),
+        identity=Identity(
+            vendor_id=int(look.vendor_id, 16),
+            product_id=int(look.product_id, 16),
+            serial=serial_number(reader.name),
+            label=f"vccid {reader.name}",
+        ),
+        pin_pads=(pin_pad,),
+        speed=_SPEEDS[look.speed],
+    )
+
+
+class Exports:
+    """The readers other hosts may import; the server listens while there is one."""
+
+    def __init__(self, settings: UsbIp) -> None:
+        self._settings = settings
+        self._readers: dict[str, UsbReader] = {}
+        self._server: UsbIpServer | None = None
+
+    @property
+    def settings(self) -> UsbIp:
+        return self._settings
+
+    async def apply(self, settings: UsbIp) -> None:
+        """Serve as new settings want it; importers are let go where those have changed.
+
+        Raises:
+            ConfigError: the address cannot be had, or the settings do not go together.
+        """
+        if settings == self._settings:
+            return
+        self._settings = settings
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+            await self._serve()
+
+    async def add(self, reader: UsbReader) -> None:
+        """Export a reader.
+
+        Raises:
+            ConfigError: as `apply`.
+        """
+        await self._serve()
+        self._readers[reader.name] = reader
+
+    async def remove(self, name: str) -> None:
+        """Export it no longer; with the last one the server ends."""
+        if self._readers.pop(name, None) is None or self._server is None:
+            return
+        self._server.drop(name)
+        if not self._readers:
+            server, self._server = self._server, None
+            await server.stop()
+
+    def place(self, name: str) -> str:
+        """Where an exported reader is to be had, for people."""
+        if self._server is None:
+            return "not listening"
+        host, port = self._server.address
+        return f"bus id {self._server.bus_id(name)} at {host} port {port}"
+
+    async def _serve(self) -> None:
+        if self._server is None:
+            server = UsbIpServer(lambda: tuple(self._readers.values()), _server(self._settings))
+            await server.start()
+            self._server = server
+
+
+class UsbIpFrontend:
+    """One reader's part in the USB/IP server."""
+
+    def __init__(self, reader: UsbReader, exports: Exports) -> None:
+        self._reader = reader
+        self._exports = exports
+
+    @property
+    def status(self) -> str:
+        return self._exports.place(self._reader.name)
+
+    async def start(self) -> None:
+        await self._exports.add(self._reader)
+
+    async def stop(self) -> None:
+        await self._exports.remove(self._reader.name)
+
+
+def _server(settings: UsbIp) -> UsbIpSettings:
+    return UsbIpSettings(
+        address=_address(settings.address),
+        port=settings.port,
+        allow=tuple(_network(text) for text in settings.allow),
+        max_connections=settings.connections,
+        tls=_tls(settings),
+    )
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise ConfigError(
+            f"usbip.address: {text!r} is no IP address", "a number, such as 192.0.2.7 or ::1"
+        ) from error
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"usbip.allow: {text!r} is no IP network", "such as 192.0.2.0/24 or 192.0.2.7"
+        ) from error
+
+
+def _tls(settings: UsbIp) -> ssl.SSLContext | None:
+    """TLS as the settings want it: with it, a peer must show a certificate of ours too."""
+    files = (settings.tls_certificate, settings.tls_key, settings.tls_clients)
+    if not any(files):
+        return None
+    if not all(files):
+        raise ConfigError(
+            "USB/IP with TLS takes three files, not all are named",
+            "set usbip.tls_certificate, usbip.tls_key and usbip.tls_clients",
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password=_no_password)
+        context.load_verify_locations(cafile=settings.tls_clients)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the TLS files of USB/IP cannot be used: {error}",
+            "PEM files the daemon's user may read, the key without a password",
+        ) from error
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted")
