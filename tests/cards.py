@@ -9,7 +9,7 @@ import functools
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -149,7 +149,7 @@ def serial_of(credentials: Sequence[Credential]) -> str:
 
 
 async def card_with_pin(
-    credentials: Sequence[Credential], directory: Path, pin: bytes = PIN, **options: bytes
+    credentials: Sequence[Credential], directory: Path, pin: bytes = PIN, **options: Any
 ) -> CacCard:
     """A card with a PIN of its own, its state in `directory`."""
     opened = await CardPin.open(StateStore(directory), serial_of(credentials), at_once, pin)
@@ -201,6 +201,21 @@ class Driver:
     def hex(self, command: str) -> str:
         """The same in hexadecimal."""
         return self.transmit(bytes.fromhex(command)).hex(" ").upper()
+
+    def whole(self, command: str) -> bytes:
+        """What a command tells, with all that GET RESPONSE has to add; it must succeed."""
+        answer = self.transmit(bytes.fromhex(command))
+        data = answer[:-2]
+        while answer[-2] == 0x61:
+            answer = self.transmit(bytes.fromhex("00 C0 00 00") + answer[-1:])
+            data += answer[:-2]
+        assert answer[-2:] == b"\x90\x00"
+        return data
+
+
+def select_command(aid: str, le: str = "00") -> str:
+    """SELECT by name, in hexadecimal."""
+    return f"00 A4 04 00 {len(bytes.fromhex(aid)):02X} {aid} {le}"
 
 
 def simple_tlv(data: bytes) -> list[tuple[int, bytes]]:

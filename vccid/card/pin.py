@@ -36,6 +36,9 @@ FACTORY_PIN: Final = b"123456"
 #: A card's own PIN: 4 to 8 characters, right-padded with FF on the wire.
 MIN_PIN, MAX_PIN = 4, 8
 
+#: scrypt's n: 16 MiB and some 40 ms are a guess's price, and within a small daemon's memory.
+SCRYPT_COST = 1 << 14
+
 _log = logging.getLogger(__name__)
 
 
@@ -435,8 +438,7 @@ class TokenPin(Pin):
 
 
 def _hash(pin: bytes) -> PinHash:
-    # 16 MiB and some 40 ms: a wrong PIN's price, and within a small daemon's memory.
-    empty = PinHash(os.urandom(16), b"", n=1 << 14, r=8, p=1)
+    empty = PinHash(os.urandom(16), b"", SCRYPT_COST, r=8, p=1)
     return replace(empty, digest=_scrypt(pin, empty))
 
 

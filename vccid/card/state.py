@@ -113,7 +113,7 @@ class StateStore:
             ) from error
         try:
             return _decode(raw)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateError(f"PIN state {path} is damaged", _RESET_HINT) from error
         except StateError as error:
             raise StateError(f"PIN state {path} {error.message}", error.hint) from error
