@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A vccid of one's own: the real daemon as a child, in directories of its own.
 
-with PrivateDaemon(tmp_path / "vccid") as daemon:
+with Daemon(tmp_path / "vccid") as daemon:
     daemon.ctl("insert", "--certs", "cert1,cert2,cert3", "--db", f"sql:{database}")
     ...  # pcscd's driver connects to daemon.ifd("vccid0")
 """
@@ -27,11 +27,12 @@ BIN = Path(sys.executable).parent
 PATIENCE = 20.0
 
 
-class PrivateDaemon:
+class Daemon:
     """One `vccid`, started and ended by its own process id; it may be started again.
 
     Attributes:
         directory: run/ state/ conf/ log and the notification socket.
+        runtime: its runtime directory.
         control: its control socket.
         log: what it printed, of all its starts.
         notified: everything it told its service manager, of all its starts.
@@ -40,23 +41,24 @@ class PrivateDaemon:
     def __init__(
         self,
         directory: Path,
-        settings: str = "",
-        *,
-        options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        *,
+        settings: str = "",
+        options: Sequence[str] = (),
         user: int | None = None,
     ) -> None:
         """Nothing runs before `start`.
 
         Args:
             directory: made if missing; keep its path short (a socket's path has 107 bytes).
+            environment: more variables, such as CREDENTIALS_DIRECTORY.
             settings: content of vccid.toml.
             options: of the command line.
-            environment: more variables, such as CREDENTIALS_DIRECTORY.
             user: run it as this user and group id (needs root).
         """
         self.directory = directory
-        self.control = directory / "run" / "control"
+        self.runtime = directory / "run"
+        self.control = self.runtime / "control"
         self.state = directory / "state"
         self.settings = directory / "conf" / "vccid.toml"
         self.log = directory / "log"
@@ -79,7 +81,7 @@ class PrivateDaemon:
 
     def ifd(self, reader: str = "vccid0") -> Path:
         """The socket of a reader for pcscd's driver."""
-        return self.directory / "run" / f"{reader}.ifd"
+        return self.runtime / f"{reader}.ifd"
 
     @property
     def env(self) -> dict[str, str]:
@@ -87,7 +89,7 @@ class PrivateDaemon:
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("LISTEN_", "WATCHDOG_"))}
         return {
             **plain,
-            "RUNTIME_DIRECTORY": str(self.directory / "run"),
+            "RUNTIME_DIRECTORY": str(self.runtime),
             "STATE_DIRECTORY": str(self.state),
             "CONFIGURATION_DIRECTORY": str(self.directory / "conf"),
             "NOTIFY_SOCKET": str(self.directory / "notify"),
@@ -171,6 +173,10 @@ class PrivateDaemon:
             if self._notify is not None:
                 self._notify.close()
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.stop(signal.SIGKILL)
+
     def signal(self, number: int) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
@@ -207,7 +213,7 @@ class PrivateDaemon:
         readers = self.ctl_json("status")["readers"]
         return next(reader for reader in readers if reader["name"] == name)
 
-    def __enter__(self) -> PrivateDaemon:
+    def __enter__(self) -> Daemon:
         self.start()
         return self
 

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, cast, get_args, get_type_hints
 
 from vccid.daemon.toml_lines import key_lines, line_of
 from vccid.errors import ConfigError
@@ -215,7 +215,8 @@ def declared(table: type) -> dict[str, Declaration]:
     declarations = {}
     for entry in fields(table):
         help = get_args(hints[entry.name])[1]
-        declarations[entry.name] = Declaration(entry.name, entry.default, help.text, help.check)
+        default = cast(Value, entry.default)
+        declarations[entry.name] = Declaration(entry.name, default, help.text, help.check)
     return declarations
 
 
