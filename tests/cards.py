@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import NameOID
 
 from vccid.card.cac import CacCard, card_serial
-from vccid.card.pin import CardPin, TokenLogin, TokenPin
+from vccid.card.login import TokenLogin
+from vccid.card.pin import CardPin, TokenPin
 from vccid.card.session import CardSession
 from vccid.card.state import StateStore
 from vccid.errors import KeyOperationError, WrongPassword

@@ -197,7 +197,7 @@ def select(aid: str) -> bytes:
     return bytes.fromhex("00 A4 04 00") + bytes((len(raw),)) + raw
 
 
-@settings(GENERATED, max_examples=600)
+@settings(GENERATED, max_examples=400)
 @given(st.booleans(), PLAIN_SELECT, st.lists(COMMANDS, min_size=4, max_size=14))
 def test_generated(
     libcacard: Libcacard, ours: Driver, logged_in: bool, first: bytes, commands: list[bytes]

@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 from vccid.card.cac import MAX_CREDENTIALS, CacCard, card_serial
 from vccid.card.card import Card, Offload
-from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenLogins, TokenPin
+from vccid.card.login import TokenLogins
+from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin
 from vccid.card.state import StateStore
 from vccid.errors import KeySourceError, StateError
 from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR

@@ -4,9 +4,7 @@
 Either way the card keeps a try counter of its own on disk. A try is counted there before the
 PIN is looked at, and given back only after it was right.
 
-A token's login belongs to the whole process, so it does not gate a key: a session's verified
-flag does. Once a token is logged in, a PIN is compared with a keyed digest, in memory, of the
-one that worked; a wrong one never reaches the token, whose own tries are not ours to spend.
+What gates a key is the verified flag of a session, never a token's login (`vccid.card.login`).
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ from functools import partial
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 from vccid.card.card import Offload
+from vccid.card.login import TokenLogin
 from vccid.card.state import MAX_TRIES, PinHash, PinState, StateStore
 from vccid.errors import KeyOperationError, StateError, TokenGone, VccidError, WrongPassword
-from vccid.keys.base import Token
 
 T = TypeVar("T")
 
@@ -266,99 +264,6 @@ class CardPin(Pin):
             if self.fault is None:
                 raise
             raise StateError(error.message, "name a new PIN, the old one is lost") from error
-
-
-class TokenLogin:
-    """A token's login, and what this process knows of its PIN; one for each token.
-
-    Whoever logs the token in does so here, or no later PIN could be told right from wrong.
-
-    Attributes:
-        lock: held while one of the methods runs; they block.
-    """
-
-    def __init__(self, token: Token) -> None:
-        self.token = token
-        self.lock = asyncio.Lock()
-        # Digests under a key of this process's own say nothing to whoever reads its memory later.
-        self._key = os.urandom(32)
-        self._right: bytes | None = None
-        self._wrong: set[bytes] = set()
-
-    def unlock(self, password: bytes) -> None:
-        """Log in with a password from the user's file or prompt, no try counted on the card.
-
-        Raises:
-            WrongPassword: refused, now or before; it is not tried on the token twice.
-            TokenGone: the token is no longer there.
-        """
-        if not self.matches(password):
-            raise WrongPassword(
-                f"wrong password for {self.token.name}",
-                "give the right one; this one is not tried again",
-                self.token.tries_left,
-            )
-
-    def matches(self, pin: bytes) -> bool:
-        """Whether a PIN is the token's; logs in if that is the way to find out.
-
-        Raises:
-            TokenGone: the token is no longer there.
-            KeyOperationError: it was unlocked by a PIN unknown here, so nothing can be said.
-        """
-        digest = self._digest(pin)
-        if self.token.logged_in:
-            if self._right is None:
-                raise KeyOperationError(
-                    f"{self.token.name} was unlocked by a PIN the card does not know",
-                    "restart vccid, then insert the card again",
-                )
-            return hmac.compare_digest(digest, self._right)
-        if not pin or digest in self._wrong:
-            return False
-        try:
-            self.token.login(pin)
-        except WrongPassword:
-            self._wrong.add(digest)
-            return False
-        self._right = digest
-        self._wrong.clear()
-        return True
-
-    def change(self, old: bytes, new: bytes) -> None:
-        """Set the token's PIN.
-
-        Raises:
-            WrongPassword, KeyOperationError: as `Token.change_pin`.
-        """
-        self.token.change_pin(old, new)
-        self._right = self._digest(new)
-        self._wrong.clear()
-
-    def forget_wrong(self) -> None:
-        """Let PINs that were wrong reach the token again."""
-        self._wrong.clear()
-
-    def _digest(self, pin: bytes) -> bytes:
-        return hmac.digest(self._key, pin, "sha256")
-
-
-class TokenLogins:
-    """The `TokenLogin` of each token, the same for every card on it.
-
-    Kept as long as the process, like the login itself: a card that comes back must still know
-    the PIN that worked. So one token must always be the same (or an equal) `Token`.
-    """
-
-    def __init__(self) -> None:
-        self._logins: dict[Token, TokenLogin] = {}
-
-    def of(self, token: Token) -> TokenLogin:
-        """The one login of this token."""
-        login = self._logins.get(token)
-        if login is None:
-            self._logins[token] = login = TokenLogin(token)
-        return login
 
 
 class TokenPin(Pin):

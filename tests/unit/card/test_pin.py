@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.cards import PIN, MemoryToken, T, at_once, in_thread
-from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenLogin, TokenLogins, TokenPin, Verdict
+from vccid.card.login import TokenLogin, TokenLogins
+from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin, Verdict
 from vccid.card.state import PinState, StateStore
 from vccid.errors import KeyOperationError, StateError, TokenGone, VccidError, WrongPassword
 
@@ -312,6 +314,22 @@ async def test_unlocked_at_insert(store: StateStore, token: MemoryToken) -> None
     assert await pin.verify(PIN) == RIGHT_ALWAYS
 
 
+async def test_two_cards_on_one_token(store: StateStore, token: MemoryToken) -> None:
+    """What one card learnt of the token's PIN, the other knows, until the token is gone."""
+    logins = TokenLogins()
+    first = await TokenPin.open(logins.of(token), store, SERIAL, at_once)
+    second = await TokenPin.open(logins.of(token), store, "00", at_once)
+    assert await first.verify(WRONG) == (Verdict.WRONG, 2)
+    assert await second.verify(WRONG) == (Verdict.WRONG, 2)
+    assert await first.verify(PIN) == RIGHT_ALWAYS
+    assert await second.verify(WRONG) == (Verdict.WRONG, 1)
+    assert await second.verify(PIN) == RIGHT_ALWAYS
+    assert token.asked == [WRONG, PIN]
+    logins.of(MemoryToken())
+    gc.collect()
+    assert list(logins._known) == [token]
+
+
 async def test_unlocked_behind_our_back(store: StateStore, token: MemoryToken) -> None:
     """Nobody can tell then, so nothing verifies, and no try is spent."""
     token.login(PIN)
@@ -367,7 +385,8 @@ KILLED = textwrap.dedent("""
     import asyncio, os, sys
     from pathlib import Path
     from tests.cards import MemoryToken, at_once
-    from vccid.card.pin import TokenLogin, TokenPin
+    from vccid.card.login import TokenLogin
+    from vccid.card.pin import TokenPin
     from vccid.card.state import StateStore
 
     directory, serial, candidate, steps = sys.argv[1:]
