@@ -59,6 +59,11 @@ class IfdFrontend:
         self._connections: set[_Connection] = set()
         self._complaints: set[tuple[int, str]] = set()
 
+    @property
+    def status(self) -> str:
+        """For `vccidctl status`."""
+        return str(self.path)
+
     async def start(self) -> None:
         """Begin to listen.
 
@@ -171,11 +176,13 @@ class _Connection(asyncio.BufferedProtocol):
             )
             self._transport.close()
             return
+        role: _Role
         if message.role == ifd.Role.EVENTS:
-            self._role = _Events(self._frontend.reader, send, self._pid)
+            role = _Events(self._frontend.reader, send, self._pid)
         else:
-            self._role = _Commands(self._frontend.reader, send, self._frontend.keepalive)
-        self._received = self._role.received
+            role = _Commands(self._frontend.reader, send, self._frontend.keepalive)
+        self._role = role
+        self._received = role.received
 
 
 class _Events(Host):
