@@ -70,7 +70,7 @@ async def test_reader_card_removal_and_restart(path: Path, reader: Reader) -> No
         generation = reader.remove()
         assert await reader.wait_seen(generation, 10)
         reader.insert(FakeCard())
-        await frontend.close()
+        await frontend.stop()
         third.terminate()
         third.wait()
     assert "VSC_ATR 15" in log(path)
@@ -89,9 +89,9 @@ async def test_a_second_client_waits_unheard(path: Path, reader: Reader) -> None
         await until(lambda: first.state == "attached")
         await second.start()
         await until(lambda: "another client" in second.trouble)
-        await first.close()
+        await first.stop()
         await until(lambda: second.state == "attached")
-        await second.close()
+        await second.stop()
 
 
 async def test_an_atr_qemu_does_not_take(path: Path, reader: Reader) -> None:
@@ -103,5 +103,5 @@ async def test_an_atr_qemu_does_not_take(path: Path, reader: Reader) -> None:
         await until(lambda: "refused" in frontend.trouble)
         reader.remove()
         assert await reader.wait_seen(reader.insert(FakeCard(atr=ATR)), 10)
-        await frontend.close()
+        await frontend.stop()
     assert "ATR is inconsistent" in log(path)

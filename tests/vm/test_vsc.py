@@ -68,7 +68,7 @@ async def shown(reader: Reader, path: Path, guest: Guest) -> AsyncIterator[VscFr
     try:
         yield frontend
     finally:
-        await frontend.close()
+        await frontend.stop()
         await text(guest, CARD_OUT)
 
 
@@ -166,7 +166,7 @@ async def test_a_killed_daemon_comes_back(guest: Guest, path: Path) -> None:
     # Without the leave that close takes: as kill -9 does it.
     assert frontend._call.link is not None
     frontend._call.link.abort()
-    await frontend.close()
+    await frontend.stop()
     async with shown(reader, path, guest):
         await text(guest, until("opensc-tool -s 00A40000 | grep SW1=0x90"))
 

@@ -199,6 +199,42 @@ def pin_reset(context: Context, reader: str | None, pin_file: Path | None, ask_p
     click.echo(f"{reply['reader']}: PIN tries: {output.tries_text(reply['card'])}")
 
 
+@pin.command("enter")
+@reader_argument()
+@click.option(
+    "--pin-file",
+    "pin_files",
+    type=_secret_file,
+    multiple=True,
+    help="File whose first line is typed; once for each prompt. Left out: asked for.",
+)
+@click.option("--cancel", "end", flag_value="cancel", help="Press the cancel key.")
+@click.option("--time-out", "end", flag_value="timeout", help="Let the host's time run out.")
+@wait_option
+@json_option
+@pass_context
+def pin_enter(
+    context: Context,
+    reader: str | None,
+    pin_files: tuple[Path, ...],
+    end: str | None,
+    wait: float | None,
+) -> None:
+    """Type a PIN on READER's PIN pad, for the host that asks for one."""
+    parameters: Parameters = {"reader": reader, "end": end, "wait": wait}
+    if end is None:
+        typed = [secrets.from_file(path) for path in pin_files] or [secrets.ask("PIN")]
+        parameters["pins"] = [secrets.encoded(pin) for pin in typed]
+    elif pin_files:
+        raise click.UsageError("the entry is either typed or ended")
+    with context.connect() as client:
+        reply = client.call("EnterPin", {k: v for k, v in parameters.items() if v is not None})
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"{reply['reader']}: {'typed' if end is None else end} for {reply['host']}")
+
+
 def _secret(path: Path | None, ask: bool, what: str, confirm: bool = False) -> bytes | None:
     if path is not None and ask:
         raise click.UsageError(f"the {what} comes from a file or is asked for, not both")

@@ -52,6 +52,8 @@ for command in (
     cards.pin,
     readers.status,
     readers.reader,
+    readers.attach,
+    readers.detach,
     readers.monitor,
     readers.version,
 ):

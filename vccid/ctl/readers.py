@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import click
 
@@ -81,6 +82,55 @@ def reader_remove(context: Context, reader: str) -> None:
         click.echo(f"reader {reader} is gone")
 
 
+_KINDS = click.Choice(["vhci", "usbip", "vsc"])
+
+
+@click.command()
+@click.argument("kind", type=_KINDS)
+@click.argument("address", required=False)
+@click.option("--reader", help="The reader, where there are several.")
+@json_option
+@pass_context
+def attach(context: Context, kind: str, address: str | None, reader: str | None) -> None:
+    """Show a reader to one more kind of host, over restarts too.
+
+    \b
+    vhci           this host's kernel, as a USB device
+    usbip          other hosts, which import it from the USB/IP server
+    vsc ADDRESS    the QEMU guest with a ccid-card-passthru at this socket or HOST:PORT
+    """
+    reply = _call_for(context, "Attach", kind, address, reader)
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"{reply['reader']}: attached to {kind}: {reply['status']}")
+
+
+@click.command()
+@click.argument("kind", type=_KINDS)
+@click.argument("address", required=False)
+@click.option("--reader", help="The reader, where there are several.")
+@json_option
+@pass_context
+def detach(context: Context, kind: str, address: str | None, reader: str | None) -> None:
+    """Show a reader there no longer."""
+    reply = _call_for(context, "Detach", kind, address, reader)
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"{reply['reader']}: detached from {kind}")
+
+
+def _call_for(
+    context: Context, method: str, kind: str, address: str | None, reader: str | None
+) -> Parameters:
+    if address is not None and "/" in address and not address.startswith("unix:"):
+        address = os.path.abspath(address)
+    parameters = {"kind": kind, "address": address, "reader": reader}
+    with context.connect() as client:
+        return client.call(method, {k: v for k, v in parameters.items() if v is not None})
+
+
 @click.command()
 @json_option
 @pass_context
@@ -112,11 +162,17 @@ def version(context: Context) -> None:
 
 
 def _print_readers(readers: list[Parameters]) -> None:
-    columns = ("reader", "card", "label", "PIN tries", "hosts")
+    columns = ("reader", "card", "label", "PIN tries", "attached to", "hosts")
     output.print_table(columns, [_row(reader) for reader in readers])
     for reader in readers:
         if reader.get("problem"):
             output.print_warnings([f"{reader['name']}: {reader['problem']}"])
+        for frontend in reader["frontends"]:
+            if not frontend["up"]:
+                place = f"{frontend['kind']} {frontend['address']}".rstrip()
+                output.print_warnings(
+                    [f"{reader['name']} is not attached to {place}: {frontend['status']}"]
+                )
 
 
 def _row(reader: Parameters) -> tuple[str, ...]:
@@ -124,10 +180,16 @@ def _row(reader: Parameters) -> tuple[str, ...]:
         f"{host['kind']} {host['peer']}" + ("" if host["seen"] else " (not looked yet)")
         for host in reader["hosts"]
     )
+    places = ", ".join(
+        f"{frontend['kind']} ({frontend['status']})" if frontend["kind"] != "ifd" else "ifd"
+        for frontend in reader["frontends"]
+        if frontend["up"]
+    )
     card = reader.get("card")
     if card is None:
-        return reader["name"], "empty", "", "", hosts
-    return reader["name"], card["serial"], card["label"], output.tries_text(card), hosts
+        return reader["name"], "empty", "", "", places, hosts
+    tries = output.tries_text(card)
+    return reader["name"], card["serial"], card["label"], tries, places, hosts
 
 
 def _duration(seconds: float) -> str:

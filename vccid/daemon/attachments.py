@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, Protocol, cast, get_args
 
 from vccid.errors import ReaderError
 
-Kind = Literal["vhci", "usbip", "vsc"]
-KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+Kind = Literal["ifd", "vhci", "usbip", "vsc"]
+#: What may be asked for; whether pcscd's driver finds a reader is a setting.
+KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "ifd")
 
 #: Kinds that say where the guest is; the others have one place each.
-WITH_ADDRESS: Final[frozenset[Kind]] = frozenset(("vsc",))
+WITH_ADDRESS: Final = frozenset(("vsc",))
 
 
 class Frontend(Protocol):
@@ -56,21 +56,14 @@ class Attachment:
         Raises:
             ReaderError: there is no such kind, or its address is missing or too much.
         """
-        for known in KINDS:
-            if known == kind:
-                break
-        else:
+        if kind not in KINDS:
             raise ReaderError(
                 f"a reader cannot be attached to {kind!r}", f"one of {', '.join(KINDS)}"
             )
-        if bool(address) != (known in WITH_ADDRESS):
-            wanted = "needs the address of the guest" if not address else "takes no address"
+        if bool(address) != (kind in WITH_ADDRESS):
+            wanted = "takes no address" if address else "needs the address of the guest"
             raise ReaderError(
-                f"attach {known} {wanted}",
-                "vccidctl attach vsc HOST:PORT or PATH; vccidctl attach vhci|usbip",
+                f"attach {kind} {wanted}",
+                "a socket's path or HOST:PORT, for " + ", ".join(sorted(WITH_ADDRESS)),
             )
-        return cls(known, address)
-
-
-#: Makes the frontend of an attachment; told when the other end has let go by itself.
-FrontendMaker = Callable[[Attachment], Frontend]
+        return cls(cast(Kind, kind), address)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from vccid.card.state import replace_file
+from vccid.daemon.attachments import Attachment
 from vccid.daemon.config import ATRS, Atr, check_reader_name
-from vccid.errors import StateError
+from vccid.errors import ReaderError, StateError
 
 #: The version of the file's layout.
 VERSION: Final = 1
@@ -44,10 +45,12 @@ class Entry:
     Attributes:
         added: at run time, not declared in the settings.
         wanted: what was put in, or None.
+        attachments: what it is shown to beside pcscd's driver.
     """
 
     added: bool
     wanted: Wanted | None
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Inventory:
@@ -106,6 +109,7 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
     readers = {
         name: {
             "added": entry.added,
+            "attachments": [[to.kind, to.address] for to in entry.attachments],
             "wanted": entry.wanted
             and {
                 "certificates": entry.wanted.certificates,
@@ -129,7 +133,15 @@ def _decode_entry(name: str, entry: Mapping[str, Any]) -> Entry:
     wanted = entry["wanted"]
     if check_reader_name(name) or type(entry["added"]) is not bool:
         raise ValueError("no reader")
-    return Entry(entry["added"], None if wanted is None else _decode_wanted(wanted))
+    attachments = tuple(_decode_attachment(*pair) for pair in entry["attachments"])
+    return Entry(entry["added"], None if wanted is None else _decode_wanted(wanted), attachments)
+
+
+def _decode_attachment(kind: object, address: object) -> Attachment:
+    try:
+        return Attachment.parse(str(kind), str(address))
+    except ReaderError as error:
+        raise ValueError("no attachment") from error
 
 
 def _decode_wanted(wanted: Mapping[str, Any]) -> Wanted:

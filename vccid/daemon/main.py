@@ -169,8 +169,15 @@ def _say_table(title: str, table: Any) -> None:
     click.echo(f"\n[{title}]")
     for key in config.declared(type(table)):
         value = getattr(table, key)
-        text = str(value).lower() if isinstance(value, bool) else f'"{value}"'
-        click.echo(f"{key} = {text}")
+        click.echo(f"{key} = {_toml(value)}")
+
+
+def _toml(value: config.Value) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(value).lower()
 
 
 def _loop_factory() -> Any:

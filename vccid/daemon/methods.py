@@ -11,6 +11,7 @@ from typing import Final
 
 from vccid import __version__
 from vccid.card.card import Card
+from vccid.daemon.attachments import Attachment
 from vccid.daemon.config import ATRS, Settings
 from vccid.daemon.inventory import Wanted
 from vccid.daemon.parameters import BadParameter, Taker
@@ -42,6 +43,9 @@ class Methods:
             "ListReaders": self.list_readers,
             "AddReader": self.add_reader,
             "RemoveReader": self.remove_reader,
+            "Attach": self.attach,
+            "Detach": self.detach,
+            "EnterPin": self.enter_pin,
             "CardInfo": self.card_info,
             "ResetPin": self.reset_pin,
         }
@@ -86,6 +90,38 @@ class Methods:
         given.done()
         await self._service.remove_reader(name)
         return {}
+
+    async def attach(self, given: Taker) -> Parameters:
+        reader, attachment = given.text("reader"), _attachment(given)
+        given.done()
+        station, status = await self._service.attach(reader, attachment)
+        return {"reader": station.name, "status": status}
+
+    async def detach(self, given: Taker) -> Parameters:
+        reader, attachment = given.text("reader"), _attachment(given)
+        given.done()
+        station = await self._service.detach(reader, attachment)
+        return {"reader": station.name}
+
+    async def enter_pin(self, given: Taker) -> Parameters:
+        station = self._service.station(given.text("reader"))
+        pins, end, wait = given.secrets("pins"), given.text("end"), given.seconds("wait")
+        given.done()
+        if (pins is None) == (end is None) or end not in (None, "cancel", "timeout"):
+            raise BadParameter("pins" if end is None else "end")
+        if station.pin_pad is None:
+            raise ReaderError(
+                f"reader {station.name} has no PIN pad",
+                f"write [reader.{station.name}] pin_pad = true in vccid.toml, and reload vccid",
+            )
+        host = (await station.pin_pad.wait_asked(wait or 0)).host
+        if pins is not None:
+            station.pin_pad.enter([pin.decode("latin-1") for pin in pins])
+        elif end == "cancel":
+            station.pin_pad.cancel()
+        else:
+            station.pin_pad.time_out()
+        return {"reader": station.name, "host": host}
 
     async def card_info(self, given: Taker) -> Parameters:
         station = self._service.station(given.text("reader"))
@@ -164,6 +200,10 @@ def _required(given: Taker, name: str) -> str:
     return value
 
 
+def _attachment(given: Taker) -> Attachment:
+    return Attachment.parse(_required(given, "kind"), given.text("address") or "")
+
+
 def _card_in(station: Station) -> Card:
     card = station.reader.card
     if card is not None:
@@ -196,7 +236,15 @@ def _reader(station: Station) -> Parameters:
         "name": station.name,
         "declared": station.declared,
         "generation": reader.generation,
-        "frontends": station.frontends,
+        "frontends": [
+            {
+                "kind": standing.attachment.kind,
+                "address": standing.attachment.address,
+                "up": standing.up,
+                "status": standing.status,
+            }
+            for standing in station.standings
+        ],
         "hosts": [
             {"kind": host.kind, "peer": host.peer, "seen": host.seen >= reader.generation}
             for host in reader.hosts

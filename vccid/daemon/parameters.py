@@ -55,14 +55,16 @@ class Taker:
         """Bytes in base64."""
         if name not in self._left:
             return None
+        return _secret(name, self._left.pop(name))
+
+    def secrets(self, name: str) -> tuple[bytes, ...] | None:
+        """A list of bytes in base64."""
+        if name not in self._left:
+            return None
         value = self._left.pop(name)
-        if not isinstance(value, str):
+        if not isinstance(value, list):
             raise BadParameter(name)
-        try:
-            return base64.b64decode(value, validate=True)
-        except ValueError:
-            # `from None`: the chain would carry the secret.
-            raise BadParameter(name) from None
+        return tuple(_secret(name, item) for item in value)
 
     def seconds(self, name: str) -> float | None:
         """A time to wait, 0 to `LONGEST_WAIT`."""
@@ -86,3 +88,13 @@ def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
         raise BadParameter(name)
     return value
+
+
+def _secret(name: str, value: object) -> bytes:
+    if not isinstance(value, str):
+        raise BadParameter(name)
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        # `from None`: the chain would carry the secret.
+        raise BadParameter(name) from None

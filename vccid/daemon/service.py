@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from vccid.card.card import Card
+from vccid.daemon.attachments import Attachment
 from vccid.daemon.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
 from vccid.daemon.directories import Directories
+from vccid.daemon.frontends import FrontendMaker
 from vccid.daemon.inventory import Entry, Inventory, Wanted
 from vccid.daemon.maker import CardMaker
 from vccid.daemon.station import Station
@@ -76,7 +78,9 @@ class Service:
         self._directories = directories
         self._settings = settings
         self._inventory = Inventory(directories.state)
-        self._maker = CardMaker(directories)
+        self._cards = CardMaker(directories)
+        self._frontends = FrontendMaker(directories.runtime, settings)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[Watcher] = set()
 
     # -- life ----------------------------------------------------------------------------
@@ -95,11 +99,11 @@ class Service:
                 await self._open(name, ReaderSettings(), declared=False)
             if name in self.stations:
                 self.stations[name].wanted = entry.wanted
+                self.stations[name].owed = entry.attachments
 
     async def restore(self) -> None:
-        """Put back what was in each reader; one that fails holds up no other."""
-        waiting = [station for station in self.stations.values() if station.wanted is not None]
-        await asyncio.gather(*(self._restore(station) for station in waiting))
+        """Put back each card and attach each reader as before; none holds up another."""
+        await asyncio.gather(*map(self._restore, self.stations.values()))
 
     async def apply(self, settings: Settings) -> None:
         """Let the readers be as new settings want them.
@@ -108,6 +112,7 @@ class Service:
             ConfigError: a frontend's place cannot be had.
         """
         self._settings = settings
+        await self._frontends.apply(settings)
         gone = [s for s in self.stations.values() if s.declared and s.name not in settings.readers]
         for station in gone:
             await self._close(station)
@@ -219,6 +224,31 @@ class Service:
             await self._close(station)
         await self._keep_or_complain()
 
+    async def attach(self, name: str | None, attachment: Attachment) -> tuple[Station, str]:
+        """Show a reader to one more kind of host, over restarts too; returns how that stands.
+
+        Raises:
+            ReaderError: no such reader, or it is attached so already.
+            ConfigError, NotPermitted: the place cannot be had.
+        """
+        station = self.station(name)
+        async with station.lock:
+            status = await station.attach(attachment)
+        await self._keep_or_complain()
+        return station, status
+
+    async def detach(self, name: str | None, attachment: Attachment) -> Station:
+        """Show a reader there no longer.
+
+        Raises:
+            ReaderError: no such reader, or it is not attached so.
+        """
+        station = self.station(name)
+        async with station.lock:
+            await station.detach(attachment)
+        await self._keep_or_complain()
+        return station
+
     # -- who looks -----------------------------------------------------------------------------
 
     def watch(self) -> Watcher:
@@ -255,9 +285,10 @@ class Service:
             name,
             settings,
             declared=declared,
-            runtime=self._directories.runtime,
+            frontends=self._frontends,
             publish=self._publish,
         )
+        station.lost = self._keep_soon
         self.stations[name] = station
         try:
             await station.apply(settings)
@@ -285,7 +316,7 @@ class Service:
     async def _put_in(
         self, station: Station, wanted: Wanted, password: bytes | None, pin: bytes | None
     ) -> Inserted:
-        card, warnings = await self._maker.make(wanted, password, pin)
+        card, warnings = await self._cards.make(wanted, password, pin)
         try:
             self._check_empty(station)
             generation = station.reader.insert(card)
@@ -300,6 +331,14 @@ class Service:
 
     async def _restore(self, station: Station) -> None:
         async with station.lock:
+            for attachment, error in (await station.reattach()).items():
+                log.warning(
+                    "it could not be attached to %s again: %s; %s",
+                    attachment,
+                    error.message,
+                    error.hint,
+                    extra={"reader": station.name},
+                )
             wanted = station.wanted
             if wanted is None or station.reader.card is not None:
                 return
@@ -313,6 +352,11 @@ class Service:
                     error.hint,
                     extra={"reader": station.name},
                 )
+
+    def _keep_soon(self) -> None:
+        task = asyncio.ensure_future(self._keep_or_complain())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _load_inventory(self) -> Mapping[str, Entry]:
         try:

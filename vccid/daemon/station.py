@@ -5,23 +5,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+from vccid.daemon.attachments import Attachment, Frontend
 from vccid.daemon.config import ReaderSettings
+from vccid.daemon.frontends import FrontendMaker
 from vccid.daemon.inventory import Entry, Wanted
-from vccid.errors import VccidError
+from vccid.errors import ReaderError, VccidError
 from vccid.reader import Event, Reader
 
+if TYPE_CHECKING:
+    from vccid.frontends.pin_pad import PinPad
 
-class Frontend(Protocol):
-    """What shows a reader to one kind of host."""
+_IFD: Final = Attachment("ifd")
 
-    async def start(self) -> None:
-        """Begin; raises ConfigError where the place cannot be had."""
 
-    async def stop(self) -> None:
-        """Let every host go. May be repeated."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one attachment stands, for people.
+
+    Attributes:
+        up: whether its frontend runs.
+        status: in a few words; why not, where it does not run.
+    """
+
+    attachment: Attachment
+    up: bool
+    status: str
 
 
 class Station:
@@ -33,7 +44,10 @@ class Station:
         settings: what it is to be.
         wanted: the certificates put in last, in the reader or waiting for what they lack.
         problem: why the card that is wanted is not in, or None.
-        lock: held while a card goes in or out.
+        lock: held while a card goes in or out, or a frontend comes or goes.
+        owed: what it was attached to before a restart, and is not yet again.
+        pin_pad: what PINs are typed on, or None.
+        lost: called when the other end of an attachment let go by itself.
     """
 
     def __init__(
@@ -42,7 +56,7 @@ class Station:
         settings: ReaderSettings,
         *,
         declared: bool,
-        runtime: Path,
+        frontends: FrontendMaker,
         publish: Callable[[Event], None],
     ) -> None:
         self.reader = Reader(name, publish)
@@ -51,8 +65,12 @@ class Station:
         self.wanted: Wanted | None = None
         self.problem: VccidError | None = None
         self.lock = asyncio.Lock()
-        self._runtime = runtime
-        self._frontends: dict[str, Frontend] = {}
+        self.lost: Callable[[], None] = lambda: None
+        self.owed: tuple[Attachment, ...] = ()
+        self.pin_pad: PinPad | None = None
+        self._maker = frontends
+        self._frontends: dict[Attachment, Frontend] = {}
+        self._failed: dict[Attachment, VccidError] = {}
 
     @property
     def name(self) -> str:
@@ -60,42 +78,92 @@ class Station:
         return self.reader.name
 
     @property
-    def frontends(self) -> list[str]:
-        """The kinds of host it is shown to."""
-        return sorted(self._frontends)
+    def standings(self) -> list[Standing]:
+        """What it is attached to, and what it should be."""
+        up = [Standing(key, True, frontend.status) for key, frontend in self._frontends.items()]
+        down = [Standing(key, False, error.message) for key, error in self._failed.items()]
+        return sorted(up + down, key=lambda standing: standing.attachment)
 
     @property
     def entry(self) -> Entry | None:
         """What is to be kept of it, or None where the settings say everything."""
-        if self.declared and self.wanted is None:
+        attachments = tuple(sorted({*self._frontends, *self._failed, *self.owed} - {_IFD}))
+        if self.declared and self.wanted is None and not attachments:
             return None
-        return Entry(added=not self.declared, wanted=self.wanted)
+        return Entry(not self.declared, self.wanted, attachments)
 
     async def apply(self, settings: ReaderSettings) -> None:
-        """Start and stop frontends until they are as the settings want them.
+        """Be as the settings want it.
 
         Raises:
-            ConfigError: a frontend's place cannot be had.
+            ConfigError: pcscd's driver cannot be given its socket.
         """
         self.settings = settings
-        await self._switch("ifd", settings.ifd, self._make_ifd)
+        if settings.pin_pad and self.pin_pad is None:
+            from vccid.frontends.pin_pad import PinPad
+
+            self.pin_pad = PinPad()
+        elif not settings.pin_pad:
+            self.pin_pad = None
+        if settings.ifd and _IFD not in self._frontends:
+            await self._start(_IFD)
+        elif not settings.ifd and _IFD in self._frontends:
+            await self._frontends.pop(_IFD).stop()
+
+    async def attach(self, attachment: Attachment) -> str:
+        """Show it to one more kind of host; returns how that stands.
+
+        Raises:
+            ReaderError: it is attached so already, or the place cannot be had.
+            ConfigError, NotPermitted: as the frontend says.
+        """
+        if attachment in self._frontends:
+            raise ReaderError(
+                f"reader {self.name} is attached to {attachment} already",
+                f"vccidctl detach {attachment} first, to begin anew",
+            )
+        await self._start(attachment)
+        return self._frontends[attachment].status
+
+    async def reattach(self) -> dict[Attachment, VccidError]:
+        """Attach as before a restart; returns what failed, which is kept to be tried again."""
+        for attachment in self.owed:
+            try:
+                await self._start(attachment)
+            except VccidError as error:
+                self._failed[attachment] = error
+        self.owed = ()
+        return dict(self._failed)
+
+    async def detach(self, attachment: Attachment) -> None:
+        """Show it there no longer.
+
+        Raises:
+            ReaderError: it is not attached so.
+        """
+        if self._failed.pop(attachment, None) is not None:
+            return
+        if attachment not in self._frontends:
+            raise ReaderError(
+                f"reader {self.name} is not attached to {attachment}", "vccidctl status"
+            )
+        await self._frontends.pop(attachment).stop()
 
     async def close(self) -> None:
         """Take the card out and let every host go."""
         if self.reader.card is not None:
             self.reader.remove()
-        for kind in self.frontends:
-            await self._frontends.pop(kind).stop()
+        while self._frontends:
+            await self._frontends.popitem()[1].stop()
 
-    async def _switch(self, kind: str, wanted: bool, make: Callable[[], Frontend]) -> None:
-        if wanted and kind not in self._frontends:
-            frontend = make()
-            await frontend.start()
-            self._frontends[kind] = frontend
-        elif not wanted and kind in self._frontends:
-            await self._frontends.pop(kind).stop()
+    async def _start(self, attachment: Attachment) -> None:
+        frontend = self._maker.make(
+            attachment, self.reader, self.pin_pad, lambda: self._lost(attachment)
+        )
+        await frontend.start()
+        self._frontends[attachment] = frontend
+        self._failed.pop(attachment, None)
 
-    def _make_ifd(self) -> Frontend:
-        from vccid.frontends.ifd import IfdFrontend
-
-        return IfdFrontend(self.reader, self._runtime / f"{self.name}.ifd")
+    def _lost(self, attachment: Attachment) -> None:
+        if self._frontends.pop(attachment, None) is not None:
+            self.lost()

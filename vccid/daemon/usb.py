@@ -42,10 +42,6 @@ class Exports:
         self._readers: dict[str, UsbReader] = {}
         self._server: UsbIpServer | None = None
 
-    @property
-    def settings(self) -> UsbIp:
-        return self._settings
-
     async def apply(self, settings: UsbIp) -> None:
         """Serve as new settings want it; importers are let go where those have changed.
 

@@ -51,6 +51,11 @@ class VhciFrontend:
         self._ports = ports or Ports()
         self._connection: _Connection | None = None
 
+    @property
+    def status(self) -> str:
+        """How it stands, for people."""
+        return "detached" if self.port is None else f"port {self.port} of vhci_hcd"
+
     async def start(self) -> None:
         """Attach: afterwards the kernel enumerates the device.
 

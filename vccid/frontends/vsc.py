@@ -39,8 +39,14 @@ class VscFrontend(Host):
 
     @property
     def state(self) -> State:
-        """For `vccidctl status`."""
+        """Where the call is."""
         return self._call.state
+
+    @property
+    def status(self) -> str:
+        """How it stands, in a few words."""
+        told = f"{self._call.status}, {self.commands} commands" if self.commands else ""
+        return ": ".join(filter(None, (told or self._call.status, self.refusal)))
 
     @property
     def trouble(self) -> str:
@@ -60,6 +66,6 @@ class VscFrontend(Host):
         """Begin to dial."""
         await self._call.start()
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Take card and reader out of the guest, hang up, and stop. May be repeated."""
         await self._call.close()

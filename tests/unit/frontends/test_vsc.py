@@ -95,7 +95,7 @@ async def frontend(qemu: Qemu, reader: Reader) -> AsyncIterator[VscFrontend]:
     frontend = VscFrontend(reader, Endpoint(parse_address(str(qemu.path))), TIMING)
     await frontend.start()
     yield frontend
-    await frontend.close()
+    await frontend.stop()
 
 
 async def test_the_seeds_table_of_events(qemu: Qemu, reader: Reader, frontend: VscFrontend) -> None:
@@ -110,7 +110,7 @@ async def test_the_seeds_table_of_events(qemu: Qemu, reader: Reader, frontend: V
     assert await host.receive() == vsc.CardRemove(5)
     host.send(vsc.Error(5, vsc.SUCCESS))
     assert await reader.wait_seen(generation, 2)
-    await frontend.close()
+    await frontend.stop()
     # The table's last line: nothing is left in the guest.
 
 
@@ -120,7 +120,7 @@ async def test_card_and_reader_leave_the_guest_before_we_hang_up(
     reader.insert(FakeCard())
     host = await qemu.accept_reader()
     await host.take_card()
-    closing = asyncio.create_task(frontend.close())
+    closing = asyncio.create_task(frontend.stop())
     assert await host.receive() == vsc.CardRemove(5)
     assert await host.receive() == vsc.ReaderRemove(5)
     assert not closing.done(), "hangs up before QEMU has read it"
@@ -128,7 +128,7 @@ async def test_card_and_reader_leave_the_guest_before_we_hang_up(
     assert await host.receive() is None
     await closing
     assert reader.hosts == set()
-    assert frontend.state == "closed"
+    assert frontend.status == "closed"
 
 
 async def test_a_host_that_takes_no_leave_is_left(
@@ -137,7 +137,7 @@ async def test_a_host_that_takes_no_leave_is_left(
     host = await qemu.accept_reader()
     while not reader.hosts:
         await asyncio.sleep(0)
-    await frontend.close()
+    await frontend.stop()
     assert await host.receive() == vsc.ReaderRemove(5)
     assert await host.receive() is None
 
@@ -293,7 +293,7 @@ async def test_hosts_come_and_go(qemu: Qemu, tmp_path: Path) -> None:
     while reader.hosts:
         await asyncio.sleep(0)
     assert [event.kind for event in events] == ["host-attached", "host-detached"]
-    await frontend.close()
+    await frontend.stop()
 
 
 async def test_half_open_host_is_given_up(qemu: Qemu, reader: Reader) -> None:
@@ -303,7 +303,7 @@ async def test_half_open_host_is_given_up(qemu: Qemu, reader: Reader) -> None:
     await qemu.accept()
     await qemu.accept()
     assert "does not greet" in frontend.trouble
-    await frontend.close()
+    await frontend.stop()
 
 
 def test_plain_tcp_stays_at_home(reader: Reader) -> None:

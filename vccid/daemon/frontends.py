@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Makes frontends; what each kind needs is loaded with the first of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vccid.daemon.attachments import Attachment, Frontend
+from vccid.daemon.config import Settings
+from vccid.reader import Reader
+
+if TYPE_CHECKING:
+    from vccid.daemon.usb import Exports
+    from vccid.frontends.pin_pad import PinPad
+
+
+class FrontendMaker:
+    """The frontends, as the daemon uses them.
+
+    Attributes:
+        settings: how they are to be; for those made from now on.
+    """
+
+    def __init__(self, runtime: Path, settings: Settings) -> None:
+        self.settings = settings
+        self._runtime = runtime
+
+    def make(
+        self,
+        attachment: Attachment,
+        reader: Reader,
+        pin_pad: PinPad | None,
+        lost: Callable[[], None],
+    ) -> Frontend:
+        """The frontend of an attachment, not started yet.
+
+        Args:
+            lost: to be called when the other end lets go for good by itself.
+
+        Raises:
+            ConfigError, NotPermitted: the address is none, or may not be used.
+        """
+        if attachment.kind == "ifd":
+            from vccid.frontends.ifd import IfdFrontend
+
+            return IfdFrontend(reader, self._runtime / f"{reader.name}.ifd")
+        if attachment.kind == "vsc":
+            from vccid.frontends.vsc import VscFrontend
+            from vccid.transport import Endpoint, parse_address
+
+            return VscFrontend(reader, Endpoint(parse_address(attachment.address)))
+        from vccid.daemon.usb import UsbIpFrontend, usb_reader
+
+        shown = usb_reader(reader, pin_pad, self.settings.usb)
+        if attachment.kind == "usbip":
+            return UsbIpFrontend(shown, self._exports)
+        from vccid.frontends.vhci import VhciFrontend
+
+        return VhciFrontend(shown, lost)
+
+    async def apply(self, settings: Settings) -> None:
+        """Take new settings; the USB/IP server follows at once.
+
+        Raises:
+            ConfigError: its address cannot be had.
+        """
+        self.settings = settings
+        if "_exports" in self.__dict__:
+            await self._exports.apply(settings.usbip)
+
+    @cached_property
+    def _exports(self) -> Exports:
+        from vccid.daemon.usb import Exports
+
+        return Exports(self.settings.usbip)
