@@ -31,7 +31,7 @@ from vccid.keys.x509 import Certificate, parse_certificate
 
 #: One textual encoding (RFC 7468, 2); its label is group 1.
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
-#: The start of a PFX: SEQUENCE of two or three length bytes, INTEGER 3 (RFC 7292, 4).
+#: The start of a PFX: SEQUENCE with its length as group 1, INTEGER 3 (RFC 7292, 4).
 _PFX: Final = re.compile(rb"\x30(\x82..|\x83...|\x80)\x02\x01\x03", re.DOTALL)
 #: Where the key of cert.pem may be, beside it, when it is not inside.
 _KEY_ENDINGS: Final = (".key", "-key.pem")
@@ -114,7 +114,11 @@ def _read(path: Path, passwords: Passwords) -> _Content:
     try:
         if b"-----BEGIN " in data:
             return _read_pem(path, data, passwords)
-        if _PFX.match(data):
+        if pfx := _PFX.match(data):
+            # A file cut short must not be asked a password for.
+            length = int.from_bytes(pfx[1][1:], "big")
+            if length and len(data) != pfx.end(1) + length:
+                raise SourceUnusable(f"PKCS#12 file {path} is damaged", "restore it from a backup")
             return _read_pkcs12(path, data, passwords)
         return _read_der(path, data)
     finally:

@@ -20,6 +20,8 @@ from vccid.keys.pkcs11_module import CKA_CLASS, Module, Pkcs11Error, ulong
 from vccid.keys.pkcs11_token import CertificateObject, Pkcs11Token
 from vccid.keys.registry import TOKENS, Lease
 
+#: What begins the registry's keys of NSS databases.
+_KEY: Final = "nss"
 _LIBRARY: Final = "libsoftokn3.so"
 #: LibraryParameters: nothing of its own to open.
 _NO_DATABASE: Final = (
@@ -150,7 +152,7 @@ def lease_database(database: str) -> Lease:
             leave=place.leave,
         )
 
-    return TOKENS.lease(("nss", folder.resolve(), stamp), make)
+    return TOKENS.lease((_KEY, folder.resolve(), stamp), make)
 
 
 class _Place:

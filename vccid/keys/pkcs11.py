@@ -18,6 +18,8 @@ from vccid.keys.pkcs11_token import CertificateObject, Pkcs11Token
 from vccid.keys.registry import TOKENS, Lease
 from vccid.keys.uri import Pkcs11Uri
 
+#: What begins the registry's keys of tokens found by URI.
+_KEY: Final = "uri"
 #: Where a URI names no module: p11-kit's own, which joins all that are configured.
 _P11_KIT: Final = "libp11-kit.so.0"
 _MODULE_FOLDERS: Final = tuple(
@@ -40,17 +42,21 @@ def lease_token(uri: Pkcs11Uri) -> Lease:
         TokenGone: no token fits.
     """
     library = _library(uri)
-    module = _module(library)
-    try:
-        slot, info = _only(uri, _matching(module, uri))
-        key = (library, info.serial, info.label, info.manufacturer, info.model)
-        return TOKENS.lease(key, lambda: _make(module, info, slot))
-    except Pkcs11Error as error:
-        raise TokenGone(f"PKCS#11 module {library} failed: {error.message}") from None
+    with _loading:
+        lock = _locks.setdefault(library, threading.Lock())
+    with lock:  # A slow module holds up only those who want it.
+        if library not in _modules:
+            _modules[library] = _load(library)
+        module = _modules[library]
+        try:
+            info = _only(uri, _matching(module, uri) or _matching_anew(module, uri))
+            return TOKENS.lease((_KEY, library, *_identity(info)), lambda: _make(module, info))
+        except Pkcs11Error as error:
+            raise TokenGone(f"PKCS#11 module {library} failed: {error.message}") from None
 
 
-def _make(module: Module, info: TokenInfo, slot: int) -> Pkcs11Token:
-    name = f"token {info.label or info.serial or slot}"
+def _make(module: Module, info: TokenInfo) -> Pkcs11Token:
+    name = f"token {info.label or info.serial}"
 
     def locate() -> int:
         for candidate, found in _tokens(module):
@@ -78,7 +84,7 @@ def _tokens(module: Module) -> list[tuple[int, TokenInfo]]:
     return found
 
 
-def _matching(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
+def _matching(module: Module, uri: Pkcs11Uri) -> list[TokenInfo]:
     def fits(slot: int, info: TokenInfo) -> bool:
         pairs = (
             (uri.token, info.label), (uri.manufacturer, info.manufacturer),
@@ -86,16 +92,28 @@ def _matching(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
         )  # fmt: skip
         return all(wanted is None or wanted == have for wanted, have in pairs)
 
-    return [(slot, info) for slot, info in _tokens(module) if fits(slot, info)]
+    return [info for slot, info in _tokens(module) if fits(slot, info)]
 
 
-def _only(uri: Pkcs11Uri, found: list[tuple[int, TokenInfo]]) -> tuple[int, TokenInfo]:
+def _matching_anew(module: Module, uri: Pkcs11Uri) -> list[TokenInfo]:
+    """The same after a restart of the module: SoftHSM sees new tokens only then.
+
+    Not while any card has a key in such a token. Modules may be each other's: p11-kit's
+    may have the same library inside.
+    """
+    if TOKENS.in_use(lambda key: isinstance(key, tuple) and key[0] == _KEY):
+        return []
+    module.restart()
+    return _matching(module, uri)
+
+
+def _only(uri: Pkcs11Uri, found: list[TokenInfo]) -> TokenInfo:
     if not found:
         raise TokenGone(
             f"no token fits {uri.path}", "p11tool --list-token-urls shows those there are"
         )
     if len(found) > 1:
-        serials = ", ".join(info.serial for _, info in found)
+        serials = ", ".join(info.serial for info in found)
         raise SourceUnusable(
             f"{len(found)} tokens fit {uri.path}", f"add serial=: one of {serials}"
         )
@@ -138,15 +156,6 @@ def _trusted(path: Path) -> Path:
                 "only root and the daemon's own user may be able to write a module",
             )
     return real
-
-
-def _module(library: str) -> Module:
-    with _loading:
-        lock = _locks.setdefault(library, threading.Lock())
-    with lock:  # A module slow to start holds up only those who wait for it.
-        if library not in _modules:
-            _modules[library] = _load(library)
-        return _modules[library]
 
 
 def _load(library: str) -> Module:

@@ -176,10 +176,19 @@ class Module:
             for index, name in enumerate(_FUNCTIONS)
             if pointers[index]
         }
-        arguments = _InitializeArgs(flags=CKF_OS_LOCKING_OK, reserved=parameters)
+        self._parameters = parameters
+        self._initialize()
+
+    def _initialize(self) -> None:
+        arguments = _InitializeArgs(flags=CKF_OS_LOCKING_OK, reserved=self._parameters)
         rv = self._call["C_Initialize"](byref(arguments))
         if rv != CKR_CRYPTOKI_ALREADY_INITIALIZED:
             _check("C_Initialize", rv)
+
+    def restart(self) -> None:
+        """C_Finalize and C_Initialize, 5.4: every handle is void, new tokens are seen."""
+        self._do("C_Finalize", None)
+        self._initialize()
 
     def _do(self, function: str, *arguments: object) -> None:
         _check(function, self._call[function](*arguments))

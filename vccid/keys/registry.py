@@ -47,6 +47,12 @@ class Registry:
         return Lease(entry)
 
 
+    def in_use(self, known: Callable[[Hashable], bool]) -> bool:
+        """Whether anybody holds a token whose key is `known`."""
+        with self._lock:
+            return any(entry.leases and known(key) for key, entry in self._entries.items())
+
+
 class Lease:
     """One card's hold on a token."""
 
