@@ -40,6 +40,9 @@ KEEPALIVE = 1.0
 #: Bytes a peer may leave unread before it is let go: one command's answer and some events.
 WRITE_LIMIT = 2 * ifd.PAYLOAD_MAX
 
+#: Warnings about peers a frontend writes at most in its life.
+COMPLAINTS_MAX = 1000
+
 PCSCD = "pcscd"
 
 
@@ -57,7 +60,7 @@ class IfdFrontend:
         self.keepalive = keepalive
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[_Connection] = set()
-        self._complaints: set[tuple[int, str]] = set()
+        self._complaints: set[tuple[str, str]] = set()
 
     @property
     def status(self) -> str:
@@ -84,11 +87,11 @@ class IfdFrontend:
             connection.abort()
         self.path.unlink(missing_ok=True)
 
-    def complain(self, pid: int, what: str, *arguments: object) -> None:
+    def complain(self, peer: str, what: str, *arguments: object) -> None:
         """Log a warning, once for each peer: a driver connects anew five times a second."""
-        if (pid, what) not in self._complaints and len(self._complaints) < 1000:
-            self._complaints.add((pid, what))
-            log.warning(what, *arguments, extra={"reader": self.reader.name})
+        if (peer, what) not in self._complaints and len(self._complaints) < COMPLAINTS_MAX:
+            self._complaints.add((peer, what))
+            log.warning(f"%s {what}", peer, *arguments, extra={"reader": self.reader.name})
 
 
 class _Role(Protocol):
@@ -109,20 +112,21 @@ class _Connection(asyncio.BufferedProtocol):
         self._receiver = ifd.Receiver()
         self._role: _Role | None = None
         self._received: Callable[[ifd.Message], None] = self._hello
-        self._pid = 0
+        self._peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._frontend._connections.add(self)
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        self._pid, uid = _peer_of(self._transport)
+        pid, uid = _peer_of(self._transport)
+        self._peer = f"pid {pid}"
         if not _may_connect(uid):
+            # Anybody can connect, from a new process each time: one line for each user.
             self._frontend.complain(
-                self._pid,
-                "refused a connection from user id %d (pid %d) on %s: only root, the daemon's "
-                "own user and user pcscd may connect; run pcscd as one of these",
-                uid,
-                self._pid,
+                f"user id {uid}",
+                "(pid %d) was refused on %s: only root, the daemon's own user and user pcscd "
+                "may connect; run pcscd as one of these",
+                pid,
                 self._frontend.path,
             )
             self.abort()
@@ -138,18 +142,15 @@ class _Connection(asyncio.BufferedProtocol):
                 message = self._receiver.next_message()
         except RemoteProtocolError as error:
             self._frontend.complain(
-                self._pid,
-                "pid %d broke the driver's protocol and was let go: %s; "
+                self._peer,
+                "broke the driver's protocol and was let go: %s; "
                 "libifdvccid.so and vccid must be of one release",
-                self._pid,
                 error,
             )
             self.abort()
 
     def pause_writing(self) -> None:
-        self._frontend.complain(
-            self._pid, "pid %d does not read its driver's socket and was let go", self._pid
-        )
+        self._frontend.complain(self._peer, "does not read its driver's socket and was let go")
         self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -167,10 +168,9 @@ class _Connection(asyncio.BufferedProtocol):
         send(ifd.serialize_hello(message.role))
         if message.version != ifd.VERSION:
             self._frontend.complain(
-                self._pid,
-                "pid %d has a driver of protocol version %d, this daemon speaks %d: "
+                self._peer,
+                "has a driver of protocol version %d, this daemon speaks %d: "
                 "install libifdvccid.so and vccid of one release, and restart pcscd",
-                self._pid,
                 message.version,
                 ifd.VERSION,
             )
@@ -178,7 +178,7 @@ class _Connection(asyncio.BufferedProtocol):
             return
         role: _Role
         if message.role == ifd.Role.EVENTS:
-            role = _Events(self._frontend.reader, send, self._pid)
+            role = _Events(self._frontend.reader, send, self._peer)
         else:
             role = _Commands(self._frontend.reader, send, self._frontend.keepalive)
         self._role = role
@@ -188,9 +188,9 @@ class _Connection(asyncio.BufferedProtocol):
 class _Events(Host):
     """Tells the driver of the card, and the reader of what pcscd has seen."""
 
-    def __init__(self, reader: Reader, send: Callable[[bytes], None], pid: int) -> None:
+    def __init__(self, reader: Reader, send: Callable[[bytes], None], peer: str) -> None:
         self.kind = "ifd"
-        self.peer = f"pcscd (pid {pid})"
+        self.peer = f"pcscd ({peer})"
         self.seen = -1
         self._reader = reader
         self._send = send
