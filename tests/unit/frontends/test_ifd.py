@@ -345,7 +345,7 @@ async def test_who_may_not_connect_is_told_why_in_the_log(
         driver = await Driver.connect(frontend.path)
         assert await driver.dropped()
     assert len(caplog.records) == 1
-    assert "refused a connection from user id 12345 (pid 4711)" in caplog.text
+    assert "user id 12345 (pid 4711) was refused" in caplog.text
     assert "run pcscd as one of these" in caplog.text
 
 
