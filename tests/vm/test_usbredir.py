@@ -59,7 +59,7 @@ async def shown(
     try:
         yield frontend
     finally:
-        await frontend.close()
+        await frontend.stop()
         await text(guest, GONE)
 
 
@@ -103,7 +103,7 @@ async def test_a_killed_daemon_comes_back(guest: Guest) -> None:
     await text(guest, CARD_IN)
     assert frontend._call.link is not None
     frontend._call.link.abort()
-    await frontend.close()
+    await frontend.stop()
     await text(guest, GONE)
     async with shown(guest, reader, CALLED):
         await text(guest, until("opensc-tool -s 00B0000400 | grep SW1=0x90"))
@@ -111,13 +111,13 @@ async def test_a_killed_daemon_comes_back(guest: Guest) -> None:
 
 async def test_a_pcscd_killed_under_a_command(guest: Guest) -> None:
     """Its kernel cancels every transfer; the next pcscd finds a reader that works."""
-    never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    late: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     asked = asyncio.Event()
 
     def answer(command: bytes) -> bytes | asyncio.Future[bytes]:
         if command[1] == 0xB0 and not asked.is_set():
             asked.set()
-            return never
+            return late
         return b"\x90\x00"
 
     reader = Reader("vccid0")
@@ -127,6 +127,7 @@ async def test_a_pcscd_killed_under_a_command(guest: Guest) -> None:
         waiting = await asyncio.to_thread(guest.start, "opensc-tool -s 00B0000400")
         await asked.wait()
         await text(guest, "pkill -KILL -x pcscd")
+        late.set_result(b"\x90\x00")
         result = await asyncio.to_thread(waiting.wait, 60)
         assert result.code != 0
         await text(guest, "rm -f /run/pcscd/*; pcscd && " + CARD_IN)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from vccid.errors import ProtocolError
+from vccid.errors import ConfigError, ProtocolError
 from vccid.transport import Endpoint, keep_alive
 
 _log = logging.getLogger(__name__)
@@ -138,14 +138,27 @@ class Call(Generic[L]):
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def status(self) -> str:
+        """How it stands, in a few words."""
+        if self.state == "attached":
+            times = "once" if self.connections == 1 else f"{self.connections} times"
+            return f"attached ({times} so far)"
+        return f"{self.state}: {self.trouble}" if self.trouble else self.state
+
     async def start(self) -> None:
         """Begin to dial or to listen.
 
         Raises:
-            OSError: the address to listen at is taken, or not ours to take.
+            ConfigError: the address to listen at is taken, or not ours to take.
         """
         if self._listen:
-            self._server = await self._endpoint.listen(self._accept)
+            try:
+                self._server = await self._endpoint.listen(self._accept)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot listen at {self._endpoint.address}: {error.strerror or error}"
+                ) from error
             self.state = "listening"
         else:
             self._keep(self._dial())
@@ -160,7 +173,7 @@ class Call(Generic[L]):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self.state = "closed"
+        self.state, self.trouble = "closed", ""
 
     async def _dial(self) -> None:
         retry = self._timing.first_retry

@@ -48,16 +48,16 @@ class UsbRedirFrontend:
 
     @property
     def state(self) -> State:
-        """For `vccidctl status`."""
+        """Where the call is."""
         return self._call.state
 
     @property
-    def trouble(self) -> str:
-        """What last went wrong, or ""."""
+    def status(self) -> str:
+        """How it stands, in a few words."""
         link = self._call.link
         if link is not None and link.rejected:
-            return "the guest's filter or controller refuses the device"
-        return self._call.trouble
+            return "refused: the guest's filter or controller does not take the device"
+        return self._call.status
 
     @property
     def connections(self) -> int:
@@ -68,10 +68,10 @@ class UsbRedirFrontend:
         """Begin to dial or to listen.
 
         Raises:
-            OSError: the address to listen at is taken, or not ours to take.
+            ConfigError: the address to listen at is taken, or not ours to take.
         """
         await self._call.start()
 
-    async def close(self) -> None:
+    async def stop(self) -> None:
         """Unplug the device in the guest, hang up, and stop. May be repeated."""
         await self._call.close()
