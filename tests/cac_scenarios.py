@@ -363,6 +363,19 @@ def nothing_selected(card: Card) -> None:
         expect(card, "00 52 00 00 02 01 02", "69 00")
 
 
+def read_at_the_end(card: Card) -> None:
+    """None of libcacard's: offsets just before, at and just behind a buffer's end."""
+    for aid in (CCC, PKI0, EMPTY[0], BARE[0], PERSONNEL):
+        select(card, aid)
+        for kind in ("01", "02"):
+            size = 2 + len(read_buffer(card, kind))
+            for offset, data in ((size - 1, 1), (size, 0)):
+                answer = send(card, "80 52", offset.to_bytes(2, "big"), f"02 {kind} FF 00")
+                assert len(answer) == data + 2 and answer[-2:] == b"\x90\x00"
+            expect(card, f"80 52 {size:04X} 02 {kind} FF", "90 00")
+            expect(card, f"80 52 {size + 1:04X} 02 {kind} FF", "6A 86")
+
+
 def opensc_t0(card: Card) -> None:
     """What OpenSC 0.23.0 was seen to send over T=0: no Le, each answer fetched."""
     _opensc(card, lambda command, le: _fetching(card, command))
@@ -433,5 +446,5 @@ SCENARIOS: Final[tuple[Callable[[Card], None], ...]] = (
     login_scenario, sign, sign_bad_data, sign_logout_sign, decipher, empty_applets, gp_applet,
     msft_applet, invalid_properties_apdu, invalid_select_apdu, invalid_instruction,
     invalid_read_buffer, invalid_acr, get_atr, passthrough_applet,
-    nothing_selected, opensc_t0, opensc_t1,
+    nothing_selected, read_at_the_end, opensc_t0, opensc_t1,
 )  # fmt: skip

@@ -114,6 +114,27 @@ def test_a_full_disk_leaves_the_old_state(store: StateStore) -> None:
     assert store.load(SERIAL) == STATE
 
 
+def test_synced_before_and_behind_the_rename(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The content is on the disk before it has the name, and the name before `save` returns."""
+    order: list[str] = []
+    sync, rename = os.fsync, os.rename
+
+    def spied_sync(descriptor: int) -> None:
+        order.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    def spied_rename(source: Path, target: Path) -> None:
+        order.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", spied_sync)
+    monkeypatch.setattr(os, "rename", spied_rename)
+    store.save(SERIAL, STATE)
+    assert order == ["file", "rename", "folder"]
+
+
 def test_an_unwritable_folder(store: StateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.save(SERIAL, STATE)
 
