@@ -10,7 +10,7 @@ import click
 
 from vccid import __version__
 from vccid.ctl import output
-from vccid.ctl.context import Context, json_option, pass_context, reader_argument
+from vccid.ctl.context import Context, F, json_option, pass_context, reader_argument
 from vccid.errors import VccidError
 from vccid.wire.varlink import Parameters
 
@@ -82,24 +82,34 @@ def reader_remove(context: Context, reader: str) -> None:
         click.echo(f"reader {reader} is gone")
 
 
-_KINDS = click.Choice(["vhci", "usbip", "vsc"])
+def _attachment_options(command: F) -> F:
+    """What attach and detach take."""
+    for option in (
+        click.option("--reader", help="The reader, where there are several."),
+        click.option("--listen", is_flag=True, help="usbredir: wait there for QEMU to dial."),
+        click.argument("address", required=False),
+        click.argument("kind", type=click.Choice(["vhci", "usbip", "vsc", "usbredir"])),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
-@click.argument("kind", type=_KINDS)
-@click.argument("address", required=False)
-@click.option("--reader", help="The reader, where there are several.")
+@_attachment_options
 @json_option
 @pass_context
-def attach(context: Context, kind: str, address: str | None, reader: str | None) -> None:
+def attach(
+    context: Context, kind: str, address: str | None, listen: bool, reader: str | None
+) -> None:
     """Show a reader to one more kind of host, over restarts too.
 
     \b
-    vhci           this host's kernel, as a USB device
-    usbip          other hosts, which import it from the USB/IP server
-    vsc ADDRESS    the QEMU guest with a ccid-card-passthru at this socket or HOST:PORT
+    vhci               this host's kernel, as a USB device
+    usbip              other hosts, which import it from the USB/IP server
+    vsc ADDRESS        a QEMU guest: its ccid-card-passthru is at this path or HOST:PORT
+    usbredir ADDRESS   a QEMU guest: its usb-redir is at this path or HOST:PORT
     """
-    reply = _call_for(context, "Attach", kind, address, reader)
+    reply = _call_for(context, "Attach", kind, address, listen, reader)
     if context.json:
         output.print_json(reply)
     else:
@@ -107,14 +117,14 @@ def attach(context: Context, kind: str, address: str | None, reader: str | None)
 
 
 @click.command()
-@click.argument("kind", type=_KINDS)
-@click.argument("address", required=False)
-@click.option("--reader", help="The reader, where there are several.")
+@_attachment_options
 @json_option
 @pass_context
-def detach(context: Context, kind: str, address: str | None, reader: str | None) -> None:
+def detach(
+    context: Context, kind: str, address: str | None, listen: bool, reader: str | None
+) -> None:
     """Show a reader there no longer."""
-    reply = _call_for(context, "Detach", kind, address, reader)
+    reply = _call_for(context, "Detach", kind, address, listen, reader)
     if context.json:
         output.print_json(reply)
     else:
@@ -122,11 +132,16 @@ def detach(context: Context, kind: str, address: str | None, reader: str | None)
 
 
 def _call_for(
-    context: Context, method: str, kind: str, address: str | None, reader: str | None
+    context: Context,
+    method: str,
+    kind: str,
+    address: str | None,
+    listen: bool,
+    reader: str | None,
 ) -> Parameters:
     if address is not None and "/" in address and not address.startswith("unix:"):
         address = os.path.abspath(address)
-    parameters = {"kind": kind, "address": address, "reader": reader}
+    parameters = {"kind": kind, "address": address, "listen": listen or None, "reader": reader}
     with context.connect() as client:
         return client.call(method, {k: v for k, v in parameters.items() if v is not None})
 

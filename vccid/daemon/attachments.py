@@ -8,12 +8,14 @@ from typing import Final, Literal, Protocol, cast, get_args
 
 from vccid.errors import ReaderError
 
-Kind = Literal["ifd", "vhci", "usbip", "vsc"]
+Kind = Literal["ifd", "vhci", "usbip", "vsc", "usbredir"]
 #: What may be asked for; whether pcscd's driver finds a reader is a setting.
 KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "ifd")
 
 #: Kinds that say where the guest is; the others have one place each.
-WITH_ADDRESS: Final = frozenset(("vsc",))
+WITH_ADDRESS: Final = frozenset(("vsc", "usbredir"))
+#: Kinds that can also wait at the address for the guest to dial.
+CAN_LISTEN: Final = frozenset(("usbredir",))
 
 
 class Frontend(Protocol):
@@ -41,16 +43,18 @@ class Attachment:
     Attributes:
         kind: one of `KINDS`.
         address: where the guest is: a unix socket's path or HOST:PORT; "" for the other kinds.
+        listen: wait there for the guest, not dial.
     """
 
     kind: Kind
     address: str = ""
+    listen: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} {self.address}".rstrip()
 
     @classmethod
-    def parse(cls, kind: str, address: str) -> Attachment:
+    def parse(cls, kind: str, address: str, listen: bool) -> Attachment:
         """What a user or a file names.
 
         Raises:
@@ -66,4 +70,8 @@ class Attachment:
                 f"attach {kind} {wanted}",
                 "a socket's path or HOST:PORT, for " + ", ".join(sorted(WITH_ADDRESS)),
             )
-        return cls(cast(Kind, kind), address)
+        if listen and kind not in CAN_LISTEN:
+            raise ReaderError(
+                f"attach {kind} cannot listen", f"only {', '.join(sorted(CAN_LISTEN))} can"
+            )
+        return cls(cast(Kind, kind), address, listen)

@@ -148,9 +148,25 @@ class UsbIp:
         str, Help("PEM file of the server's certificate; with it, peers must speak TLS.")
     ] = ""
     tls_key: Annotated[str, Help("PEM file of that certificate's private key.")] = ""
-    tls_clients: Annotated[
+    tls_authorities: Annotated[
         str, Help("PEM file of the authorities whose certificates clients must show.")
     ] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """The links to guests and far cards: vsc and usbredir."""
+
+    tls_certificate: Annotated[
+        str, Help("PEM file of our certificate; with it, TCP links to guests use TLS.")
+    ] = ""
+    tls_key: Annotated[str, Help("PEM file of that certificate's private key.")] = ""
+    tls_authorities: Annotated[
+        str, Help("PEM file of the authorities whose certificates the other side must show.")
+    ] = ""
+    allow_plain: Annotated[
+        bool, Help("Allow plain TCP beyond this machine, where PINs can be read on the way.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +196,7 @@ class Settings:
     certificates: Certificates = field(default_factory=Certificates)
     usb: Usb = field(default_factory=Usb)
     usbip: UsbIp = field(default_factory=UsbIp)
+    guests: Guests = field(default_factory=Guests)
     readers: Mapping[str, ReaderSettings] = field(
         default_factory=lambda: {DEFAULT_READER: ReaderSettings()}
     )
@@ -193,6 +210,7 @@ TABLES: Final[dict[str, type]] = {
     "certificates": Certificates,
     "usb": Usb,
     "usbip": UsbIp,
+    "guests": Guests,
 }
 #: Tables whose settings are options of the command line too.
 ON_COMMAND_LINE: Final = ("control", "log", "certificates")

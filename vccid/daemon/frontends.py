@@ -48,13 +48,20 @@ class FrontendMaker:
 
             return IfdFrontend(reader, self._runtime / f"{reader.name}.ifd")
         if attachment.kind == "vsc":
+            from vccid.daemon.guests import endpoint
             from vccid.frontends.vsc import VscFrontend
-            from vccid.transport import Endpoint, parse_address
 
-            return VscFrontend(reader, Endpoint(parse_address(attachment.address)))
+            return VscFrontend(reader, endpoint(attachment.address, self.settings.guests))
         from vccid.daemon.usb import UsbIpFrontend, usb_reader
 
         shown = usb_reader(reader, pin_pad, self.settings.usb)
+        if attachment.kind == "usbredir":
+            from vccid.daemon.guests import endpoint
+            from vccid.frontends.usbredir import UsbRedirFrontend
+
+            listen = attachment.listen
+            place = endpoint(attachment.address, self.settings.guests, listen=listen)
+            return UsbRedirFrontend(shown, place, listen=listen)
         if attachment.kind == "usbip":
             return UsbIpFrontend(shown, self._exports)
         from vccid.frontends.vhci import VhciFrontend

@@ -109,7 +109,7 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
     readers = {
         name: {
             "added": entry.added,
-            "attachments": [[to.kind, to.address] for to in entry.attachments],
+            "attachments": [[to.kind, to.address, to.listen] for to in entry.attachments],
             "wanted": entry.wanted
             and {
                 "certificates": entry.wanted.certificates,
@@ -133,13 +133,13 @@ def _decode_entry(name: str, entry: Mapping[str, Any]) -> Entry:
     wanted = entry["wanted"]
     if check_reader_name(name) or type(entry["added"]) is not bool:
         raise ValueError("no reader")
-    attachments = tuple(_decode_attachment(*pair) for pair in entry["attachments"])
+    attachments = tuple(_decode_attachment(*fields) for fields in entry["attachments"])
     return Entry(entry["added"], None if wanted is None else _decode_wanted(wanted), attachments)
 
 
-def _decode_attachment(kind: object, address: object) -> Attachment:
+def _decode_attachment(kind: object, address: object, listen: object) -> Attachment:
     try:
-        return Attachment.parse(str(kind), str(address))
+        return Attachment.parse(str(kind), str(address), bool(listen))
     except ReaderError as error:
         raise ValueError("no attachment") from error
 

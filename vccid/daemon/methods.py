@@ -201,7 +201,8 @@ def _required(given: Taker, name: str) -> str:
 
 
 def _attachment(given: Taker) -> Attachment:
-    return Attachment.parse(_required(given, "kind"), given.text("address") or "")
+    kind, address = _required(given, "kind"), given.text("address") or ""
+    return Attachment.parse(kind, address, given.flag("listen"))
 
 
 def _card_in(station: Station) -> Card:

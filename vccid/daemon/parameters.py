@@ -66,6 +66,13 @@ class Taker:
             raise BadParameter(name)
         return tuple(_secret(name, item) for item in value)
 
+    def flag(self, name: str) -> bool:
+        """True, or false where it is not given."""
+        value = self._left.pop(name, False)
+        if not isinstance(value, bool):
+            raise BadParameter(name)
+        return value
+
     def seconds(self, name: str) -> float | None:
         """A time to wait, 0 to `LONGEST_WAIT`."""
         if name not in self._left:

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import ipaddress
-import ssl
 from typing import Final
 
+from vccid.daemon import tls
 from vccid.daemon.config import Usb, UsbIp
 from vccid.errors import ConfigError
 from vccid.frontends.pin_pad import PinPad
@@ -112,7 +112,12 @@ def _server(settings: UsbIp) -> UsbIpSettings:
         port=settings.port,
         allow=tuple(_network(text) for text in settings.allow),
         max_connections=settings.connections,
-        tls=_tls(settings),
+        tls=tls.context(
+            tls.Files(
+                "usbip", settings.tls_certificate, settings.tls_key, settings.tls_authorities
+            ),
+            server=True,
+        ),
     )
 
 
@@ -132,31 +137,3 @@ def _network(text: str) -> Network:
         raise ConfigError(
             f"usbip.allow: {text!r} is no IP network", "such as 192.0.2.0/24 or 192.0.2.7"
         ) from error
-
-
-def _tls(settings: UsbIp) -> ssl.SSLContext | None:
-    """TLS as the settings want it: with it, a peer must show a certificate of ours too."""
-    files = (settings.tls_certificate, settings.tls_key, settings.tls_clients)
-    if not any(files):
-        return None
-    if not all(files):
-        raise ConfigError(
-            "USB/IP with TLS takes three files, not all are named",
-            "set usbip.tls_certificate, usbip.tls_key and usbip.tls_clients",
-        )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password=_no_password)
-        context.load_verify_locations(cafile=settings.tls_clients)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the TLS files of USB/IP cannot be used: {error}",
-            "PEM files the daemon's user may read, the key without a password",
-        ) from error
-    return context
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")
