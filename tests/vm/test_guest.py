@@ -129,9 +129,11 @@ def test_what_is_no_kernel_is_refused() -> None:
         extract_vmlinux(bytes(4096))
 
 
-def test_qemu_ends_with_its_parent() -> None:
+def test_qemu_ends_with_its_parent(tmp_path: pathlib.Path) -> None:
     command = [sys.executable, "-m", "tests.vm", "run", "sleep 1000"]
-    with subprocess.Popen(command, cwd=CHECKOUT) as parent:
+    # A killed program removes no directory: it is to be where pytest does.
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment) as parent:
         children = pathlib.Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
         deadline = time.monotonic() + 30
         name = ""
