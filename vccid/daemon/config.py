@@ -170,6 +170,16 @@ class Guests:
 
 
 @dataclass(frozen=True, slots=True)
+class FarCards:
+    """Cards that come in over VSC, as vscclient sends them; each gets a reader far0, far1 ..."""
+
+    listen: Annotated[
+        str, Help("Socket path or HOST:PORT to listen at; empty: far cards are not taken.")
+    ] = ""
+    readers: Annotated[int, Help("Most readers of far cards at once.", _positive)] = 16
+
+
+@dataclass(frozen=True, slots=True)
 class ReaderSettings:
     """A reader; NAME is what vccidctl calls it."""
 
@@ -197,6 +207,7 @@ class Settings:
     usb: Usb = field(default_factory=Usb)
     usbip: UsbIp = field(default_factory=UsbIp)
     guests: Guests = field(default_factory=Guests)
+    far_cards: FarCards = field(default_factory=FarCards)
     readers: Mapping[str, ReaderSettings] = field(
         default_factory=lambda: {DEFAULT_READER: ReaderSettings()}
     )
@@ -211,6 +222,7 @@ TABLES: Final[dict[str, type]] = {
     "usb": Usb,
     "usbip": UsbIp,
     "guests": Guests,
+    "far_cards": FarCards,
 }
 #: Tables whose settings are options of the command line too.
 ON_COMMAND_LINE: Final = ("control", "log", "certificates")

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vccid.card.card import Card
 from vccid.daemon.attachments import Attachment
@@ -18,7 +18,10 @@ from vccid.daemon.inventory import Entry, Inventory, Wanted
 from vccid.daemon.maker import CardMaker
 from vccid.daemon.station import Station
 from vccid.errors import ReaderError, StateError, VccidError
-from vccid.reader import Event
+from vccid.reader import Event, Reader
+
+if TYPE_CHECKING:
+    from vccid.daemon.far_cards import FarCardListener
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,7 @@ class Service:
         self._inventory = Inventory(directories.state)
         self._cards = CardMaker(directories)
         self._frontends = FrontendMaker(directories.runtime, settings)
+        self._far_cards: FarCardListener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[Watcher] = set()
 
@@ -100,6 +104,7 @@ class Service:
             if name in self.stations:
                 self.stations[name].wanted = entry.wanted
                 self.stations[name].owed = entry.attachments
+        await self._take_far_cards()
 
     async def restore(self) -> None:
         """Put back each card and attach each reader as before; none holds up another."""
@@ -122,10 +127,13 @@ class Service:
                 await self.stations[name].apply(wanted)
             else:
                 await self._open(name, wanted, declared=True)
+        await self._take_far_cards()
         await self._keep_or_complain()
 
     async def stop(self) -> None:
         """Close every reader; what was in stays noted."""
+        if self._far_cards is not None:
+            await self._far_cards.stop()
         for station in tuple(self.stations.values()):
             await station.close()
 
@@ -215,6 +223,10 @@ class Service:
             ReaderError: there is none, or it is declared in the settings.
         """
         station = self.station(name)
+        if station.fleeting:
+            raise ReaderError(
+                f"reader {name} belongs to a far card", "it goes when the far end hangs up"
+            )
         if station.declared:
             raise ReaderError(
                 f"reader {name} belongs to the settings",
@@ -280,11 +292,32 @@ class Service:
 
     # -- how it is done ------------------------------------------------------------------------
 
-    async def _open(self, name: str, settings: ReaderSettings, *, declared: bool) -> Station:
+    async def _take_far_cards(self) -> None:
+        """Listen for far cards as the settings want it."""
+        if self._far_cards is None:
+            if not self._settings.far_cards.listen:
+                return
+            from vccid.daemon.far_cards import FarCardListener, ReaderPool
+
+            pool = ReaderPool(self.stations.__contains__, self._open_fleeting, self._close_fleeting)
+            self._far_cards = FarCardListener(pool)
+        await self._far_cards.apply(self._settings.far_cards, self._settings.guests)
+
+    async def _open_fleeting(self, name: str) -> Reader:
+        settings = ReaderSettings()
+        return (await self._open(name, settings, declared=False, fleeting=True)).reader
+
+    async def _close_fleeting(self, name: str) -> None:
+        await self._close(self.stations[name])
+
+    async def _open(
+        self, name: str, settings: ReaderSettings, *, declared: bool, fleeting: bool = False
+    ) -> Station:
         station = Station(
             name,
             settings,
             declared=declared,
+            fleeting=fleeting,
             frontends=self._frontends,
             publish=self._publish,
         )

@@ -41,6 +41,7 @@ class Station:
     Attributes:
         reader: the slot.
         declared: in the settings, not added at run time.
+        fleeting: made for a far card, and not kept.
         settings: what it is to be.
         wanted: the certificates put in last, in the reader or waiting for what they lack.
         problem: why the card that is wanted is not in, or None.
@@ -56,11 +57,13 @@ class Station:
         settings: ReaderSettings,
         *,
         declared: bool,
+        fleeting: bool = False,
         frontends: FrontendMaker,
         publish: Callable[[Event], None],
     ) -> None:
         self.reader = Reader(name, publish)
         self.declared = declared
+        self.fleeting = fleeting
         self.settings = settings
         self.wanted: Wanted | None = None
         self.problem: VccidError | None = None
@@ -88,7 +91,7 @@ class Station:
     def entry(self) -> Entry | None:
         """What is to be kept of it, or None where the settings say everything."""
         attachments = tuple(sorted({*self._frontends, *self._failed, *self.owed} - {_IFD}))
-        if self.declared and self.wanted is None and not attachments:
+        if self.fleeting or (self.declared and self.wanted is None and not attachments):
             return None
         return Entry(not self.declared, self.wanted, attachments)
 

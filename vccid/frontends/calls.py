@@ -8,7 +8,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, cast
 
 from vccid.errors import ConfigError, ProtocolError
 from vccid.transport import Endpoint, keep_alive
@@ -75,8 +75,8 @@ class Link(asyncio.Protocol, ABC):
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast: uvloop's transports do not derive from asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         keep_alive(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
