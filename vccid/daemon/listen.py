@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The control socket's file, and the lock that keeps a second daemon off a runtime directory."""
+"""The control socket's file, and the lock that keeps a second daemon off a directory."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -19,20 +20,20 @@ BACKLOG: Final = 128
 class InstanceLock:
     """Held for as long as the daemon runs; the kernel lets go of it however that ends."""
 
-    def __init__(self, runtime: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         """Take the lock.
 
         Raises:
             DaemonRunning: another daemon has it.
             ConfigError: its file cannot be made.
         """
-        path = runtime / "lock"
+        path = directory / "lock"
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise ConfigError(
                 f"{path} cannot be made: {error.strerror}",
-                f"{runtime} must belong to the daemon's user",
+                f"{directory} must belong to the daemon's user",
             ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,11 +41,13 @@ class InstanceLock:
             pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             raise DaemonRunning(
-                f"another vccid (pid {pid or 'unknown'}) runs in {runtime}",
-                "stop it first, or give this one a --runtime-directory of its own",
+                f"another vccid (pid {pid or 'unknown'}) uses {directory}",
+                "stop it first, or give this one directories of its own (vccid --help)",
             ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        # The pid only helps a message: a full disk must not keep the daemon from starting.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
 
 def make_socket(path: Path) -> socket.socket:

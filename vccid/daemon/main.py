@@ -56,7 +56,7 @@ def _setting_options() -> list[click.Option]:
     context_settings={"help_option_names": ["-h", "--help"]},
     params=_setting_options(),
     epilog="Exit status: 0 ended when told to, 1 failed, 2 wrong command line, "
-    "75 another vccid runs in the runtime directory, 78 unfit settings.",
+    "75 another vccid uses these directories, 78 unfit settings.",
 )
 @click.option("--check", is_flag=True, help="Read the settings, say what they are, and exit.")
 @click.option("--runtime-directory", type=_directory, help="Sockets.  [$RUNTIME_DIRECTORY]")
@@ -103,7 +103,8 @@ def run(
     _keep_memory_private()
     daemon_logging.start(settings.log.level, os.environ)
     places.create()
-    lock = listen.InstanceLock(places.runtime)
+    # Both: tries counted by two daemons in one state directory would not add up.
+    locks = [listen.InstanceLock(place) for place in (places.runtime, places.state)]
     handed = notify.control_socket(os.environ)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         from vccid.daemon.daemon import Daemon
@@ -112,7 +113,7 @@ def run(
             await Daemon(places, settings, overrides, handed).run()
 
         runner.run(live())
-    del lock
+    del locks
 
 
 def main() -> None:
