@@ -16,12 +16,24 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from tests.key_material import assert_signs, certificate, der, key_der, rsa_key, signature_block
+from tests.key_material import (
+    NssFolder,
+    assert_signs,
+    certificate,
+    der,
+    key_der,
+    rsa_key,
+    signature_block,
+)
 from tests.softhsm import MODULE, PIN, configure, make_token, put, put_pair
+from vccid.backends.certificates import CertificateBackend, CertificateRequest
+from vccid.card.state import StateStore
+from vccid.daemon.threads import CardThreads
 from vccid.errors import (
     CertificateNotFound,
     KeyOperationError,
     KeyUnsuitable,
+    PasswordNeeded,
     PrivateKeyMissing,
     SourceUnusable,
     TokenGone,
@@ -30,6 +42,16 @@ from vccid.errors import (
 )
 from vccid.keys.load import Loading
 from vccid.keys.passwords import Passwords
+from vccid.keys.pkcs11_module import (
+    CKA_CLASS,
+    CKA_DECRYPT,
+    CKA_ID,
+    CKA_SIGN,
+    CKM_RSA_X_509,
+    CKO_PRIVATE_KEY,
+    Pkcs11Error,
+    ulong,
+)
 from vccid.keys.pkcs11_token import Pkcs11Token
 
 QUERY = f"?module-path={MODULE}"
@@ -199,9 +221,27 @@ def test_a_key_whose_id_is_not_the_certificates() -> None:
 
 def test_a_key_for_decryption_alone() -> None:
     put("main", "decrypt", "0C", _der("decrypt", 5), "cert")
-    put("main", "decrypt", "0C", key_der(rsa_key(5)), "privkey", "--usage-decrypt")
+    put("main", "decrypt", "0D", key_der(rsa_key(5)), "privkey")
     with opened(f"pkcs11:token=main;object=decrypt{QUERY}") as loading:
+        module = only_token(loading).module
+        (slot,) = (slot for slot in module.slots() if module.token_info(slot).label == "main")
+        session = module.open_session(slot, writable=True)
+        (signing,) = module.find(session, {CKA_CLASS: ulong(CKO_PRIVATE_KEY), CKA_ID: b"\x0d"})
+        only = {CKA_ID: b"\x0c", CKA_SIGN: b"\0", CKA_DECRYPT: b"\1"}
+        copy = module.copy_object(session, signing, only)
+        with pytest.raises(Pkcs11Error, match="KEY_FUNCTION_NOT_PERMITTED"):
+            module.private_operation("Sign", session, copy, CKM_RSA_X_509, bytes(256), 256)
         (credential,) = loading.read()
+        assert_signs(credential.key.raw, credential.certificate)
+        module.close_session(session)
+
+
+def test_a_token_that_is_not_there_disturbs_no_other() -> None:
+    """Not even by the restart that lets a module see new tokens."""
+    with opened(f"pkcs11:token=main;object=one{QUERY}") as loading:
+        (credential,) = loading.read()
+        with pytest.raises(TokenGone, match="no token fits"):
+            Loading([f"pkcs11:token=none{QUERY}"], "", Passwords()).open()
         assert_signs(credential.key.raw, credential.certificate)
 
 
@@ -283,6 +323,27 @@ def test_a_token_deleted_while_in_use(softhsm: Path) -> None:
     with opened(f"pkcs11:token=fleeting;object=one{QUERY}") as loading:
         (credential,) = loading.read()
         assert_signs(credential.key.raw, credential.certificate)
+
+
+async def test_two_locked_tokens_need_a_pin_of_the_cards_own(tmp_path: Path) -> None:
+    database = NssFolder(tmp_path / "db", "correct horse", "cert1")
+    (tmp_path / "pin").write_text(PIN)
+    (tmp_path / "vccid.password.db").write_text("correct horse")
+    uri = f"pkcs11:token=main;object=one{QUERY}"
+    request = CertificateRequest(("cert1", uri, "cert1"), str(database.path))
+    states = StateStore(tmp_path / "cards")
+    with pytest.raises(PasswordNeeded) as caught:
+        await CertificateBackend(states, CardThreads).card(request)
+    assert caught.value.message == f"{database.path} needs a password"
+    backend = CertificateBackend(states, CardThreads, tmp_path)
+    with pytest.raises(PasswordNeeded) as caught:
+        await backend.card(request)
+    assert caught.value.message == "token main needs a password"
+    items = ("cert1", f"{uri}&pin-source=file:{tmp_path}/pin", "cert1")
+    card, warnings = await backend.card(CertificateRequest(items, str(database.path)))
+    assert card.info().pin_kind == "card"
+    assert len(warnings) == 1 and "factory PIN" in warnings[0]
+    card.close()
 
 
 WITHOUT_RAW_RSA = """
