@@ -25,6 +25,9 @@ class Notifier:
 
     def __init__(self) -> None:
         self._notifier = SystemdNotifier()
+        # A manager that stopped reading must not stop the daemon: what finds no room is lost.
+        if self._notifier.socket is not None:
+            self._notifier.socket.setblocking(False)
 
     def ready(self, status: str) -> None:
         """Start-up, or the reload announced before, is done."""
