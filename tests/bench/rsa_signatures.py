@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""RSA-2048 signatures a second through pcscd and OpenSC, beside `openssl speed`.
+
+One PKCS#11 session, file keys. Prints the figures as JSON (see tests.bench.__main__).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.peers.desk import OPENSC_MODULE, PIN
+from tests.peers.pem import make_pem
+from tests.peers.stage import Stage
+
+SECONDS = 5.0
+TARGET = 0.25
+
+#: Signs in a process of its own, since libpcsclite reads its environment only once.
+CLIENT = """
+import sys, time, PyKCS11
+module, pin, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+library = PyKCS11.PyKCS11Lib()
+library.load(module)
+session = library.openSession(library.getSlotList(tokenPresent=True)[0])
+session.login(pin)
+key = session.findObjects([(PyKCS11.CKA_CLASS, PyKCS11.CKO_PRIVATE_KEY)])[0]
+mechanism = PyKCS11.Mechanism(PyKCS11.CKM_SHA256_RSA_PKCS, None)
+session.sign(key, b"first", mechanism)
+count, start = 0, time.perf_counter()
+while (spent := time.perf_counter() - start) < seconds:
+    session.sign(key, b"a message worth signing", mechanism)
+    count += 1
+print(count / spent)
+"""
+
+
+def openssl_speed() -> float:
+    """RSA-2048 private operations a second in one process."""
+    command = ["openssl", "speed", "-mr", "-seconds", str(int(SECONDS)), "rsa2048"]
+    report = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    result = next(line for line in report.splitlines() if line.startswith("+F2:"))
+    return float(result.split(":")[3])
+
+
+def through_opensc() -> float:
+    """SHA256-RSA-PKCS signatures a second through pcscd and OpenSC."""
+    with tempfile.TemporaryDirectory(prefix="vccid-bench-") as name, Stage(Path(name)) as stage:
+        directory = Path(name)
+        pin = directory / "pin"
+        pin.write_text(f"{PIN}\n")
+        desk = stage.host()
+        stage.daemon.ctl(
+            "insert", "--certs", make_pem(directory / "bench.pem"), "--pin-file", pin, "--wait"
+        )
+        started = time.monotonic()
+        printed = desk.say(
+            sys.executable, "-c", CLIENT, OPENSC_MODULE, PIN, str(SECONDS),
+            env={"PATH": os.environ["PATH"]},
+        )  # fmt: skip
+        assert time.monotonic() - started >= SECONDS
+        return float(printed.splitlines()[-1])
+
+
+def main() -> None:
+    rate, floor = through_opensc(), openssl_speed()
+    print(
+        json.dumps(
+            [
+                {
+                    "name": "RSA-2048 signatures through pcscd and OpenSC",
+                    "value": round(rate),
+                    "unit": "signatures/s",
+                    "floor": round(floor),
+                    "ratio": round(rate / floor, 3),
+                    "target": TARGET,
+                    "better": "higher",
+                }
+            ]
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
