@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A `PcscRelay` in a process of its own: libpcsclite reads its environment once a process.
+
+    python -m tests.peers.pcsc_relay READER exclusive|shared TRIES_KEPT
+
+A word a line on standard input, an answer a line on standard output: `in` and `out` wait for
+a card to be there or not, `on` and `off` power it, hexadecimal is a command APDU, `status`
+tells, `host` is a second host that asks for the card.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+
+from tests.peers.far import until
+from vccid.backends.pcsc import PcscRelay, RelaySettings
+from vccid.card.card import Session
+from vccid.errors import VccidError
+from vccid.reader import Reader
+
+
+class RelayProcess:
+    """The process; `ask` a word, get the answer."""
+
+    def __init__(
+        self, env: Mapping[str, str], reader: str, share: str = "shared", tries_kept: int = 2
+    ) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", __name__, reader, share, str(tries_kept)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+
+    def ask(self, word: str) -> str:
+        assert self._child.stdin is not None and self._child.stdout is not None
+        self._child.stdin.write(word + "\n")
+        self._child.stdin.flush()
+        return self._child.stdout.readline().strip()
+
+    def __enter__(self) -> RelayProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._child.kill()
+        self._child.communicate()
+
+
+async def _do(word: str, relay: PcscRelay, reader: Reader, sessions: list[Session]) -> str:
+    if word == "in":
+        await until(lambda: reader.card)
+        return reader.card.atr.hex() if reader.card is not None else ""
+    if word == "out":
+        await until(lambda: reader.card is None)
+        return "out"
+    if word == "status":
+        return relay.status
+    if word == "on":
+        sessions.append(await reader.power_on())
+        return sessions[-1].atr.hex()
+    if word == "off":
+        reader.power_off(sessions.pop())
+        return "off"
+    if word == "host":
+        await reader.power_on()
+        return "on"
+    return (await sessions[-1].transmit(bytes.fromhex(word))).hex()
+
+
+async def _main(name: str, share: str, tries_kept: str) -> None:
+    reader = Reader("vccid0")
+    settings = RelaySettings(exclusive=share == "exclusive", tries_kept=int(tries_kept))
+    relay = PcscRelay(reader, name, ("vccid0",), settings)
+    await relay.start()
+    sessions: list[Session] = []
+    while word := (await asyncio.to_thread(sys.stdin.readline)).strip():
+        try:
+            answer = await _do(word, relay, reader, sessions)
+        except VccidError as error:
+            answer = f"{type(error).__name__}: {error}"
+        print(answer, flush=True)
+    await relay.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A real pcscd with a real card in it, passed through: vsmartcard's vpcd and vicc."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers.pcsc_relay import RelayProcess
+from tests.peers.private_pcscd import PrivatePcscd
+from tests.peers.vpcd import READER, PinCard, Vicc, free_port, vpcd_entry
+from vccid.backends.pcsc import PcscRelay, is_own
+from vccid.errors import ReaderError
+from vccid.reader import Reader
+
+RIGHT = "0020008006313233343536"
+WRONG = "0020008006363534333231"
+OTHER = "00B0000001"
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def pcscd(tmp_path: Path, port: int) -> Iterator[PrivatePcscd]:
+    with PrivatePcscd(tmp_path / "p", [vpcd_entry(tmp_path, port)]) as pcscd:
+        yield pcscd
+
+
+def test_viccs_own_card_comes_and_goes(pcscd: PrivatePcscd, port: int) -> None:
+    with RelayProcess(pcscd.env, READER) as relay:
+        for _ in range(2):
+            with Vicc(port):
+                atr = relay.ask("in")
+                assert atr == "3b951381018073ff01000b"
+                assert relay.ask("on") == atr
+                assert relay.ask("00A4000C023F00") == "9000"
+                assert relay.ask("host").startswith("CardBusy")
+                assert relay.ask("off") == "off"
+                assert relay.ask("on") == atr
+            assert relay.ask("out") == "out"
+            assert relay.ask("00A4000C023F00").startswith("CardRemoved")
+            assert relay.ask("status") == "no card"
+
+
+def test_the_last_tries_are_kept(pcscd: PrivatePcscd, port: int) -> None:
+    with RelayProcess(pcscd.env, READER, tries_kept=2) as relay, PinCard(port) as card:
+        relay.ask("in")
+        relay.ask("on")
+        assert relay.ask(WRONG) == "63c2"
+        assert relay.ask(WRONG) == "63c1"
+        spent = [command.hex().upper() for command in card.commands]
+        # The last one is not for a guest to try: neither a wrong PIN goes out, nor the right.
+        assert relay.ask(WRONG) == "6983"
+        assert relay.ask(RIGHT) == "6983"
+        assert card.tries == 1
+        assert spent == ["00200080", WRONG, "00200080", WRONG]
+        assert all(len(command) == 4 for command in card.commands[4:])
+        # Asking costs nothing, and goes through.
+        assert relay.ask("00200080") == "63c1"
+        card.tries = 3
+        assert relay.ask(RIGHT) == "9000"
+
+
+def test_no_guard_where_none_is_wanted(pcscd: PrivatePcscd, port: int) -> None:
+    with RelayProcess(pcscd.env, READER, tries_kept=0) as relay, PinCard(port) as card:
+        relay.ask("in")
+        relay.ask("on")
+        assert [relay.ask(WRONG) for _ in range(4)] == ["63c2", "63c1", "6983", "6983"]
+        assert len(card.commands) == 4
+
+
+def test_nothing_stays_verified_for_the_next_host(pcscd: PrivatePcscd, port: int) -> None:
+    with RelayProcess(pcscd.env, READER) as relay, PinCard(port):
+        relay.ask("in")
+        relay.ask("on")
+        assert relay.ask(RIGHT) == "9000"
+        assert relay.ask(OTHER) == "9000"
+        relay.ask("off")
+        relay.ask("on")
+        assert relay.ask(OTHER) == "6982"
+
+
+def test_exclusive_keeps_other_programs_out(pcscd: PrivatePcscd, port: int) -> None:
+    with PinCard(port), RelayProcess(pcscd.env, READER, "exclusive") as first:
+        first.ask("in")
+        first.ask("on")
+        with RelayProcess(pcscd.env, READER) as second:
+            second.ask("in")
+            assert second.ask("on").startswith("CardBusy")
+            first.ask("off")
+            # The card is let go in the relay's own thread, a moment later.
+            while (answer := second.ask("on")).startswith("CardBusy"):
+                pass
+            assert answer == "3b00"
+
+
+def test_another_program_resets_the_card(pcscd: PrivatePcscd, port: int) -> None:
+    """What the guest had verified is gone, so its session is over; the next one is good."""
+    with PinCard(port), RelayProcess(pcscd.env, READER) as first:
+        first.ask("in")
+        first.ask("on")
+        with RelayProcess(pcscd.env, READER) as second:
+            second.ask("in")
+            second.ask("on")
+            assert first.ask(OTHER).startswith("CardRemoved")
+            assert second.ask(OTHER) == "6982"
+        assert first.ask("in") == "3b00"
+        assert first.ask("on") == "3b00"
+
+
+def test_pcscd_restarts(tmp_path: Path) -> None:
+    port = free_port()
+    pcscd = PrivatePcscd(tmp_path / "p", [vpcd_entry(tmp_path, port)])
+    with RelayProcess(pcscd.env, READER) as relay:
+        assert relay.ask("status") in ("no card", "") or "no pcscd" in relay.ask("status")
+        for _ in range(2):
+            with pcscd, Vicc(port):
+                atr = relay.ask("in")
+                assert relay.ask("on") == atr
+            assert relay.ask("out") == "out"
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("vccid vccid0 00 00", True),
+        ("VMware Virtual USB CCID [vccid vccid0] (35EC065D9C3A) 00 00", True),
+        ("vccid vccid1 00 00", False),  # another daemon's
+        ("vccid vccid00 00 00", False),
+        ("ACS ACR38U 00 00", False),
+    ],
+)
+def test_our_own_readers_are_known(name: str, own: bool) -> None:
+    assert is_own(name, ("vccid0",)) is own
+
+
+async def test_our_own_reader_is_refused() -> None:
+    with pytest.raises(ReaderError, match="this daemon"):
+        PcscRelay(Reader("vccid0"), "vccid vccid0 00 00", ("vccid0",))

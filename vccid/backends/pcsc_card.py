@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A real card, one host's at a time, and the guard over its PIN."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from smartcard import scard
+
+from vccid.backends.ownership import OwnedSession, Ownership
+from vccid.card.card import Card, CardInfo, Session
+from vccid.errors import CardBusy, CardRemoved, VccidError
+from vccid.iso7816 import status
+from vccid.iso7816.apdu import INS_CHANGE_REFERENCE_DATA, INS_VERIFY
+
+if TYPE_CHECKING:
+    from vccid.backends.pcsc import RelaySettings
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: VERIFY with BER-TLV data (ISO/IEC 7816-4, 11.5.6), RESET RETRY COUNTER (11.5.9).
+_INS_VERIFY_TLV: Final = 0x21
+_INS_RESET_RETRY_COUNTER: Final = 0x2C
+_PIN_COMMANDS: Final = (
+    INS_VERIFY,
+    _INS_VERIFY_TLV,
+    INS_CHANGE_REFERENCE_DATA,
+    _INS_RESET_RETRY_COUNTER,
+)
+_GONE: Final = (
+    scard.SCARD_W_REMOVED_CARD,
+    scard.SCARD_W_RESET_CARD,
+    scard.SCARD_E_NO_SMARTCARD,
+    scard.SCARD_E_NO_SERVICE,
+    scard.SCARD_E_SERVICE_STOPPED,
+    scard.SCARD_E_READER_UNAVAILABLE,
+    scard.SCARD_E_INVALID_HANDLE,
+    scard.SCARD_E_UNKNOWN_READER,
+)
+
+
+class Worker:
+    """The thread that speaks to one reader's card; it does not hold up the daemon's end."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name=f"card {name}", daemon=True).start()
+
+    def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        """Run `function` after what was asked before; its VccidErrors come out of the future."""
+        done: asyncio.Future[T] = self._loop.create_future()
+
+        def work() -> None:
+            try:
+                result = function()
+            except VccidError as error:
+                self._loop.call_soon_threadsafe(_fail, done, error)
+            else:
+                self._loop.call_soon_threadsafe(_finish, done, result)
+
+        self._work.put(work)
+        return done
+
+    def end(self) -> None:
+        """End the thread after what was asked before."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+
+
+def _finish(done: asyncio.Future[T], result: T) -> None:
+    if not done.done():
+        done.set_result(result)
+
+
+def _fail(done: asyncio.Future[T], error: VccidError) -> None:
+    if not done.done():
+        done.set_exception(error)
+
+
+class PcscCard(Card):
+    """A card in a PC/SC reader."""
+
+    def __init__(self, name: str, atr: bytes, worker: Worker, settings: RelaySettings) -> None:
+        self._name = name
+        self._atr = atr
+        self._worker = worker
+        self._settings = settings
+        self._ownership = Ownership(f"the card in {name}", settings.idle)
+
+    @property
+    def atr(self) -> bytes:
+        return self._atr
+
+    def info(self) -> CardInfo:
+        return CardInfo(kind="pcsc", serial="", label=self._name)
+
+    async def connect(self) -> Session:
+        connection = Connection(self._name, self._settings)
+        session = PcscSession(self._ownership, self._atr, self._worker, connection)
+        self._ownership.take(session)
+        try:
+            await self._worker.run(connection.open)
+        except (VccidError, asyncio.CancelledError):
+            session.close()
+            raise
+        return session
+
+    def close(self) -> None:
+        self._ownership.end()
+
+
+class PcscSession(OwnedSession):
+    """The owner's view of the card."""
+
+    def __init__(
+        self, ownership: Ownership, atr: bytes, worker: Worker, connection: Connection
+    ) -> None:
+        super().__init__(ownership, atr)
+        self._worker = worker
+        self._connection = connection
+
+    def _begin(self, command: bytes, answer: asyncio.Future[bytes]) -> None:
+        done = self._worker.run(lambda: self._connection.transmit(command))
+        done.add_done_callback(lambda done: self._answered(done, answer))
+
+    def _answered(self, done: asyncio.Future[bytes], answer: asyncio.Future[bytes]) -> None:
+        error = done.exception()
+        if error is not None:
+            self.close()  # which ends `answer` too
+        else:
+            _finish(answer, done.result())
+
+    def _ended(self) -> None:
+        self._worker.run(self._connection.close)
+
+
+class Connection:
+    """PC/SC's handles; used in the worker's thread only."""
+
+    def __init__(self, name: str, settings: RelaySettings) -> None:
+        self._name = name
+        self._settings = settings
+        self._context: int | None = None
+        self._card: int | None = None
+        self._protocol = 0
+        self._at_end = scard.SCARD_RESET_CARD
+        #: Tries left by INS class and P2, as the card last said with 63Cx.
+        self._tries: dict[int, int] = {}
+
+    def open(self) -> None:
+        """Power the card on: whoever had it before leaves nothing verified.
+
+        Raises:
+            CardBusy: another program of this host has it.
+            CardRemoved: it or its reader is gone.
+        """
+        result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        self._check(result)
+        self._context = context
+        mode = scard.SCARD_SHARE_EXCLUSIVE if self._settings.exclusive else scard.SCARD_SHARE_SHARED
+        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+        result, card, _ = scard.SCardConnect(context, self._name, mode, protocols)
+        self._check(result)
+        self._card = card
+        result, self._protocol = scard.SCardReconnect(card, mode, protocols, scard.SCARD_RESET_CARD)
+        self._check(result)
+
+    def transmit(self, command: bytes) -> bytes:
+        """One command and its answer, or the guard's.
+
+        Raises:
+            CardRemoved: the card, its reader or pcscd is gone, or another program reset it.
+        """
+        if self._settings.tries_kept and len(command) > 5 and command[1] in _PIN_COMMANDS:
+            return self._guarded(command)
+        return self._transmit(command)
+
+    def close(self) -> None:
+        """Let go of the card, reset, so that nothing stays verified for whoever comes next."""
+        card, self._card = self._card, None
+        if card is not None:
+            scard.SCardDisconnect(card, self._at_end)
+        context, self._context = self._context, None
+        if context is not None:
+            scard.SCardReleaseContext(context)
+
+    def _guarded(self, command: bytes) -> bytes:
+        """A command that can cost a try."""
+        ins, reference = command[1], command[3]
+        # RESET RETRY COUNTER spends the PUK's tries, which no command asks for.
+        counter = ins << 8 if ins == _INS_RESET_RETRY_COUNTER else reference
+        if counter == reference:
+            # ISO/IEC 7816-4, 11.5.6: VERIFY without data asks, and costs nothing.
+            self._note(
+                counter, self._transmit(bytes((command[0] & 0x03, INS_VERIFY, 0, reference)))
+            )
+        left = self._tries.get(counter)
+        if left is not None and left < self._settings.tries_kept:
+            _log.warning("%s: a PIN was held back, %d tries are left", self._name, left)
+            return status.AUTHENTICATION_BLOCKED
+        answer = self._transmit(command)
+        self._note(counter, answer)
+        return answer
+
+    def _note(self, counter: int, answer: bytes) -> None:
+        """63Cx says what is left; success and "verified already" mean the counter is full."""
+        if answer[-2] == 0x63 and answer[-1] & 0xF0 == 0xC0:
+            self._tries[counter] = answer[-1] & 0x0F
+        elif answer == status.SUCCESS:
+            self._tries.pop(counter, None)
+
+    def _transmit(self, command: bytes) -> bytes:
+        if self._card is None:
+            raise CardRemoved("the session is over")
+        protocol = (
+            scard.SCARD_PCI_T0 if self._protocol == scard.SCARD_PROTOCOL_T0 else scard.SCARD_PCI_T1
+        )
+        result, answer = scard.SCardTransmit(self._card, protocol, list(command))
+        self._check(result)
+        return bytes(answer) if len(answer) > 1 else status.NO_PRECISE_DIAGNOSIS
+
+    def _check(self, result: int) -> None:
+        if result == scard.SCARD_S_SUCCESS:
+            return
+        reason = f"{self._name}: {scard.SCardGetErrorMessage(result)}"
+        if result == scard.SCARD_E_SHARING_VIOLATION:
+            raise CardBusy(reason, "another program of this host has the card for itself")
+        if result == scard.SCARD_W_RESET_CARD:
+            self._at_end = scard.SCARD_LEAVE_CARD  # another program's now, and has nothing of ours
+        if result not in _GONE:
+            _log.warning("%s", reason)
+        raise CardRemoved(reason)
