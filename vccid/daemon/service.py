@@ -165,7 +165,7 @@ class Service:
         station = self.station(name)
         async with station.lock:
             self._check_empty(station)
-            wanted = wanted or station.wanted
+            wanted = wanted or station.wanted or station.last
             if wanted is None:
                 raise ReaderError(
                     f"reader {station.name} never had a card to put back",
@@ -356,7 +356,8 @@ class Service:
         except ReaderError:
             card.close()
             raise
-        station.wanted, station.problem = wanted, None
+        station.wanted = station.last = wanted
+        station.problem = None
         for warning in warnings:
             log.warning("%s", warning, extra={"reader": station.name})
         self.changed()

@@ -43,7 +43,8 @@ class Station:
         declared: in the settings, not added at run time.
         fleeting: made for a far card, and not kept.
         settings: what it is to be.
-        wanted: the certificates put in last, in the reader or waiting for what they lack.
+        wanted: the certificates that are in, or would be but for `problem`; kept over restarts.
+        last: those that were in last, for an insert that names none.
         problem: why the card that is wanted is not in, or None.
         lock: held while a card goes in or out, or a frontend comes or goes.
         owed: what it was attached to before a restart, and is not yet again.
@@ -66,6 +67,7 @@ class Station:
         self.fleeting = fleeting
         self.settings = settings
         self.wanted: Wanted | None = None
+        self.last: Wanted | None = None
         self.problem: VccidError | None = None
         self.lock = asyncio.Lock()
         self.lost: Callable[[], None] = lambda: None

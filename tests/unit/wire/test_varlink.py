@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -21,17 +22,15 @@ _values = st.recursive(
 )
 parameters = st.dictionaries(st.text(), _values, max_size=4)
 methods = st.from_regex(r"[a-z]+(\.[a-z]+){1,3}\.[A-Z][A-Za-z]*", fullmatch=True)
-calls = st.builds(
-    Call, methods, parameters, oneway=st.booleans(), more=st.just(False)
-) | st.builds(Call, methods, parameters, oneway=st.just(False), more=st.just(True))
+calls = st.builds(Call, methods, parameters, oneway=st.booleans(), more=st.just(False)) | st.builds(
+    Call, methods, parameters, oneway=st.just(False), more=st.just(True)
+)
 
 
 def test_a_call_on_the_wire() -> None:
     call = Call("io.vccid.Remove", {"reader": "vccid0", "wait": 1.5})
     assert call.serialize() == (
-        b'{"method":"io.vccid.Remove",'
-        b'"parameters":{"reader":"vccid0","wait":1.5}}'
-        b"\0"
+        b'{"method":"io.vccid.Remove",' b'"parameters":{"reader":"vccid0","wait":1.5}}' b"\0"
     )
 
 
@@ -70,7 +69,7 @@ def test_however_a_stream_is_cut(messages: list[bytes], rest: bytes, cuts: list[
 
     edges = sorted({0, *(cut for cut in cuts if cut < len(stream)), len(stream)})
     parts = Decoder()
-    pieces = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in itertools.pairwise(edges)]
     assert [m for piece in pieces for m in parts.feed(piece)] == messages
 
 
