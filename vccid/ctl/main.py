@@ -18,7 +18,7 @@ from vccid.errors import VccidError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--socket",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     envvar="VCCID_SOCKET",
     help="Control socket of the daemon to drive.",
 )

@@ -173,6 +173,8 @@ class _Connection:
             async for parameters in replies:
                 await self._send(Reply(parameters, continues=True))
 
+        if self._messages or self._decoder.partial:
+            raise RemoteProtocolError("another call while events are sent")
         sending = asyncio.ensure_future(send_all())
         hanging_up = asyncio.ensure_future(self._reader.read(1))
         try:
