@@ -12,18 +12,21 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.peers.daemon import Daemon
-from tests.peers.pem import make_pem
+from tests.peers.daemon import Daemon, make_nss_database
+from tests.peers.plain_daemon import PlainDaemon
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
 from tests.peers.stage import DRIVER
 from vccid.ctl.client import Client
 
 HERE = Path(__file__).parent
 OURS, FLOOR = "vccid vccid0 00 00", "floor 00 00"
+
+#: Of an NSS database, which is how the manual begins.
+CERTS = ["cert1", "cert2", "cert3"]
 
 #: Turns, and APDUs in each turn: a turn is long enough for the scheduler to settle.
 ROUNDS, EACH = 60, 200
@@ -56,8 +59,10 @@ def select_medians(pcscd: PrivatePcscd, client: Path) -> tuple[float, float]:
     return ours, floor
 
 
-def insertions(pcscd: PrivatePcscd, client: Path, daemon: Daemon, pem: Path) -> list[float]:
-    """Milliseconds from each request to the daemon until SCardGetStatusChange has returned."""
+def insertion_median(
+    pcscd: PrivatePcscd, client: Path, insert: Callable[[], object], remove: Callable[[], object]
+) -> float:
+    """Median milliseconds from the call of `insert` until SCardGetStatusChange has returned."""
     times = []
     waiting = subprocess.Popen([client, OURS], env=pcscd.env, stdout=subprocess.PIPE, text=True)
     stream = waiting.stdout
@@ -69,18 +74,38 @@ def insertions(pcscd: PrivatePcscd, client: Path, daemon: Daemon, pem: Path) -> 
         return int(line[1])
 
     try:
-        with Client(daemon.control) as control:
-            until("present")
-            for _ in range(INSERTIONS):
-                control.call("Remove")
-                until("empty")
-                begin = time.monotonic_ns()
-                control.call("Insert", {"certificates": [str(pem)]})
-                times.append((until("present") - begin) / 1e6)
+        until("empty")
+        for _ in range(INSERTIONS):
+            begin = time.monotonic_ns()
+            insert()
+            times.append((until("present") - begin) / 1e6)
+            remove()
+            until("empty")
     finally:
         waiting.kill()
         waiting.communicate()
-    return times
+    return statistics.median(times)
+
+
+def insertion_by_request(daemon: Daemon, pcscd: PrivatePcscd, client: Path, database: str) -> float:
+    """From a request to the daemon's control socket: keys are found, state is read."""
+    wanted = {"certificates": CERTS, "database": database}
+    with Client(daemon.control) as control:
+        return insertion_median(
+            pcscd, client, lambda: control.call("Insert", wanted), lambda: control.call("Remove")
+        )
+
+
+def insertion_alone(directory: Path, client: Path) -> float:
+    """From a card that is ready: what the frontend, the driver and pcscd take."""
+    directory.mkdir()
+    path = directory / "vccid0.ifd"
+    entry = ReaderEntry("vccid vccid0", f"vccid:{path}", DRIVER)
+    with PlainDaemon([path]) as daemon, PrivatePcscd(directory / "pcscd", [entry]) as pcscd:
+        daemon.ask("attached 0")
+        return insertion_median(
+            pcscd, client, lambda: daemon.ask("insert 0"), lambda: daemon.ask("remove 0")
+        )
 
 
 @contextmanager
@@ -111,27 +136,35 @@ def select_figure(name: str, ours: float, floor: float) -> dict[str, object]:
     }
 
 
+def insertion_figure(name: str, value: float) -> dict[str, object]:
+    return {
+        "name": f"{name} until SCardGetStatusChange returns, median",
+        "value": round(value, 2),
+        "unit": "ms",
+        "target": INSERT_TARGET_MS,
+    }
+
+
 def measure(directory: Path) -> list[dict[str, object]]:
     apdu = build("apdu_client.c", directory / "apdu_client", "-lpcsclite")
     status = build("status_client.c", directory / "status_client", "-lpcsclite")
     floor_driver = build("floor_driver.c", directory / "floor.so", "-shared", "-fPIC")
-    pem = make_pem(directory / "bench.pem")
+    database = make_nss_database(directory / "nss")
+    insert = ("insert", "--db", database, "--certs", ",".join(CERTS), "--wait")
     with host(directory / "unit", floor_driver, AS_THE_UNIT) as (daemon, pcscd):
-        daemon.ctl("insert", "--certs", pem, "--wait")
+        by_request = insertion_by_request(daemon, pcscd, status, database)
+        daemon.ctl(*insert)
         as_unit = select_medians(pcscd, apdu)
-        insertion = statistics.median(insertions(pcscd, status, daemon, pem))
     with host(directory / "plain", floor_driver, ()) as (daemon, pcscd):
-        daemon.ctl("insert", "--certs", pem, "--wait")
+        daemon.ctl(*insert)
         plain = select_medians(pcscd, apdu)
     return [
         {**select_figure("at the unit's Nice=-5", *as_unit), "target": APDU_TARGET},
         select_figure("at no priority", *plain),
-        {
-            "name": "insert until SCardGetStatusChange returns, median",
-            "value": round(insertion, 2),
-            "unit": "ms",
-            "target": INSERT_TARGET_MS,
-        },
+        insertion_figure("request to insert from an NSS database", by_request),
+        insertion_figure(
+            "insert of a card that is ready", insertion_alone(directory / "i", status)
+        ),
     ]
 
 
