@@ -280,8 +280,8 @@ RESPONSECODE IFDHSetCapabilities(DWORD lun, DWORD tag, DWORD length, PUCHAR valu
 
 // ---- control
 
-// PC/SC part 10, 2.3: the features there are, each with the control code that asks for it.
-// A PIN pad's would stand here too, and its codes would be answered by the daemon.
+// PC/SC part 10, 2.3: the features every reader has, each with the control code that asks for
+// it. Those of a PIN pad come from the daemon, as do the answers to their codes.
 enum { GET_TLV_PROPERTIES = SCARD_CTL_CODE(0x330000 + FEATURE_GET_TLV_PROPERTIES) };
 
 static const uint8_t features[] = {
@@ -298,15 +298,6 @@ static const uint8_t properties[] = {
     PCSCv2_PART10_PROPERTY_dwMaxAPDUDataSize, 4, 0x00, 0x00, 0x01, 0x00, // 65,536: extended
 };
 
-static RESPONSECODE give_control(const uint8_t *data, size_t size, PUCHAR room, DWORD room_length,
-                                 LPDWORD returned) {
-    DWORD length = room_length;
-    RESPONSECODE result = give(data, size, &length, room);
-    if (result == IFD_SUCCESS)
-        *returned = length;
-    return result;
-}
-
 static RESPONSECODE forward(struct reader *reader, DWORD code, PUCHAR data, DWORD data_length,
                             PUCHAR room, DWORD room_length, LPDWORD returned) {
     uint8_t number[4] = {code >> 24 & 0xff, code >> 16 & 0xff, code >> 8 & 0xff, code & 0xff};
@@ -316,13 +307,25 @@ static RESPONSECODE forward(struct reader *reader, DWORD code, PUCHAR data, DWOR
     };
     size_t size = room_length;
     int status = link_command(&reader->link, WIRE_CONTROL, parts, 2, room, &size);
-    if (status == LINK_LOST)
-        presence_lost(&reader->presence);
-    if (status != WIRE_OK)
-        return status == WIRE_NOT_SUPPORTED ? IFD_NOT_SUPPORTED : IFD_COMMUNICATION_ERROR;
+    RESPONSECODE result = response_code(reader, status);
+    if (result != IFD_SUCCESS)
+        return result;
     if (size > room_length)
         return IFD_ERROR_INSUFFICIENT_BUFFER;
     *returned = size;
+    return IFD_SUCCESS;
+}
+
+// Our own list, and behind it what the daemon adds for this reader. None that answers: nothing.
+static RESPONSECODE describe(struct reader *reader, DWORD code, const uint8_t *own, size_t own_size,
+                             PUCHAR room, DWORD room_length, LPDWORD returned) {
+    DWORD size = room_length, added = 0;
+    if (give(own, own_size, &size, room) != IFD_SUCCESS)
+        return IFD_ERROR_INSUFFICIENT_BUFFER;
+    RESPONSECODE result = forward(reader, code, NULL, 0, room + size, room_length - size, &added);
+    if (result == IFD_ERROR_INSUFFICIENT_BUFFER)
+        return result;
+    *returned = size + added;
     return IFD_SUCCESS;
 }
 
@@ -334,9 +337,9 @@ RESPONSECODE IFDHControl(DWORD lun, DWORD code, PUCHAR data, DWORD data_length, 
         return IFD_NO_SUCH_DEVICE;
     RESPONSECODE result = IFD_COMMUNICATION_ERROR;
     if (code == CM_IOCTL_GET_FEATURE_REQUEST)
-        result = give_control(features, sizeof features, room, room_length, returned);
+        result = describe(reader, code, features, sizeof features, room, room_length, returned);
     else if (code == GET_TLV_PROPERTIES)
-        result = give_control(properties, sizeof properties, room, room_length, returned);
+        result = describe(reader, code, properties, sizeof properties, room, room_length, returned);
     else if (data_length <= APDU_MAX)
         result = forward(reader, code, data, data_length, room, room_length, returned);
     reader_release(reader);

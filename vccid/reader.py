@@ -42,8 +42,13 @@ class Event:
     """
 
     kind: Literal[
-        "card-inserted", "card-removed", "host-attached", "host-detached", "host-saw",
-        "reader-added", "reader-removed",
+        "card-inserted",
+        "card-removed",
+        "host-attached",
+        "host-detached",
+        "host-saw",
+        "reader-added",
+        "reader-removed",
     ]
     reader: str
     detail: str = ""
@@ -91,6 +96,7 @@ class Reader:
         sessions, self._sessions = self._sessions, set()
         for session in sessions:
             session.close()
+        self._wake_waiters()
         generation = self._changed(Event("card-removed", self.name, card.info().serial))
         card.close()
         return generation
@@ -116,6 +122,12 @@ class Reader:
         """End a session. May be repeated."""
         self._sessions.discard(session)
         session.close()
+        self._wake_waiters()
+
+    async def wait_over(self, session: Session) -> None:
+        """Wait until a session is over: powered off, or its card removed."""
+        while session in self._sessions:
+            await self._next_wake()
 
     def attach(self, host: Host) -> None:
         """A host begins to look at this reader."""
@@ -141,9 +153,7 @@ class Reader:
         try:
             async with asyncio.timeout(timeout):
                 while any(host.seen < generation for host in self.hosts):
-                    waiter = asyncio.get_running_loop().create_future()
-                    self._waiters.append(waiter)
-                    await waiter
+                    await self._next_wake()
         except TimeoutError:
             return False
         return True
@@ -154,6 +164,11 @@ class Reader:
         for host in tuple(self.hosts):
             host.card_changed()
         return self.generation
+
+    async def _next_wake(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def _wake_waiters(self) -> None:
         waiters, self._waiters = self._waiters, []

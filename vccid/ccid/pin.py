@@ -121,9 +121,15 @@ class PinRequest:
     #: wPINMaxExtraDigit, bConfirmPIN, bEntryValidationCondition, bNumberMessage, wLangId,
     #: bMsgIndex1; then bMsgIndex2 and 3 as bNumberMessage has it, bTeoPrologue, abPINApdu.
     MODIFY: ClassVar[struct.Struct] = struct.Struct("<BBBBBBBBBBBHB")
-    #: PIN_VERIFY_STRUCTURE and PIN_MODIFY_STRUCTURE of PC/SC part 10
-    PART10_VERIFY: ClassVar[struct.Struct] = struct.Struct("<BBBBBBBBBHB3sI")
-    PART10_MODIFY: ClassVar[struct.Struct] = struct.Struct("<BBBBBBBBBBBBH3s3sI")
+    #: PIN_VERIFY_STRUCTURE and PIN_MODIFY_STRUCTURE of PC/SC part 10, packed: bTimerOut,
+    #: bTimerOut2, bmFormatString, bmPINBlockString, bmPINLengthFormat; in MODIFY then
+    #: bInsertionOffsetOld, bInsertionOffsetNew; wPINMaxExtraDigit; in MODIFY bConfirmPIN;
+    #: bEntryValidationCondition, bNumberMessage, wLangId, bMsgIndex (three in MODIFY),
+    #: bTeoPrologue, ulDataLength.
+    PART10: ClassVar[dict[PinOperation, str]] = {
+        PinOperation.VERIFY: "BBBBBHBBHB3sI",
+        PinOperation.MODIFY: "BBBBBBBHBBBH3s3sI",
+    }
 
     @classmethod
     def parse(cls, data: bytes) -> PinRequest:
@@ -165,22 +171,31 @@ class PinRequest:
 
     @classmethod
     def parse_part10(cls, operation: PinOperation, raw: bytes) -> PinRequest:
-        """Read PIN_VERIFY_STRUCTURE or PIN_MODIFY_STRUCTURE, little-endian and packed.
+        """Read PIN_VERIFY_STRUCTURE or PIN_MODIFY_STRUCTURE.
+
+        They are little-endian; where ulDataLength fits only as big-endian, all of it is taken
+        so, as libccid does for programs that have it wrong.
 
         Raises:
             RemoteProtocolError: a length or a field is wrong.
         """
-        layout = cls.PART10_VERIFY if operation == PinOperation.VERIFY else cls.PART10_MODIFY
-        if len(raw) < layout.size + _SHORTEST_APDU:
+        size = struct.calcsize("<" + cls.PART10[operation])
+        template = raw[size:]
+        if len(template) < _SHORTEST_APDU:
             raise RemoteProtocolError("the PIN structure is too short")
-        fields, template = layout.unpack_from(raw), raw[layout.size :]
-        if fields[-1] != len(template):
+        for order in "<>":
+            fields = struct.unpack_from(order + cls.PART10[operation], raw)
+            if fields[-1] == len(template):
+                break
+        else:
             raise RemoteProtocolError("ulDataLength of the PIN structure is wrong")
         form = PinFormat.parse(*fields[2:5])
         if operation == PinOperation.VERIFY:
-            return cls._verify(fields[0], form, fields[6], fields[5], template)
+            minimum, maximum = divmod(fields[5], 256)
+            return cls._verify(fields[0], form, minimum, maximum, template)
+        minimum, maximum = divmod(fields[7], 256)
         return cls._modify(
-            fields[0], form, fields[8], fields[7], fields[9], (fields[5], fields[6]), template
+            fields[0], form, minimum, maximum, fields[8], (fields[5], fields[6]), template
         )
 
     @classmethod

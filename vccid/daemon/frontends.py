@@ -46,7 +46,7 @@ class FrontendMaker:
         if attachment.kind == "ifd":
             from vccid.frontends.ifd import IfdFrontend
 
-            return IfdFrontend(reader, self._runtime / f"{reader.name}.ifd")
+            return IfdFrontend(reader, self._runtime / f"{reader.name}.ifd", pin_pad=pin_pad)
         if attachment.kind == "vsc":
             from vccid.daemon.guests import endpoint
             from vccid.frontends.vsc import VscFrontend

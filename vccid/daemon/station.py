@@ -104,12 +104,16 @@ class Station:
             ConfigError: pcscd's driver cannot be given its socket.
         """
         self.settings = settings
+        had = self.pin_pad
         if settings.pin_pad and self.pin_pad is None:
             from vccid.frontends.pin_pad import PinPad
 
             self.pin_pad = PinPad()
         elif not settings.pin_pad:
             self.pin_pad = None
+        if self.pin_pad is not had and _IFD in self._frontends:
+            # Programs ask a reader for its features when it comes, so it comes anew.
+            await self._frontends.pop(_IFD).stop()
         if settings.ifd and _IFD not in self._frontends:
             await self._start(_IFD)
         elif not settings.ifd and _IFD in self._frontends:

@@ -15,7 +15,7 @@ import stat
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from vccid.card.card import Session
 from vccid.errors import (
@@ -28,6 +28,10 @@ from vccid.errors import (
 )
 from vccid.reader import Host, Reader
 from vccid.wire import ifd
+
+if TYPE_CHECKING:
+    from vccid.frontends.ifd_pin_pad import PinPadControls
+    from vccid.frontends.pin_pad import PinPad
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +56,20 @@ class IfdFrontend:
     Attributes:
         reader: the slot that is shown.
         path: of the socket; anybody may connect, only root, our own user and pcscd are served.
+        pin_pad: the reader's, or None where it has none; programs are told of it accordingly.
     """
 
-    def __init__(self, reader: Reader, path: Path, *, keepalive: float = KEEPALIVE) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        path: Path,
+        *,
+        pin_pad: PinPad | None = None,
+        keepalive: float = KEEPALIVE,
+    ) -> None:
         self.reader = reader
         self.path = path
+        self.pin_pad = pin_pad
         self.keepalive = keepalive
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[_Connection] = set()
@@ -177,10 +190,11 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.close()
             return
         role: _Role
+        peer = f"pcscd ({self._peer})"
         if message.role == ifd.Role.EVENTS:
-            role = _Events(self._frontend.reader, send, self._peer)
+            role = _Events(self._frontend.reader, send, peer)
         else:
-            role = _Commands(self._frontend.reader, send, self._frontend.keepalive)
+            role = _Commands(self._frontend, send, peer)
         self._role = role
         self._received = role.received
 
@@ -190,7 +204,7 @@ class _Events(Host):
 
     def __init__(self, reader: Reader, send: Callable[[bytes], None], peer: str) -> None:
         self.kind = "ifd"
-        self.peer = f"pcscd ({peer})"
+        self.peer = peer
         self.seen = -1
         self._reader = reader
         self._send = send
@@ -213,10 +227,15 @@ class _Events(Host):
 class _Commands:
     """Answers the driver's commands with a session of its own."""
 
-    def __init__(self, reader: Reader, send: Callable[[bytes], None], keepalive: float) -> None:
-        self._reader = reader
+    def __init__(self, frontend: IfdFrontend, send: Callable[[bytes], None], peer: str) -> None:
+        self._reader = reader = frontend.reader
         self._send = send
-        self._keepalive = keepalive
+        self._keepalive = frontend.keepalive
+        self._pin_pad: PinPadControls | None = None
+        if frontend.pin_pad is not None:
+            from vccid.frontends.ifd_pin_pad import PinPadControls
+
+            self._pin_pad = PinPadControls(reader, frontend.pin_pad, f"ifd {peer}")
         self._session: Session | None = None
         self._waiting: asyncio.Task[None] | None = None
         self._closed = False
@@ -248,9 +267,20 @@ class _Commands:
             self._power_off()
             self._send(ifd.serialize_answer(ifd.Kind.POWER_OFF))
         elif isinstance(message, ifd.Control):
-            self._send(ifd.serialize_refusal(ifd.Kind.CONTROL, ifd.Status.NOT_SUPPORTED))
+            self._control(message)
         else:
             raise RemoteProtocolError(f"{message} on its COMMANDS connection")
+
+    def _control(self, message: ifd.Control) -> None:
+        answer = None
+        if self._pin_pad is not None:
+            answer = self._pin_pad.answer(message.code, message.data, self._session)
+        if answer is None:
+            self._send(ifd.serialize_refusal(ifd.Kind.CONTROL, ifd.Status.NOT_SUPPORTED))
+        elif isinstance(answer, bytes):
+            self._send(ifd.serialize_answer(ifd.Kind.CONTROL, answer))
+        else:
+            self._await(ifd.Kind.CONTROL, answer)
 
     def closed(self) -> None:
         self._closed = True

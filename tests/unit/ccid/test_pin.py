@@ -99,6 +99,8 @@ def test_part10_structures_hold_the_same() -> None:
         + TEMPLATE
     )
     assert PinRequest.parse_part10(PinOperation.VERIFY, verify) == PinRequest.parse(VERIFY)
+    swapped = verify[:5] + b"\x04\x08" + verify[7:15] + b"\x00\x00\x00\x0d" + TEMPLATE
+    assert PinRequest.parse_part10(PinOperation.VERIFY, swapped) == PinRequest.parse(VERIFY)
     modify = (
         bytes.fromhex(
             "00"  # bTimerOut
@@ -120,7 +122,9 @@ def test_part10_structures_hold_the_same() -> None:
         + CHANGE
     )
     assert PinRequest.parse_part10(PinOperation.MODIFY, modify) == PinRequest.parse(MODIFY)
-    for broken in (modify[:-1], verify, b""):
+    swapped = modify[:7] + b"\x04\x08" + modify[9:20] + b"\x00\x00\x00\x15" + CHANGE
+    assert PinRequest.parse_part10(PinOperation.MODIFY, swapped) == PinRequest.parse(MODIFY)
+    for broken in (modify[:-1], verify, b"", modify[:24], modify[:20] + b"\xff" * 4 + CHANGE):
         with pytest.raises(RemoteProtocolError):
             PinRequest.parse_part10(PinOperation.MODIFY, broken)
 

@@ -277,9 +277,12 @@ async def test_any_other_failure_of_the_card(frontend: IfdFrontend, reader: Read
     assert await commands.ask(RESET) == (FAILED, b"")
 
 
-async def test_no_control_code_is_served(frontend: IfdFrontend) -> None:
+@pytest.mark.parametrize("code", ["42000D48", "42330006", "42330007", "4233000A", "42330012"])
+async def test_without_a_pin_pad_no_control_code_is_served(
+    frontend: IfdFrontend, code: str
+) -> None:
     commands = await Driver.connect(frontend.path, COMMANDS)
-    assert await commands.ask(CONTROL, b"\x42\x33\x00\x06") == (NOT_SUPPORTED, b"")
+    assert await commands.ask(CONTROL, bytes.fromhex(code)) == (NOT_SUPPORTED, b"")
 
 
 GARBAGE = {
