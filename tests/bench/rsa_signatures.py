@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """RSA-2048 signatures a second through pcscd and OpenSC, beside `openssl speed`.
 
-One PKCS#11 session, file keys, the two in turns. Prints the figures as JSON (see tests.bench.__main__).
+One PKCS#11 session, file keys, the two in turns. Prints the figures as JSON (see
+tests.bench.__main__).
 """
 
 from __future__ import annotations
