@@ -21,7 +21,9 @@ from vccid.usb.descriptors import Speed
 SYSFS: Final = Path("/sys/devices/platform/vhci_hcd.0")
 
 _LOAD: Final = "load it: modprobe vhci-hcd (and at every start: /etc/modules-load.d)"
-_PERMIT: Final = "give its group to the daemon: see docs/usb.md, or install the package's udev rule"
+_PERMIT: Final = (
+    "give its group to the daemon: see docs/ccid.md, or install the package's udev rule"
+)
 
 
 class PortState(IntEnum):

@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Our USB reader under a real kernel: vhci-hcd, libccid, pcscd and OpenSC decide."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from .guest import Guest, until
+
+STATUS = "/sys/devices/platform/vhci_hcd.0/status"
+ATTACH = "/sys/devices/platform/vhci_hcd.0/attach"
+MODULE = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
+NAME = "VMware"
+STAGE = "cd /src && exec python3 -m tests.vm.usb_stage"
+#: What the kernel says of every full-speed device, and of a host that is slow.
+KERNEL_NOISE = ("vhci_device speed not set", "hrtimer: interrupt took")
+RULES = Path(__file__).parents[2] / "systemd" / "60-vccid.rules"
+
+
+def ask(guest: Guest, request: str) -> str:
+    """One request of the stage; its answer without the "ok"."""
+    answer = guest.run(f"echo {request} | socat -t 30 - UNIX-CONNECT:/tmp/stage").text.strip()
+    assert answer.startswith("ok"), answer
+    return answer.removeprefix("ok").strip()
+
+
+def card_file(name: str) -> bytes:
+    key = rsa.generate_private_key(65537, 2048)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=10))
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stage(guest: Guest) -> None:
+    guest.run("modprobe vhci-hcd")
+    for number in (1, 2):
+        guest.write(f"/tmp/cards/{number}.pem", card_file(f"cert{number}"))
+    start_pcscd(guest)
+    start(guest)
+
+
+def start_pcscd(guest: Guest) -> None:
+    guest.run(
+        "LIBCCID_ifdLogLevel=7 pcscd --debug --apdu --foreground >/tmp/pcscd.log 2>&1 & "
+        + until("test -S /run/pcscd/pcscd.comm")
+    )
+
+
+def start(guest: Guest) -> None:
+    guest.run(f"({STAGE}) >/tmp/stage.log 2>&1 & echo $! >/tmp/stage.pid")
+    guest.run(until("grep -q ready /tmp/stage.log"))
+
+
+@pytest.fixture(autouse=True)
+def clean(guest: Guest, quiet_kernel: None) -> Iterator[None]:
+    """Afterwards nothing is attached and no card is in, whatever the test came to."""
+    yield
+    ask(guest, "reset")
+    guest.run(until("! lsusb -d 0e0f:0004 >/dev/null"))
+    guest.run(until(f"! opensc-tool -l | grep -q {NAME}"))
+
+
+@pytest.fixture
+def attached(guest: Guest) -> str:
+    """A reader, without card, that pcscd has found."""
+    port = ask(guest, "attach zero")
+    guest.run(until("opensc-tool -l | grep -q zero"))
+    return port
+
+
+def test_the_device_is_what_lsusb_expects(guest: Guest, attached: str) -> None:
+    shown = guest.run("lsusb -v -d 0e0f:0004")
+    for pattern in (
+        r"bInterfaceClass\s+11 Chip/SmartCard",
+        r"bcdCCID\s+1\.10",
+        r"dwFeatures\s+0004047A",
+        r"Auto configuration based on ATR",
+        r"Short and extended APDU level exchange",
+        r"dwMaxCCIDMsgLen\s+65554",
+        r"bMaxCCIDBusySlots\s+1",
+        r"iSerial\s+3 5E41A1zero",
+    ):
+        assert re.search(pattern, shown.text), f"{pattern} in\n{shown.text}"
+    # lsusb says of every revision but 1.0 that it decodes that one.
+    text = shown.text.replace("(Warning: Only accurate for version 1.0)", "")
+    for complaint in ("unknown", "unrecognized", "Couldn't", "Warning", "invalid", "junk"):
+        assert complaint not in text + shown.errors
+    assert attached == "port 0 of vhci_hcd"
+
+
+@pytest.mark.parametrize(("speed", "shown"), [("high", "480M"), ("super", "5000M")])
+def test_other_speeds(guest: Guest, speed: str, shown: str) -> None:
+    ask(guest, "insert zero 1")
+    ask(guest, f"attach zero {speed}")
+    guest.run(until("opensc-tool -a | grep -q 3b:7a"))
+    assert shown in guest.run("lsusb -t").text
+
+
+def test_opensc_signs(guest: Guest, attached: str) -> None:
+    ask(guest, "insert zero 1 20")
+    assert "Common Access Card" in guest.run("opensc-tool -n").text
+    tested = guest.run(
+        f"pkcs11-tool --module {MODULE} --login --pin 123456 --test", timeout=120
+    ).text
+    assert "No errors" in tested
+
+
+def test_long_answers_and_commands(guest: Guest, attached: str) -> None:
+    def transmit(atr: str) -> list[int]:
+        from smartcard.System import readers
+
+        connection = readers()[0].createConnection()
+        connection.connect()
+        assert bytes(connection.getATR()).hex() == atr, connection.getATR()
+        results = []
+        for count in (1, 244, 245, 246, 256, 502, 1014, 16374, 32758, 65535, 65536):
+            command = [0, 0xB0, 0, 0, 0, count >> 8 & 0xFF, count & 0xFF]
+            data, sw1, sw2 = connection.transmit(command)
+            assert (sw1, sw2) == (0x90, 0), (count, sw1, sw2)
+            assert bytes(data) == (bytes(range(256)) * 257)[:count]
+            results.append(len(data))
+        for count in (1, 45, 47, 49, 16367, 65535):
+            command = [0, 0xD6, 0, 0, 0, count >> 8, count & 0xFF, *([7] * count)]
+            data, sw1, sw2 = connection.transmit(command)
+            assert (sw1, sw2) == (0x90, 0)
+            assert int.from_bytes(bytes(data), "big") == count
+        return results
+
+    for card, atr in (
+        ("long", "3bf71300008131fe458031c173c021c0cd"),
+        ("long-t0", "3b7a18000073667465206364313434"),
+    ):
+        ask(guest, f"insert zero {card} 20")
+        assert guest.call(transmit, atr)[-1] == 65536
+        ask(guest, "remove zero 20")
+
+
+def test_a_slow_card_keeps_libccid_waiting(guest: Guest, attached: str) -> None:
+    ask(guest, "insert zero slow 20")
+    sent = guest.run("opensc-tool -c default -s 00:A4:00:00:02:3F:00").text
+    assert "SW1=0x90" in sent
+    assert "Time extension requested" in guest.run("cat /tmp/pcscd.log").text
+
+
+def test_fifty_times_in_and_out(guest: Guest, attached: str) -> None:
+    def rounds() -> list[int]:
+        import socket
+
+        from smartcard import scard
+
+        def stage(request: str) -> None:
+            with socket.socket(socket.AF_UNIX) as link:
+                link.connect("/tmp/stage")
+                link.sendall(request.encode() + b"\n")
+                assert link.recv(99).strip() == b"ok True", request
+
+        _, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        _, names = scard.SCardListReaders(context, [])
+        seen = []
+        for round_number in range(50):
+            card = ("long", "long-t0")[round_number % 2]
+            for request, wanted in (
+                (f"insert zero {card} 20", scard.SCARD_STATE_PRESENT),
+                ("remove zero 20", scard.SCARD_STATE_EMPTY),
+            ):
+                stage(request)
+                known = scard.SCARD_STATE_UNAWARE
+                for _ in range(20):
+                    _, states = scard.SCardGetStatusChange(context, 5000, [(names[0], known)])
+                    known = states[0][1]
+                    if known & wanted:
+                        break
+                assert known & wanted, (round_number, request, known)
+            seen.append(known >> 16)
+        return seen
+
+    assert len(guest.call(rounds, timeout=300)) == 50
+
+
+def test_an_exchange_is_noticed_however_quick(guest: Guest, attached: str) -> None:
+    ask(guest, "insert zero long 20")
+    guest.run("opensc-tool -a | grep -q 3b:f7")
+    ask(guest, "remove zero")
+    ask(guest, "insert zero 1 20")
+    guest.run(until("opensc-tool -a | grep -q 3b:7a"))
+
+
+def test_two_readers_with_different_cards(guest: Guest, attached: str) -> None:
+    ask(guest, "attach one")
+    ask(guest, "insert zero 1")
+    ask(guest, "insert one long")
+    guest.run(until("test $(opensc-tool -l | grep -c 'VMware.*Yes\\|Yes.*VMware') = 2"))
+    atrs = {guest.run(f"opensc-tool -r {number} -a").text.split()[0] for number in (0, 1)}
+    assert {atr[:5] for atr in atrs} == {"3b:7a", "3b:f7"}
+
+
+def test_two_slots_in_one_device(guest: Guest) -> None:
+    ask(guest, "insert one long")
+    ask(guest, "attach zero,one")
+    guest.run(until("test $(opensc-tool -l | grep -c VMware) = 2"))
+    guest.run(until("opensc-tool -l | grep -q '^1 *Yes'"))
+    ask(guest, "insert zero 1")
+    guest.run(until("opensc-tool -l | grep -q '^0 *Yes'"))
+    assert guest.run("opensc-tool -r 0 -a").text.startswith("3b:7a")
+    assert guest.run("opensc-tool -r 1 -a").text.startswith("3b:f7")
+
+
+def test_a_pin_is_typed_at_the_reader(guest: Guest) -> None:
+    ask(guest, "insert zero 1")
+    ask(guest, "attach zero full pad")
+    guest.run(until("opensc-tool -l | grep -q 'Yes *PIN pad'"))
+    guest.write("/tmp/opensc.conf", "app default { enable_pinpad = true; }\n")
+    test = f"OPENSC_CONF=/tmp/opensc.conf pkcs11-tool --module {MODULE} --login --sign"
+    test += " --mechanism SHA256-RSA-PKCS --input-file /etc/hostname --output-file /tmp/signature"
+    asked = guest.start(f"{test} </dev/null 2>&1", timeout=60)
+    assert ask(guest, "pin zero 123456") == "current"
+    assert asked.wait(60).code == 0
+    refused = guest.start(f"{test} </dev/null 2>&1", timeout=60)
+    assert ask(guest, "pin zero cancel") == "current"
+    assert refused.wait(60).code != 0
+
+
+def test_the_kernel_lets_go(guest: Guest) -> None:
+    ask(guest, "attach zero")
+    guest.run(until("lsusb -d 0e0f:0004"))
+    assert "vhci:port 0" in ask(guest, "status")
+    guest.run("usbip detach -p 0")
+    guest.run(until("! lsusb -d 0e0f:0004"))
+    guest.run(until("echo status | socat - UNIX-CONNECT:/tmp/stage | grep -q lost=..zero"))
+    assert "hosts=[]" in ask(guest, "status")
+
+
+def test_a_suspended_device_wakes_up(guest: Guest) -> None:
+    """As libccid's udev rule has it: asleep while nobody has the device open."""
+    guest.run("pkill -x pcscd && " + until("! pgrep -x pcscd"))
+    ask(guest, "insert zero 1")
+    ask(guest, "attach zero")
+    guest.run(until("lsusb -d 0e0f:0004"))
+    power = guest.run("dirname $(grep -l 0e0f /sys/bus/usb/devices/*/idVendor)").text.strip()
+    guest.run(f"echo 0 >{power}/power/autosuspend_delay_ms; echo auto >{power}/power/control")
+    guest.run(until(f"grep -q suspended {power}/power/runtime_status"))
+    start_pcscd(guest)
+    guest.run(until("opensc-tool -a | grep -q 3b:7a"))
+    assert guest.run(f"cat {power}/power/runtime_status").text == "active\n"
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
+def test_a_dissector_finds_nothing_malformed(guest: Guest, tmp_path: Path) -> None:
+    guest.run("modprobe usbmon")
+    capture = guest.start("exec tcpdump -i usbmon0 -s 0 -U -w /tmp/usb.pcap")
+    capture.wait_for("listening on")
+    ask(guest, "attach zero")
+    guest.run(until("opensc-tool -l | grep -q zero"))
+    ask(guest, "insert zero 1 20")
+    guest.run(f"pkcs11-tool --module {MODULE} --login --pin 123456 -O")
+    ask(guest, "remove zero 20")
+    capture.stop()
+    guest.pull("/tmp/usb.pcap", tmp_path / "usb.pcap")
+    dissect = ["tshark", "-r", str(tmp_path / "usb.pcap"), "-Y"]
+    faults = "_ws.malformed || _ws.expert.severity >= 6291456"  # warnings and errors
+    found = subprocess.run([*dissect, faults], capture_output=True, text=True, check=True)
+    assert found.stdout == ""
+    seen = subprocess.run([*dissect, "usbccid"], capture_output=True, text=True, check=True)
+    assert seen.stdout.count("\n") > 50
+
+
+def test_killed_in_the_middle_of_a_command(guest: Guest) -> None:
+    ask(guest, "insert zero slow")
+    ask(guest, "attach zero")
+    guest.run(until("opensc-tool -l | grep -q Yes"))
+    under_way = guest.start("opensc-tool -c default -s 00:CB:00:00:01:07", timeout=30)
+    guest.run(until("grep -q 'APDU: 00 CB 00 00 01 07' /tmp/pcscd.log"))
+    guest.run("kill -9 $(cat /tmp/stage.pid)")
+    guest.run(until(f"grep -q 'hs *0000 *004' {STATUS}"))
+    assert under_way.wait(30).code != 0
+    guest.run(until("! opensc-tool -l | grep -q zero"))
+    start(guest)
+    ask(guest, "insert zero 1")
+    ask(guest, "attach zero")
+    guest.run(until("opensc-tool -a | grep -q 3b:7a"))
+
+
+def test_the_stock_usbip_tool(guest: Guest) -> None:
+    ask(guest, "insert one 1")
+    ask(guest, "export 3240")
+    listed = guest.run("usbip list -r 127.0.0.1")
+    assert re.search(r"1-1: VMware.*\(0e0f:0004\)", listed.text), listed.text
+    assert "1-2: " in listed.text
+    guest.run("usbip attach -r 127.0.0.1 -b 1-2")
+    guest.run(until("opensc-tool -a | grep -q 3b:7a"))
+    assert guest.run("usbip attach -r 127.0.0.1 -b 1-2", check=False).code != 0
+    assert "1-2" not in guest.run("usbip list -r 127.0.0.1").text
+    assert "usbip:127.0.0.1" in ask(guest, "status")
+    ask(guest, "remove one 20")
+    guest.run(until("opensc-tool -l | grep -q No"))
+    guest.run("usbip detach -p 0")
+    guest.run(until("! lsusb -d 0e0f:0004"))
+    guest.run(until("echo status | socat - UNIX-CONNECT:/tmp/stage | grep -q hosts=..\\ "))
+
+
+def test_usbip_through_tls(guest: Guest, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from tests.unit.frontends.tls_files import make_authority
+
+    make_authority(tmp_path, ec.SECP256R1())
+    for name in ("ca", "server", "client"):
+        guest.write(f"/tmp/tls/{name}.pem", (tmp_path / f"{name}.pem").read_bytes())
+    ask(guest, "insert one 1")
+    ask(guest, "export 3241 /tmp/tls/server.pem /tmp/tls/ca.pem")
+    tunnel = guest.start(
+        "exec socat -d -d TCP-LISTEN:3240,bind=127.0.0.1,reuseaddr,fork"
+        " OPENSSL:127.0.0.1:3241,commonname=localhost"
+        ",cert=/tmp/tls/client.pem,cafile=/tmp/tls/ca.pem"
+    )
+    guest.run(until("ss -ltn | grep -q 127.0.0.1:3240"))
+    attached = guest.run("usbip attach -r 127.0.0.1 -b 1-2", check=False)
+    assert attached.code == 0, tunnel.output
+    guest.run(until("opensc-tool -a | grep -q 3b:7a"))
+    guest.run("usbip detach -p 0")
+    guest.run(until("! lsusb -d 0e0f:0004"))
+    tunnel.stop()
+
+
+def test_without_privileges(guest: Guest) -> None:
+    """The udev rule gives the files to the group, and that is all the daemon needs."""
+    guest.run("kill $(cat /tmp/stage.pid)")
+    guest.run("groupadd -f vccid; useradd -g vccid vccid; rm -rf /tmp/stage*; rmmod vhci-hcd")
+    guest.write("/etc/udev/rules.d/60-vccid.rules", RULES.read_bytes())
+    guest.run("udevadm control --reload; modprobe vhci-hcd; udevadm settle")
+    guest.run(
+        until("stat -c '%a %G' /sys/devices/platform/vhci_hcd.0/attach | grep -q '220 vccid'")
+    )
+    unprivileged = "setpriv --reuid vccid --regid vccid --clear-groups"
+    guest.run(f"{unprivileged} sh -c '{STAGE}' >/tmp/user.log 2>&1 &")
+    guest.run(until("grep -q ready /tmp/user.log"))
+    ask(guest, "attach zero")
+    guest.run(until("lsusb -d 0e0f:0004"))
+    ask(guest, "detach zero")
+    guest.run(f"chmod 200 {ATTACH}")
+    refused = guest.run("echo attach zero | socat -t 30 - UNIX-CONNECT:/tmp/stage").text
+    assert re.search("failed .*attach cannot be written", refused)
+    guest.run("rmmod vhci-hcd")
+    refused = guest.run("echo attach zero | socat -t 30 - UNIX-CONNECT:/tmp/stage").text
+    assert re.search("failed .*not loaded", refused)
