@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-RUNS = 300_000
+RUNS = 100_000
 
 #: Whole frames of the daemon, each as one piece.
 SEEDS = {
