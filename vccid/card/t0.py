@@ -5,12 +5,12 @@ QEMU's usb-ccid speaks T=0 TPDUs only and drops an answer of more than 374 bytes
 A T=0 command has no Le behind its data (ISO/IEC 7816-3:2006, 12.2.5), so what such a
 command answers waits for GET RESPONSE; and at most 256 bytes go out at once.
 
-One length is left out. Up to version 10, usb-ccid lets go of an answer only when what it
+One length is left out. QEMU's releases up to 10.0 let go of an answer only when what they
 last handed over is not 64 bytes: right for UHCI, which reads packet by packet and needs an
-empty one to end with, wrong for EHCI and xHCI, which take all 64 bytes in one transfer.
-There the guest's next read gets nothing, every later answer comes one read late, and
-libccid gives the reader up. A CCID block of 64 bytes is a header of 10, 52 bytes of data
-and the status word: so a card that never answers 52 bytes never meets the fault.
+empty one to end with, wrong for xHCI, which takes all 64 bytes in one transfer. There the
+guest's next read gets nothing, every later answer comes one read late, and libccid gives
+the reader up. A CCID block of 64 bytes is a header of 10, 52 bytes of data and the status
+word: so a card that never answers 52 bytes never meets the fault.
 """
 
 from __future__ import annotations
