@@ -1,26 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every exception vccid raises on purpose.
 
-    VccidError                    what is wrong, and a hint: what to do about it
-    ├── ConfigError               a settings file or option
-    ├── KeySourceError            a database, token or file of certificates and keys
-    │   ├── SourceUnusable        missing, not what it claims to be, unreadable, damaged
-    │   ├── CertificateNotFound
-    │   ├── PrivateKeyMissing
-    │   ├── KeyUnsuitable         a key no applet can hold
-    │   ├── PasswordNeeded
-    │   ├── WrongPassword
-    │   └── TokenGone             pulled, or its module failed
-    ├── KeyOperationError         the private-key operation itself failed
-    ├── StateError                what is kept on disk cannot be read or written
-    ├── ReaderError               no such reader, it has a card, it has none
-    │   └── CardRemoved           the card left while a host used it
-    ├── CardBusy                  another host owns a card that has one security state
-    ├── NotPermitted              the caller may not ask for this
-    ├── DaemonRunning             a second daemon was started where one runs
-    └── ProtocolError
-        ├── RemoteProtocolError   the peer broke the protocol
-        └── LocalProtocolError    we did
+VccidError                    what is wrong, and a hint: what to do about it
+├── ConfigError               a settings file or option
+├── KeySourceError            a database, token or file of certificates and keys
+│   ├── SourceUnusable        missing, not what it claims to be, unreadable, damaged
+│   ├── CertificateNotFound
+│   ├── PrivateKeyMissing
+│   ├── KeyUnsuitable         a key no applet can hold
+│   ├── PasswordNeeded
+│   ├── WrongPassword
+│   └── TokenGone             pulled, or its module failed
+├── KeyOperationError         the private-key operation itself failed
+├── StateError                what is kept on disk cannot be read or written
+├── ReaderError               no such reader, it has a card, it has none
+│   └── CardRemoved           the card left while a host used it
+├── CardBusy                  another host owns a card that has one security state
+├── NotPermitted              the caller may not ask for this
+├── DaemonRunning             a second daemon was started where one runs
+└── ProtocolError
+    ├── RemoteProtocolError   the peer broke the protocol
+    └── LocalProtocolError    we did
 """
 
 from __future__ import annotations

@@ -206,9 +206,7 @@ def test_a_newer_certificate_without_a_key_is_passed_over(tmp_path: Path) -> Non
         assert credential.certificate == older
 
 
-@pytest.mark.parametrize(
-    ("offset", "says"), [("-24", "expired on"), ("24", "is not valid before")]
-)
+@pytest.mark.parametrize(("offset", "says"), [("-24", "expired on"), ("24", "is not valid before")])
 def test_out_of_its_time_it_is_told_and_signs(tmp_path: Path, offset: str, says: str) -> None:
     database = NssFolder(tmp_path / "db")
     database.add("cert1", "-w", offset, "-v", "1")

@@ -119,8 +119,12 @@ def test_ways_to_name_it(uri: str) -> None:
 def test_it_decrypts_as_well() -> None:
     with opened(f"pkcs11:token=main;object=one{QUERY}") as loading:
         (credential,) = loading.read()
-        ciphertext = rsa_key(1).public_key().encrypt(
-            b"a secret", padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+        ciphertext = (
+            rsa_key(1)
+            .public_key()
+            .encrypt(
+                b"a secret", padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+            )
         )
         n, d = rsa_key(1).public_key().public_numbers().n, rsa_key(1).private_numbers().d
         expected = pow(int.from_bytes(ciphertext, "big"), d, n).to_bytes(256, "big")

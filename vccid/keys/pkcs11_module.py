@@ -52,15 +52,35 @@ CKR_USER_ALREADY_LOGGED_IN = 0x100
 CKR_USER_NOT_LOGGED_IN = 0x101
 CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191
 _RV_NAMES = {
-    0x02: "HOST_MEMORY", 0x05: "GENERAL_ERROR", 0x06: "FUNCTION_FAILED", 0x07: "ARGUMENTS_BAD",
-    0x20: "DATA_INVALID", 0x21: "DATA_LEN_RANGE", 0x30: "DEVICE_ERROR", 0x31: "DEVICE_MEMORY",
-    0x32: "DEVICE_REMOVED", 0x40: "ENCRYPTED_DATA_INVALID", 0x41: "ENCRYPTED_DATA_LEN_RANGE",
-    0x54: "FUNCTION_NOT_SUPPORTED", 0x60: "KEY_HANDLE_INVALID", 0x63: "KEY_TYPE_INCONSISTENT",
-    0x68: "KEY_FUNCTION_NOT_PERMITTED", 0x70: "MECHANISM_INVALID", 0x82: "OBJECT_HANDLE_INVALID",
-    0xA0: "PIN_INCORRECT", 0xA1: "PIN_INVALID", 0xA2: "PIN_LEN_RANGE", 0xA3: "PIN_EXPIRED",
-    0xA4: "PIN_LOCKED", 0xB1: "SESSION_COUNT", 0xB3: "SESSION_HANDLE_INVALID",
-    0xE0: "TOKEN_NOT_PRESENT", 0xE1: "TOKEN_NOT_RECOGNIZED", 0xE2: "TOKEN_WRITE_PROTECTED",
-    0x100: "USER_ALREADY_LOGGED_IN", 0x101: "USER_NOT_LOGGED_IN",
+    0x02: "HOST_MEMORY",
+    0x05: "GENERAL_ERROR",
+    0x06: "FUNCTION_FAILED",
+    0x07: "ARGUMENTS_BAD",
+    0x20: "DATA_INVALID",
+    0x21: "DATA_LEN_RANGE",
+    0x30: "DEVICE_ERROR",
+    0x31: "DEVICE_MEMORY",
+    0x32: "DEVICE_REMOVED",
+    0x40: "ENCRYPTED_DATA_INVALID",
+    0x41: "ENCRYPTED_DATA_LEN_RANGE",
+    0x54: "FUNCTION_NOT_SUPPORTED",
+    0x60: "KEY_HANDLE_INVALID",
+    0x63: "KEY_TYPE_INCONSISTENT",
+    0x68: "KEY_FUNCTION_NOT_PERMITTED",
+    0x70: "MECHANISM_INVALID",
+    0x82: "OBJECT_HANDLE_INVALID",
+    0xA0: "PIN_INCORRECT",
+    0xA1: "PIN_INVALID",
+    0xA2: "PIN_LEN_RANGE",
+    0xA3: "PIN_EXPIRED",
+    0xA4: "PIN_LOCKED",
+    0xB1: "SESSION_COUNT",
+    0xB3: "SESSION_HANDLE_INVALID",
+    0xE0: "TOKEN_NOT_PRESENT",
+    0xE1: "TOKEN_NOT_RECOGNIZED",
+    0xE2: "TOKEN_WRITE_PROTECTED",
+    0x100: "USER_ALREADY_LOGGED_IN",
+    0x101: "USER_NOT_LOGGED_IN",
 }
 
 #: Functions in the order CK_FUNCTION_LIST has them (5.4 to 5.14), as far as needed.
@@ -254,9 +274,7 @@ class Module:
 
     def set_pin(self, session: int, old: bytes, new: bytes) -> None:
         """C_SetPIN, 5.5; the session must be a writable one."""
-        self._do(
-            "C_SetPIN", c_ulong(session), old, c_ulong(len(old)), new, c_ulong(len(new))
-        )
+        self._do("C_SetPIN", c_ulong(session), old, c_ulong(len(old)), new, c_ulong(len(new)))
 
     def create_object(self, session: int, template: Template) -> int:
         """C_CreateObject, 5.7."""

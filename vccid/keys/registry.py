@@ -46,7 +46,6 @@ class Registry:
             entry.leases += 1
         return Lease(entry)
 
-
     def in_use(self, known: Callable[[Hashable], bool]) -> bool:
         """Whether anybody holds a token whose key is `known`."""
         with self._lock:
