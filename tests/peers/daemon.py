@@ -84,6 +84,11 @@ class Daemon:
         return self.runtime / f"{reader}.ifd"
 
     @property
+    def command(self) -> list[str]:
+        """How it is started."""
+        return [str(BIN / "vccid"), *self._options]
+
+    @property
     def env(self) -> dict[str, str]:
         """The daemon's environment."""
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("LISTEN_", "WATCHDOG_"))}
@@ -117,7 +122,7 @@ class Daemon:
         self._notify.setblocking(False)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*wrapper, str(BIN / "vccid"), *self._options],
+                [*wrapper, *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -73,7 +73,7 @@ class Methods:
             "uptime": round(time.monotonic() - self._since, 3),
             "socket": self._socket,
             "readers": self._readers(),
-            "problems": list(self._service.problems),
+            "problems": self._service.problems,
         }
 
     async def list_readers(self, given: Taker) -> Parameters:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from vccid.card.card import Card
 from vccid.daemon.attachments import Attachment
@@ -17,6 +18,7 @@ from vccid.daemon.frontends import FrontendMaker
 from vccid.daemon.inventory import Entry, Inventory, Wanted
 from vccid.daemon.maker import CardMaker
 from vccid.daemon.station import Station
+from vccid.daemon.watchers import Watcher
 from vccid.errors import ReaderError, StateError, VccidError
 from vccid.reader import Event, Reader
 
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from vccid.daemon.far_cards import FarCardListener
 
 log = logging.getLogger(__name__)
-
-#: Events a watcher may leave unread before it is let go.
-MOST_UNREAD: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +45,18 @@ class Inserted:
     warnings: list[str]
 
 
-class Watcher:
-    """One who is told of every event, in order."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(MOST_UNREAD)
-        self.overrun = False
-
-    async def next(self) -> Event:
-        """The next event."""
-        return await self._queue.get()
-
-    def put(self, event: Event) -> None:
-        """An event happened."""
-        try:
-            self._queue.put_nowait(event)
-        except asyncio.QueueFull:
-            self.overrun = True
-
-
 class Service:
     """All readers.
 
     Attributes:
         stations: by reader's name.
-        problems: what went wrong with the daemon itself, one line each, for `vccidctl status`.
         changed: called after anything that `summary` tells has changed.
     """
 
     def __init__(self, directories: Directories, settings: Settings) -> None:
         self.stations: dict[str, Station] = {}
-        self.problems: list[str] = []
+        self._damaged: StateError | None = None
+        self._unkept: StateError | None = None
         self.changed: Callable[[], None] = lambda: None
         self._directories = directories
         self._settings = settings
@@ -175,7 +155,6 @@ class Service:
         try:
             await self._keep()
         except StateError as error:
-            log.error("%s; %s", error.message, error.hint, extra={"reader": station.name})
             inserted.warnings.append(f"the card will not be back after a restart: {error.message}")
         return inserted
 
@@ -273,6 +252,11 @@ class Service:
         """No more events."""
         self._watchers.discard(watcher)
 
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the daemon itself, one line each, for `vccidctl status`."""
+        return [error.message for error in (self._damaged, self._unkept) if error is not None]
+
     def summary(self) -> str:
         """One line on how things stand."""
         cards = sum(station.reader.card is not None for station in self.stations.values())
@@ -365,27 +349,32 @@ class Service:
 
     async def _restore(self, station: Station) -> None:
         async with station.lock:
-            for attachment, error in (await station.reattach()).items():
-                log.warning(
-                    "it could not be attached to %s again: %s; %s",
-                    attachment,
-                    error.message,
-                    error.hint,
-                    extra={"reader": station.name},
-                )
-            wanted = station.wanted
-            if wanted is None or station.reader.card is not None:
-                return
-            try:
-                await self._put_in(station, wanted, None, None)
-            except VccidError as error:
-                station.problem = error
-                log.warning(
-                    "the card could not be put back: %s; %s",
-                    error.message,
-                    error.hint,
-                    extra={"reader": station.name},
-                )
+            await asyncio.gather(self._reattach(station), self._put_back(station))
+
+    async def _reattach(self, station: Station) -> None:
+        for attachment, error in (await station.reattach()).items():
+            log.warning(
+                "it could not be attached to %s again: %s; %s",
+                attachment,
+                error.message,
+                error.hint,
+                extra={"reader": station.name},
+            )
+
+    async def _put_back(self, station: Station) -> None:
+        wanted = station.wanted
+        if wanted is None or station.reader.card is not None:
+            return
+        try:
+            await self._put_in(station, wanted, None, None)
+        except VccidError as error:
+            station.problem = error
+            log.warning(
+                "the card could not be put back: %s; %s",
+                error.message,
+                error.hint,
+                extra={"reader": station.name},
+            )
 
     def _keep_soon(self) -> None:
         task = asyncio.ensure_future(self._keep_or_complain())
@@ -396,24 +385,24 @@ class Service:
         try:
             return self._inventory.load()
         except StateError as error:
-            self._complain(error)
+            self._damaged = error
+            log.error("%s; %s", error.message, error.hint)
             return {}
 
     async def _keep(self) -> None:
         entries = {name: station.entry for name, station in self.stations.items()}
-        await self._inventory.save({name: entry for name, entry in entries.items() if entry})
+        try:
+            await self._inventory.save({name: entry for name, entry in entries.items() if entry})
+            self._unkept = None
+        except StateError as error:
+            self._unkept = error
+            log.error("%s; %s", error.message, error.hint)
+            raise
 
     async def _keep_or_complain(self) -> None:
         """Keep what can be kept; where it cannot, what was done stays done."""
-        try:
+        with contextlib.suppress(StateError):
             await self._keep()
-        except StateError as error:
-            self._complain(error)
-
-    def _complain(self, error: StateError) -> None:
-        log.error("%s; %s", error.message, error.hint)
-        if error.message not in self.problems:
-            self.problems.append(error.message)
 
 
 def _count(number: int, noun: str) -> str:
