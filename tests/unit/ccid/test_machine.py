@@ -185,6 +185,6 @@ class SlotBesideChecker(RuleBasedStateMachine):
 
 
 SlotBesideChecker.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
+    max_examples=100, stateful_step_count=40, deadline=None
 )
 TestSlotBesideChecker = SlotBesideChecker.TestCase
