@@ -4,7 +4,8 @@
     with PcscClient(pcscd.env) as application:
         assert application.transmit(SELECT) == bytes.fromhex("6D00")
 
-The child is this same file, run as a program: an APDU in hexadecimal a line, an answer a line.
+The child is this same file, run as a program: an APDU in hexadecimal a line, an answer a line;
+a control code stands before its data: "42000d48:".
 """
 
 from __future__ import annotations
@@ -76,8 +77,19 @@ class PcscClient:
         self._child.stdin.write(command.hex() + "\n")
         self._child.stdin.flush()
 
+    def begin_control(self, code: int, data: bytes = b"") -> None:
+        """Begin SCardControl; `finish` has its answer."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(f"{code:x}:{data.hex()}\n")
+        self._child.stdin.flush()
+
+    def control(self, code: int, data: bytes = b"") -> bytes:
+        """SCardControl."""
+        self.begin_control(code, data)
+        return self.finish()
+
     def finish(self) -> bytes:
-        """The answer to the APDU begun.
+        """The answer to what was begun.
 
         Raises:
             PcscError: such as SCARD_W_REMOVED_CARD.
@@ -124,6 +136,19 @@ def _transmit(card: int, protocol: int, command: bytes) -> bytes:
     return bytes(answer)
 
 
+def _control(card: int, code: int, data: bytes) -> bytes:
+    result, answer = scard.SCardControl(card, code, list(data))
+    _check(result)
+    return bytes(answer)
+
+
+def _answer(card: int, protocol: int, line: str) -> bytes:
+    code, control, data = line.rpartition(":")
+    if control:
+        return _control(card, int(code, 16), bytes.fromhex(data))
+    return _transmit(card, protocol, bytes.fromhex(data))
+
+
 def _main() -> None:
     try:
         card, protocol = _connect()
@@ -133,7 +158,7 @@ def _main() -> None:
     print("ok", flush=True)
     for line in sys.stdin:
         try:
-            print(f"ok {_transmit(card, protocol, bytes.fromhex(line)).hex()}", flush=True)
+            print(f"ok {_answer(card, protocol, line).hex()}", flush=True)
         except PcscError as error:
             print(f"error {error.code:08x}", flush=True)
 
