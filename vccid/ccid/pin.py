@@ -24,6 +24,8 @@ CONFIRMATION_FAILED: Final = b"\x64\x02"
 
 #: CLA INS P1 P2 at least
 _SHORTEST_APDU: Final = 4
+#: of the data field, where Lc is one byte
+_DATA_BITS: Final = 255 * 8
 
 
 class PinOperation(IntEnum):
@@ -77,9 +79,20 @@ class PinFormat:
             length_position=(length_format & 0x0F) * (8 if length_format & 0x10 else 1),
         )
 
+    def room(self, offset: int) -> int:
+        """How many digits fit into the data field of a short command, `offset` bytes further on."""
+        start = self.position + 8 * offset
+        fixed = max(start + 8 * self.block, self.length_position + 8 * offset + self.length_size)
+        return 0 if fixed > _DATA_BITS else (_DATA_BITS - start) // self.width
+
+    @property
+    def width(self) -> int:
+        """Bits of a digit."""
+        return 4 if self.encoding == 1 else 8
+
     def insert(self, body: bytearray, pin: str, offset: int) -> None:
         """Lay a PIN into the data field, `offset` bytes further on; the field grows if it must."""
-        width = 4 if self.encoding == 1 else 8
+        width = self.width
         start = self.position + 8 * offset
         needed = start + max(8 * self.block if not body else 0, width * len(pin))
         body.extend(b"\xff" * ((needed + 7) // 8 - len(body)))
@@ -202,7 +215,7 @@ class PinRequest:
     def _verify(
         cls, timeout: int, form: PinFormat, minimum: int, maximum: int, template: bytes
     ) -> PinRequest:
-        _check_digits(minimum, maximum, 0x0F)
+        maximum = _check_digits(minimum, maximum, 0x0F, form.room(0))
         return cls(
             PinOperation.VERIFY, timeout, form, minimum, maximum, ("current",), (0,),
             _check_template(template),
@@ -219,7 +232,7 @@ class PinRequest:
         offsets: tuple[int, int],
         template: bytes,
     ) -> PinRequest:
-        _check_digits(minimum, maximum, 0x11)
+        maximum = _check_digits(minimum, maximum, 0x11, min(map(form.room, offsets)))
         prompts: tuple[Prompt, ...] = ("new",)
         places: tuple[int, ...] = (offsets[1],)
         if confirm & 0x02:
@@ -248,10 +261,13 @@ class PinRequest:
         return self.template[:4] + bytes((len(body),)) + bytes(body)
 
 
-def _check_digits(minimum: int, maximum: int, offset: int) -> None:
-    """wPINMaxExtraDigit, at `offset` in the message."""
+def _check_digits(minimum: int, maximum: int, offset: int, room: int) -> int:
+    """wPINMaxExtraDigit, at `offset` in the message; returns the most digits that fit."""
     if minimum > maximum or maximum == 0:
         raise Refused(offset)
+    if max(minimum, 1) > room:
+        raise Refused(Error.BAD_LENGTH)
+    return min(maximum, room)
 
 
 def _check_template(template: bytes) -> bytes:

@@ -2,6 +2,8 @@
 """PIN structures (CCID rev 1.1, 6.1.11; PC/SC part 10) and the templates they complete."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vccid.ccid.messages import Refused
 from vccid.ccid.pin import PinFormat, PinOperation, PinRequest
@@ -146,6 +148,25 @@ def test_what_is_refused(change: dict[int, int], error: int) -> None:
     with pytest.raises(Refused) as refused:
         PinRequest.parse(bytes(raw))
     assert refused.value.error == error
+
+
+@given(st.sampled_from(PinOperation), st.binary(min_size=20, max_size=20), st.data())
+def test_whatever_a_program_asks_for_becomes_a_short_command(
+    operation: PinOperation, head: bytes, data: st.DataObject
+) -> None:
+    """bTimerOut to bTeoPrologue are any bytes; what is accepted can be typed and sent."""
+    template = data.draw(st.binary(min_size=4, max_size=300))
+    size = 15 if operation is PinOperation.VERIFY else 20
+    raw = head[:size] + len(template).to_bytes(4, "little") + template
+    try:
+        request = PinRequest.parse_part10(operation, raw)
+    except RemoteProtocolError:
+        return
+    pins = ["0" * data.draw(st.sampled_from((request.minimum, request.maximum)))]
+    command = request.complete(pins * len(request.prompts))
+    assert command is not None
+    assert command[:4] == template[:4]
+    assert len(command) == 5 + command[4]
 
 
 @pytest.mark.parametrize("raw", [VERIFY[:10], VERIFY[:18], MODIFY[:13], MODIFY[:21]])
