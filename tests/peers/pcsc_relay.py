@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A `PcscRelay` in a process of its own: libpcsclite reads its environment once a process.
 
-    python -m tests.peers.pcsc_relay READER exclusive|shared TRIES_KEPT
+    python -m tests.peers.pcsc_relay READER exclusive|shared|emulated TRIES_KEPT [SOCKET]
+
+`emulated` puts a fake card in while the real one is there. At SOCKET it serves pcscd's driver.
 
 A word a line on standard input, an answer a line on standard output: `in` and `out` wait for
 a card to be there or not, `on` and `off` power it, hexadecimal is a command APDU, `status`
@@ -14,12 +16,16 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
 from types import TracebackType
 
 from tests.peers.far import until
-from vccid.backends.pcsc import PcscRelay, RelaySettings
-from vccid.card.card import Session
-from vccid.errors import VccidError
+from tests.unit.fakes import FakeCard
+from vccid.backends.pcsc import PcscEmulation, PcscRelay, RelaySettings
+from vccid.card.card import Card, Session
+from vccid.errors import TokenGone, VccidError
+from vccid.frontends.ifd import IfdFrontend
 from vccid.reader import Reader
 
 
@@ -27,10 +33,18 @@ class RelayProcess:
     """The process; `ask` a word, get the answer."""
 
     def __init__(
-        self, env: Mapping[str, str], reader: str, share: str = "shared", tries_kept: int = 2
+        self,
+        env: Mapping[str, str],
+        reader: str,
+        share: str = "shared",
+        tries_kept: int = 2,
+        socket: Path | None = None,
     ) -> None:
         self._child = subprocess.Popen(
-            [sys.executable, "-m", __name__, reader, share, str(tries_kept)],
+            [
+                *(sys.executable, "-m", __name__, reader, share, str(tries_kept)),
+                *([] if socket is None else [str(socket)]),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -56,7 +70,9 @@ class RelayProcess:
         self._child.communicate()
 
 
-async def _do(word: str, relay: PcscRelay, reader: Reader, sessions: list[Session]) -> str:
+async def _do(
+    word: str, relay: PcscRelay | PcscEmulation, reader: Reader, sessions: list[Session]
+) -> str:
     if word == "in":
         await until(lambda: reader.card)
         return reader.card.atr.hex() if reader.card is not None else ""
@@ -77,10 +93,26 @@ async def _do(word: str, relay: PcscRelay, reader: Reader, sessions: list[Sessio
     return (await sessions[-1].transmit(bytes.fromhex(word))).hex()
 
 
-async def _main(name: str, share: str, tries_kept: str) -> None:
-    reader = Reader("vccid0")
-    settings = RelaySettings(exclusive=share == "exclusive", tries_kept=int(tries_kept))
-    relay = PcscRelay(reader, name, ("vccid0",), settings)
+def _relay(reader: Reader, name: str, share: str, tries_kept: str) -> PcscRelay | PcscEmulation:
+    own = (reader.name,)
+    if share != "emulated":
+        settings = RelaySettings(exclusive=share == "exclusive", tries_kept=int(tries_kept))
+        return PcscRelay(reader, name, own, settings)
+    attempts = count()
+
+    async def make() -> Card:
+        if next(attempts) == 1:
+            raise TokenGone("the second time it fails")
+        return FakeCard()
+
+    return PcscEmulation(reader, name, own, make)
+
+
+async def _main(name: str, share: str, tries_kept: str, socket: str = "") -> None:
+    reader = Reader("relay")
+    relay = _relay(reader, name, share, tries_kept)
+    if socket:
+        await IfdFrontend(reader, Path(socket)).start()
     await relay.start()
     sessions: list[Session] = []
     while word := (await asyncio.to_thread(sys.stdin.readline)).strip():

@@ -11,7 +11,9 @@ import pytest
 from tests.peers.pcsc_relay import RelayProcess
 from tests.peers.private_pcscd import PrivatePcscd
 from tests.peers.vpcd import READER, PinCard, Vicc, free_port, vpcd_entry
-from vccid.backends.pcsc import PcscRelay, is_own
+from tests.unit.fakes import ATR
+from vccid.backends.pcsc import PcscRelay
+from vccid.backends.pcsc_watch import is_own
 from vccid.errors import ReaderError
 from vccid.reader import Reader
 
@@ -123,6 +125,21 @@ def test_pcscd_restarts(tmp_path: Path) -> None:
                 atr = relay.ask("in")
                 assert relay.ask("on") == atr
             assert relay.ask("out") == "out"
+
+
+def test_an_emulated_card_follows_the_real_one(pcscd: PrivatePcscd, port: int) -> None:
+    with RelayProcess(pcscd.env, READER, "emulated") as relay:
+        with PinCard(port):
+            assert relay.ask("in") == ATR.hex()
+        assert relay.ask("out") == "out"
+        with PinCard(port):
+            while relay.ask("status") == "no card":
+                pass
+            assert relay.ask("status") == "the second time it fails"
+        while relay.ask("status") != "no card":
+            pass
+        with PinCard(port):
+            assert relay.ask("in") == ATR.hex()
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A real card in a PC/SC reader of this host, passed through with its own ATR.
+"""Real cards in PC/SC readers of this host: passed through, or their certificates emulated.
 
-`PcscRelay` follows one reader: what is in it is in ours. Every call to PC/SC may block for
-as long as a card or pcscd likes, so a relay has two threads of its own: one waits for cards
-to come and go, one speaks to the card.
+`PcscRelay` puts the card itself into one of our readers, with its own ATR. `PcscEmulation`
+puts a card of ours there that is made from the real one's certificates and keys, so that
+this host goes on using the real one. Either follows its reader: what is pulled there leaves here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
 
 from smartcard import scard
 
 from vccid.backends.pcsc_card import PcscCard, Worker
-from vccid.errors import ReaderError
+from vccid.backends.pcsc_watch import PcscWatch
+from vccid.card.card import Card
+from vccid.errors import VccidError
 from vccid.reader import Reader
 
 _log = logging.getLogger(__name__)
-
-#: Milliseconds after which the watch looks whether it is still wanted.
-_GLANCE: Final = 1000
-#: Seconds between two looks for a pcscd or a reader that is not there.
-_ABSENCE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +41,63 @@ class RelaySettings:
     tries_kept: int = 2
 
 
-def is_own(name: str, readers: tuple[str, ...]) -> bool:
-    """Whether a PC/SC reader is one of ours by another door: pcscd's driver, or our USB reader."""
-    return any(f"vccid {reader} " in name or f"vccid {reader}]" in name for reader in readers)
+class _Follower(ABC):
+    """One PC/SC reader's card, in one of our readers in some form."""
+
+    def __init__(self, reader: Reader, name: str, own: tuple[str, ...]) -> None:
+        """`name` is the PC/SC reader's, complete; `own` are the names of our readers.
+
+        Raises:
+            ReaderError: the PC/SC reader is ours, and would show itself to itself.
+        """
+        self.name = name
+        self.trouble = ""
+        self._reader = reader
+        self._card: Card | None = None
+        self._watch = PcscWatch(name, own, self._told)
+
+    @property
+    def status(self) -> str:
+        """How it stands, in a few words."""
+        return self.trouble or ("card present" if self._card is not None else "no card")
+
+    async def start(self) -> None:
+        """Begin to follow the reader; a card that is in comes a moment later."""
+        self._watch.start()
+
+    async def stop(self) -> None:
+        """Take the card out and follow no more. May be repeated."""
+        await self._watch.stop()
+        self._told(b"", "")
+
+    def _told(self, atr: bytes, trouble: str) -> None:
+        """A card with this ATR came, or b"": none is there any more."""
+        self._note(trouble)
+        card, self._card = self._card, None
+        if card is not None and self._reader.card is card:
+            self._reader.remove()
+        self._came(atr)
+
+    def _insert(self, card: Card) -> None:
+        if self._reader.card is not None:
+            self._note(f"reader {self._reader.name} holds another card")
+            card.close()
+            return
+        self._card = card
+        self._reader.insert(card)
+
+    def _note(self, trouble: str) -> None:
+        if trouble and trouble != self.trouble:
+            _log.warning("%s: %s", self.name, trouble)
+        self.trouble = trouble
+
+    @abstractmethod
+    def _came(self, atr: bytes) -> None:
+        """The card there is now, b"" for none; the one before has left ours."""
 
 
-class PcscRelay:
-    """One PC/SC reader shown in one of ours.
-
-    Attributes:
-        name: of the PC/SC reader, complete, such as "ACS ACR38U 00 00".
-        trouble: why there is no card to be had, or "".
-    """
+class PcscRelay(_Follower):
+    """The real card itself, passed through."""
 
     def __init__(
         self,
@@ -64,123 +106,46 @@ class PcscRelay:
         own: tuple[str, ...],
         settings: RelaySettings = RelaySettings(),  # noqa: B008 - frozen
     ) -> None:
-        """`own` names our readers.
-
-        Raises:
-            ReaderError: the PC/SC reader is ours, and would show itself to itself.
-        """
-        if is_own(name, own):
-            raise ReaderError(
-                f"{name} is a reader of this daemon", "name a real reader: pcsc_scan -r"
-            )
-        self.name = name
-        self.trouble = ""
-        self._reader = reader
+        super().__init__(reader, name, own)
         self._settings = settings
-        self._loop = asyncio.get_running_loop()
-        self._card: PcscCard | None = None
-        self._context: int | None = None
         self._worker = Worker(name)
-        self._stopping = threading.Event()
-        self._over: asyncio.Future[None] = self._loop.create_future()
-
-    @property
-    def status(self) -> str:
-        """How it stands, in a few words."""
-        if self.trouble:
-            return self.trouble
-        return "card present" if self._card is not None else "no card"
-
-    async def start(self) -> None:
-        """Begin to follow the reader; a card that is in comes a moment later."""
-        watch = threading.Thread(target=self._watch, name=f"watch {self.name}", daemon=True)
-        watch.start()
 
     async def stop(self) -> None:
-        """Take the card out and follow no more. May be repeated."""
-        self._stopping.set()
-        if self._context is not None:
-            scard.SCardCancel(self._context)  # or the watch ends a glance later
-        await self._over
-        self._show(b"", "")
+        await super().stop()
         self._worker.end()
 
-    # -- on the loop -----------------------------------------------------------------
+    def _came(self, atr: bytes) -> None:
+        if atr:
+            self._insert(PcscCard(self.name, atr, self._worker, self._settings))
 
-    def _show(self, atr: bytes, trouble: str) -> None:
-        """A card with this ATR came, or b"": none is there any more."""
-        if trouble and trouble != self.trouble:
-            _log.warning("%s: %s", self.name, trouble)
-        self.trouble = trouble
-        card, self._card = self._card, None
-        if card is not None and self._reader.card is card:
-            self._reader.remove()
-        if not atr or self._stopping.is_set():
-            return
-        if self._reader.card is not None:
-            self.trouble = f"reader {self._reader.name} holds another card"
-            return
-        self._card = PcscCard(self.name, atr, self._worker, self._settings)
-        self._reader.insert(self._card)
 
-    # -- the watch, a thread ---------------------------------------------------------
+class PcscEmulation(_Follower):
+    """A card of ours, made anew from the real card's certificates each time that is put in."""
 
-    def _watch(self) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        name: str,
+        own: tuple[str, ...],
+        make: Callable[[], Awaitable[Card]],
+    ) -> None:
+        """`make` makes the card, through the real card's PKCS#11 module; it may fail."""
+        super().__init__(reader, name, own)
+        self._make = make
+        self._making: asyncio.Task[None] | None = None
+
+    def _came(self, atr: bytes) -> None:
+        if self._making is not None:
+            self._making.cancel()
+            self._making = None
+        if atr:
+            self._making = asyncio.get_running_loop().create_task(self._emulate())
+
+    async def _emulate(self) -> None:
         try:
-            while not self._stopping.is_set():
-                trouble = self._watch_pcscd()
-                self._tell(b"", trouble)
-                self._stopping.wait(_ABSENCE)
-        finally:
-            self._loop.call_soon_threadsafe(self._over.set_result, None)
-
-    def _watch_pcscd(self) -> str:
-        """Follow the reader while pcscd and it are there; returns why it ended."""
-        result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
-        if result != scard.SCARD_S_SUCCESS:
-            return f"no pcscd: {scard.SCardGetErrorMessage(result)}"
-        self._context = context
-        try:
-            return self._follow(context)
-        finally:
-            self._context = None
-            scard.SCardReleaseContext(context)
-
-    def _follow(self, context: int) -> str:
-        known = scard.SCARD_STATE_UNAWARE
-        while not self._stopping.is_set():
-            result, states = scard.SCardGetStatusChange(context, _GLANCE, [(self.name, known)])
-            if result in (scard.SCARD_E_TIMEOUT, scard.SCARD_E_CANCELLED):
-                continue
-            if result != scard.SCARD_S_SUCCESS:
-                return f"no such reader: {scard.SCardGetErrorMessage(result)}"
-            _, state, atr = states[0]
-            if state & (scard.SCARD_STATE_UNKNOWN | scard.SCARD_STATE_UNAVAILABLE):
-                return "the reader is gone"
-            if _changed(known, state):
-                self._tell(bytes(atr) if _usable(state) else b"", _mute(state))
-            known = state & ~scard.SCARD_STATE_CHANGED
-        return ""
-
-    def _tell(self, atr: bytes, trouble: str) -> None:
-        self._loop.call_soon_threadsafe(self._show, atr, trouble)
-
-
-def _usable(state: int) -> bool:
-    return bool(state & scard.SCARD_STATE_PRESENT) and not state & scard.SCARD_STATE_MUTE
-
-
-def _mute(state: int) -> str:
-    return "the card does not answer" if state & scard.SCARD_STATE_MUTE else ""
-
-
-def _changed(before: int, after: int) -> bool:
-    """Whether a card came or left, not only whether somebody uses it.
-
-    pcscd counts the comings and goings in the upper 16 bits: an exchange that nobody saw
-    half-way is one too.
-    """
-    return _usable(before) != _usable(after) or before >> 16 != after >> 16
+            self._insert(await self._make())
+        except VccidError as error:
+            self._note(error.message)
 
 
 def list_readers() -> list[str]:

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Follows one PC/SC reader of this host: cards that come and go, pcscd that goes and comes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from smartcard import scard
+
+from vccid.errors import ReaderError
+
+#: Milliseconds after which the watch looks whether it is still wanted.
+_GLANCE: Final = 1000
+#: Seconds between two looks for a pcscd or a reader that is not there.
+_ABSENCE: Final = 0.5
+
+
+def is_own(name: str, readers: tuple[str, ...]) -> bool:
+    """Whether a PC/SC reader is one of ours by another door: pcscd's driver, or our USB reader."""
+    return any(f"vccid {reader} " in name or f"vccid {reader}]" in name for reader in readers)
+
+
+class PcscWatch:
+    """One reader, watched in a thread; PC/SC's calls block."""
+
+    def __init__(self, name: str, own: tuple[str, ...], tell: Callable[[bytes, str], None]) -> None:
+        """
+        Args:
+            name: of the PC/SC reader, complete, such as "ACS ACR38U 00 00".
+            own: names of our readers.
+            tell: called on the loop: the ATR of the card that came, or b"" where none is
+                there any more, and what is wrong, or "".
+
+        Raises:
+            ReaderError: the PC/SC reader is ours, and would show itself to itself.
+        """
+        if is_own(name, own):
+            raise ReaderError(
+                f"{name} is a reader of this daemon", "name a real reader: pcsc_scan -r"
+            )
+        self._name = name
+        self._tell_loop = tell
+        self._loop = asyncio.get_running_loop()
+        self._context: int | None = None
+        self._stopping = threading.Event()
+        self._over: asyncio.Future[None] = self._loop.create_future()
+
+    def start(self) -> None:
+        """Begin; what is there now is told a moment later."""
+        threading.Thread(target=self._watch, name=f"watch {self._name}", daemon=True).start()
+
+    async def stop(self) -> None:
+        """End; nothing is told any more. May be repeated."""
+        self._stopping.set()
+        if self._context is not None:
+            scard.SCardCancel(self._context)  # or the watch ends a glance later
+        await self._over
+
+    def _watch(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                trouble = self._watch_pcscd()
+                self._tell(b"", trouble)
+                self._stopping.wait(_ABSENCE)
+        finally:
+            self._loop.call_soon_threadsafe(self._over.set_result, None)
+
+    def _watch_pcscd(self) -> str:
+        """Follow the reader while pcscd and it are there; returns why it ended."""
+        result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        if result != scard.SCARD_S_SUCCESS:
+            return f"no pcscd: {scard.SCardGetErrorMessage(result)}"
+        self._context = context
+        try:
+            return self._follow(context)
+        finally:
+            self._context = None
+            scard.SCardReleaseContext(context)
+
+    def _follow(self, context: int) -> str:
+        known = scard.SCARD_STATE_UNAWARE
+        while not self._stopping.is_set():
+            result, states = scard.SCardGetStatusChange(context, _GLANCE, [(self._name, known)])
+            if result in (scard.SCARD_E_TIMEOUT, scard.SCARD_E_CANCELLED):
+                continue
+            if result != scard.SCARD_S_SUCCESS:
+                return f"no such reader: {scard.SCardGetErrorMessage(result)}"
+            _, state, atr = states[0]
+            if state & (scard.SCARD_STATE_UNKNOWN | scard.SCARD_STATE_UNAVAILABLE):
+                return "the reader is gone"
+            if _changed(known, state):
+                self._tell(bytes(atr) if _usable(state) else b"", _mute(state))
+            known = state & ~scard.SCARD_STATE_CHANGED
+        return ""
+
+    def _tell(self, atr: bytes, trouble: str) -> None:
+        self._loop.call_soon_threadsafe(self._told, atr, trouble)
+
+    def _told(self, atr: bytes, trouble: str) -> None:
+        if not self._stopping.is_set():
+            self._tell_loop(atr, trouble)
+
+
+def _usable(state: int) -> bool:
+    return bool(state & scard.SCARD_STATE_PRESENT) and not state & scard.SCARD_STATE_MUTE
+
+
+def _mute(state: int) -> str:
+    return "the card does not answer" if state & scard.SCARD_STATE_MUTE else ""
+
+
+def _changed(before: int, after: int) -> bool:
+    """Whether a card came or left, not only whether somebody uses it.
+
+    pcscd counts the comings and goings in the upper 16 bits: an exchange that nobody saw
+    half-way is one too.
+    """
+    return _usable(before) != _usable(after) or before >> 16 != after >> 16
