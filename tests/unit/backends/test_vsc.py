@@ -225,12 +225,23 @@ async def test_a_type_nobody_knows_is_refused_and_the_rest_goes_on(connect: Conn
         "00000003" "00000000" "00000000",  # ReaderAdd before Init
         "00000001" "00000000" "0000000c" "00000000" "00000002" "00000000",  # wrong magic
         "00000007" "00000000" "7fffffff",  # an APDU of 2 GiB
+        "00000001"
+        "00000000"
+        "0000000c"
+        "56534344"
+        "00000002"
+        "00000000"
+        "00000007"
+        "00000000"
+        "00000002"
+        "9000" + "ff" * 12,  # an APDU longer than announced
     ],
 )
 async def test_who_breaks_the_protocol_is_dropped(connect: Connect, wire: str) -> None:
     client = await connect()
     client.writer.write(bytes.fromhex(wire))
-    assert await client.receive() is None
+    while (message := await client.receive()) is not None:
+        assert message == vsc.Init(vsc.UNDEFINED_READER_ID)  # the answer to what was right
 
 
 async def test_one_byte_at_a_time(connect: Connect, pool: Pool) -> None:
