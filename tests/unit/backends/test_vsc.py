@@ -240,8 +240,8 @@ async def test_a_type_nobody_knows_is_refused_and_the_rest_goes_on(connect: Conn
 async def test_who_breaks_the_protocol_is_dropped(connect: Connect, wire: str) -> None:
     client = await connect()
     client.writer.write(bytes.fromhex(wire))
-    while (message := await client.receive()) is not None:
-        assert message == vsc.Init(vsc.UNDEFINED_READER_ID)  # the answer to what was right
+    while await client.receive() is not None:
+        pass  # answers to what was right before
 
 
 async def test_one_byte_at_a_time(connect: Connect, pool: Pool) -> None:
