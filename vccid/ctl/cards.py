@@ -15,6 +15,7 @@ from vccid.ctl.client import Client, DaemonError
 from vccid.ctl.context import (
     Context,
     Exit,
+    WaitCommand,
     json_option,
     pass_context,
     reader_argument,
@@ -22,6 +23,8 @@ from vccid.ctl.context import (
 )
 from vccid.wire.varlink import Parameters
 
+#: What certutil writes before a nickname; with it, a "/" in a nickname makes no path of it.
+_NSS_PREFIXES = ("NSS Certificate DB:", "NSS FIPS 140-2 Certificate DB:")
 _FILE_SUFFIXES = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
 
 _secret_file = click.Path(path_type=Path, allow_dash=True, dir_okay=False)
@@ -41,7 +44,7 @@ def split_items(text: str) -> list[str]:
 
 def absolute_item(item: str) -> str:
     """A file's path made absolute, since the daemon stands in another directory."""
-    if item.startswith("pkcs11:"):
+    if item.startswith(("pkcs11:", *_NSS_PREFIXES)):
         return item
     is_file = "/" in item or (item.lower().endswith(_FILE_SUFFIXES) and os.path.exists(item))
     return os.path.abspath(item) if is_file else item
@@ -53,7 +56,7 @@ def absolute_database(database: str) -> str:
     return f"{kind}{colon}{os.path.abspath(path)}"
 
 
-@click.command()
+@click.command(cls=WaitCommand)
 @reader_argument()
 @click.option(
     "--certs",
@@ -121,7 +124,7 @@ def _insert(client: Client, parameters: Parameters) -> Parameters:
     return client.call("Insert", {**parameters, "password": password})
 
 
-@click.command()
+@click.command(cls=WaitCommand)
 @reader_argument()
 @wait_option
 @json_option
@@ -199,7 +202,7 @@ def pin_reset(context: Context, reader: str | None, pin_file: Path | None, ask_p
     click.echo(f"{reply['reader']}: PIN tries: {output.tries_text(reply['card'])}")
 
 
-@pin.command("enter")
+@pin.command("enter", cls=WaitCommand)
 @reader_argument()
 @click.option(
     "--pin-file",

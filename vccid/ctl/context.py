@@ -69,6 +69,23 @@ json_option = click.option(
     help="Print JSON instead of text.",
 )
 
+
+class WaitCommand(click.Command):
+    """A verb with `wait_option`: a reader's name behind a bare --wait is not taken for seconds."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        following = [*args, ""][1:]
+        spelt = [
+            f"{word}={DEFAULT_WAIT:g}" if word == "--wait" and not _is_number(after) else word
+            for word, after in zip(args, following, strict=True)
+        ]
+        return super().parse_args(ctx, spelt)
+
+
+def _is_number(word: str) -> bool:
+    return word.replace(".", "", 1).isdecimal()
+
+
 wait_option = click.option(
     "--wait",
     metavar="[=SECONDS]",
@@ -84,7 +101,8 @@ def _complete_reader(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     try:
-        with (ctx.find_object(Context) or Context()).connect() as client:
+        # While completing, click parses the line and calls nothing that would note the socket.
+        with Context(socket=ctx.find_root().params.get("socket")).connect() as client:
             readers = client.call("ListReaders")["readers"]
     except VccidError:
         return []  # a completion has nobody to complain to

@@ -24,6 +24,7 @@ def test_only_files_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert absolute_item("missing.pem") == "missing.pem"
     assert absolute_item("cert1") == "cert1"
     assert absolute_item("pkcs11:token=a/b") == "pkcs11:token=a/b"
+    assert absolute_item("NSS Certificate DB:a/b") == "NSS Certificate DB:a/b"
 
 
 def test_a_database_keeps_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
