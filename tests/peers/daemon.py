@@ -143,6 +143,16 @@ class Daemon:
                 self.notified += new
                 return new
 
+    def wait_for_word(self, word: str) -> None:
+        """Wait, without looking again and again, until it tells its service manager so."""
+        assert self._notify is not None
+        self._notify.settimeout(PATIENCE)
+        try:
+            while word not in self._notify.recv(65536).decode():
+                continue
+        finally:
+            self._notify.setblocking(False)
+
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Look until it is so; fail once the daemon has ended or patience has."""
         deadline = time.monotonic() + PATIENCE
