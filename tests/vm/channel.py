@@ -110,7 +110,7 @@ class GuestProcess:
         self._until(lambda: self._pid != 0, GRACE_SECONDS)
         return self._pid
 
-    def wait_for(self, text: str, timeout: float = 30.0) -> str:
+    def wait_for(self, text: str, timeout: float = 90.0) -> str:
         """The output so far, once it contains `text`.
 
         Raises:

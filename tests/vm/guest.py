@@ -183,7 +183,7 @@ class Guest:
         return self._channel.start(command, stdin, timeout)
 
     def run(
-        self, command: str, *, stdin: bytes = b"", timeout: float = 60.0, check: bool = True
+        self, command: str, *, stdin: bytes = b"", timeout: float = 150.0, check: bool = True
     ) -> Result:
         """Run a shell command as root, to its end.
 
@@ -195,7 +195,7 @@ class Guest:
         result = self.start(command, stdin=stdin, timeout=timeout).wait(timeout + GRACE_SECONDS)
         return result.check() if check else result
 
-    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = 60.0) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = 150.0) -> Any:
         """Run a Python function in the guest; arguments and result go as JSON.
 
         Only the function's own source goes over: it imports what it needs itself. Give it a
@@ -269,7 +269,7 @@ class Guest:
         self.qmp.execute("set-action", reboot="shutdown")
 
 
-def until(condition: str, seconds: int = 30) -> str:
+def until(condition: str, seconds: int = 90) -> str:
     """A shell command that waits for a condition (a command too), and fails when it stays false."""
     return (
         f"( for n in $(seq {seconds * 10}); do if {condition}; then exit 0; fi; sleep 0.1; done;"
