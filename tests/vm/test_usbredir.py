@@ -140,5 +140,6 @@ async def test_a_rebooted_guest_has_its_reader(guest: Guest) -> None:
     async with shown(guest, reader, CALLED):
         await text(guest, CARD_IN)
         await asyncio.to_thread(guest.reset)
-        await text(guest, "pcscd && " + CARD_IN)
+        await text(guest, until("lsusb -d 0e0f:0004"))
+        await text(guest, "pcscd --foreground >/dev/null 2>&1 & " + CARD_IN)
         await text(guest, "opensc-tool -s 00B0000400 | grep SW1=0x90")

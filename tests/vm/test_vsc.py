@@ -177,5 +177,6 @@ async def test_a_rebooted_guest_has_its_card(guest: Guest, path: Path) -> None:
     reader.insert(FakeCard())
     async with shown(reader, path, guest):
         await asyncio.to_thread(guest.reset)
-        await text(guest, "pcscd && " + CARD_IN)
+        await text(guest, until("lsusb -d 08e6:4433"))
+        await text(guest, "pcscd --foreground >/dev/null 2>&1 & " + CARD_IN)
         assert "Received (SW1=0x90" in await text(guest, "opensc-tool -s 00A40000")
