@@ -16,6 +16,7 @@ import pytest
 import varlink
 
 from tests.peers.daemon import Daemon, make_nss_database
+from vccid.daemon import methods
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +164,9 @@ def test_oneway_is_not_answered(vccid: Any) -> None:
     # The next answer is the next call's: the calls of one connection are done in order.
     assert {reader["name"] for reader in vccid.ListReaders()["readers"]} == {"vccid0", "quiet"}
     vccid.RemoveReader("quiet")
+
+
+def test_every_method_that_is_there_is_described(client: varlink.Client) -> None:
+    source = Path(methods.__file__).read_text()
+    there = set(re.findall(r'^ +"(\w+)": self\.\w+,$', source, re.MULTILINE))
+    assert there | {"Monitor"} == described(client, "method")
