@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A guest's pcscd and OpenSC on our three routes, beside QEMU's own reader and libcacard.
 
-One guest, one run, the same certificates, each on the controller that suits it; QEMU in pure emulation, so everything within the
-guest takes ten times its time, and that includes vhci's vccid. Prints the figures as JSON
-(see tests.bench.__main__).
+One guest, one run, the same certificates, each on the controller that suits it; QEMU in pure
+emulation, so everything within the guest takes ten times its time, and that includes vhci's
+vccid. Prints the figures as JSON (see tests.bench.__main__).
 """
 
 from __future__ import annotations

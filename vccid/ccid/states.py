@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 from vccid.ccid.codes import IccStatus
@@ -21,7 +21,7 @@ from vccid.ccid.messages import (
 )
 
 
-class State(Enum):
+class State(IntEnum):
     """One slot's state."""
 
     ABSENT = auto()
@@ -37,7 +37,7 @@ class State(Enum):
     DRAINING = auto()
 
 
-class Event(Enum):
+class Event(IntEnum):
     """What moves a slot: the card (1), the host's commands (2), the owner's results (3)."""
 
     INSERTED = auto()

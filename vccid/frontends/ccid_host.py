@@ -73,11 +73,14 @@ class CcidHost:
         for slot in slots:
             slot.close()
 
-    def work(self) -> None:
-        """Do what the interface asks for."""
+    def work(self) -> bool:
+        """Do what the interface asks for; whether there was anything."""
+        worked = False
         while actions := self.interface.take_actions():
+            worked = True
             for action in actions:
                 self._slots[action.slot].do(action)
+        return worked
 
 
 class _Slot(Host):

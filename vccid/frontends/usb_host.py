@@ -76,7 +76,7 @@ class UsbHost:
             self.device.function,
             reader.slots,
             reader.pin_pads,
-            self._run,
+            self._changed,
             lambda: self.device.listening,
         )
         self._ccid.attach(kind, peer)
@@ -99,12 +99,20 @@ class UsbHost:
         """The host is gone."""
         self._ccid.detach()
 
+    def _changed(self) -> None:
+        """Transfers may have something to meet that did not come from the host."""
+        self.device.pump()
+        self._run()
+
     def _run(self) -> None:
-        """Let work, transfers and completions follow from each other until nothing moves."""
+        """Let completions, work and transfers follow from each other until nothing moves.
+
+        What ended is told before the card works: the host takes its next step meanwhile.
+        """
         while True:
-            self._ccid.work()
-            self.device.pump()
             completions = self.device.take_completions()
-            if not completions:
+            if completions:
+                self._complete(completions)
+            if not self._ccid.work() and not completions:
                 return
-            self._complete(completions)
+            self.device.pump()

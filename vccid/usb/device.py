@@ -98,9 +98,13 @@ class Device:
 
     def pump(self) -> None:
         """Let waiting transfers meet what there is for them."""
-        self._pump_out()
-        self._pump_in()
-        self._pump_interrupt()
+        queues = self._queues
+        if queues[BULK_OUT]:
+            self._pump_out()
+        if queues[BULK_IN]:
+            self._pump_in()
+        if queues[INTERRUPT_IN]:
+            self._pump_interrupt()
 
     def reset(self) -> None:
         """The port was reset or the device unplugged: unconfigured, nothing half-way."""

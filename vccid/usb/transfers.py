@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import ClassVar
 
 
-class Status(Enum):
+class Status(IntEnum):
     """How a transfer ended. A cancelled one has no completion at all."""
 
     DONE = auto()
