@@ -82,7 +82,7 @@ class Reader:
                 f"remove it first: vccidctl remove {self.name}",
             )
         self.card = card
-        return self._changed(Event("card-inserted", self.name, card.info().serial))
+        return self._changed(Event("card-inserted", self.name, _known_as(card)))
 
     def remove(self) -> int:
         """Take the card out, end every session with it and tell every host.
@@ -97,7 +97,7 @@ class Reader:
         for session in sessions:
             session.close()
         self._wake_waiters()
-        generation = self._changed(Event("card-removed", self.name, card.info().serial))
+        generation = self._changed(Event("card-removed", self.name, _known_as(card)))
         card.close()
         return generation
 
@@ -175,3 +175,8 @@ class Reader:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _known_as(card: Card) -> str:
+    info = card.info()
+    return info.serial or info.label

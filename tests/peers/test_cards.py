@@ -159,3 +159,10 @@ def test_keys_from_a_softhsm_token(
         desk = stage.host()
         stage.daemon.ctl("insert", "--certs", uri, "--wait")
         sign_with(desk, "0001")
+        serial = stage.daemon.reader()["card"]["serial"]
+        stage.daemon.ctl("remove")
+        # The whole token, with whatever is on it.
+        token = f"pkcs11:token=vccid?module-path={SOFTHSM}"
+        stage.daemon.ctl("insert", "--hardware", token, "--wait")
+        assert stage.daemon.reader()["card"]["serial"] == serial
+        sign_with(desk, "0001")

@@ -9,6 +9,7 @@ this host goes on using the real one. Either follows its reader: what is pulled 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -41,8 +42,13 @@ class RelaySettings:
     tries_kept: int = 2
 
 
-class _Follower(ABC):
-    """One PC/SC reader's card, in one of our readers in some form."""
+class Follower(ABC):
+    """One PC/SC reader's card, in one of our readers in some form.
+
+    Attributes:
+        name: the PC/SC reader's.
+        trouble: why there is no card, or "".
+    """
 
     def __init__(self, reader: Reader, name: str, own: tuple[str, ...]) -> None:
         """`name` is the PC/SC reader's, complete; `own` are the names of our readers.
@@ -55,6 +61,7 @@ class _Follower(ABC):
         self._reader = reader
         self._card: Card | None = None
         self._watch = PcscWatch(name, own, self._told)
+        self._looked = asyncio.Event()
 
     @property
     def status(self) -> str:
@@ -64,6 +71,12 @@ class _Follower(ABC):
     async def start(self) -> None:
         """Begin to follow the reader; a card that is in comes a moment later."""
         self._watch.start()
+
+    async def first_look(self, seconds: float) -> None:
+        """Wait, so long at most, until a card that was in before is in ours."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._looked.wait()
 
     async def stop(self) -> None:
         """Take the card out and follow no more. May be repeated."""
@@ -96,7 +109,7 @@ class _Follower(ABC):
         """The card there is now, b"" for none; the one before has left ours."""
 
 
-class PcscRelay(_Follower):
+class PcscRelay(Follower):
     """The real card itself, passed through."""
 
     def __init__(
@@ -114,12 +127,17 @@ class PcscRelay(_Follower):
         await super().stop()
         self._worker.end()
 
+    @property
+    def status(self) -> str:
+        return f"{super().status}, {self._worker.commands} commands"
+
     def _came(self, atr: bytes) -> None:
         if atr:
             self._insert(PcscCard(self.name, atr, self._worker, self._settings))
+        self._looked.set()
 
 
-class PcscEmulation(_Follower):
+class PcscEmulation(Follower):
     """A card of ours, made anew from the real card's certificates each time that is put in."""
 
     def __init__(
@@ -140,12 +158,15 @@ class PcscEmulation(_Follower):
             self._making = None
         if atr:
             self._making = asyncio.get_running_loop().create_task(self._emulate())
+        else:
+            self._looked.set()
 
     async def _emulate(self) -> None:
         try:
             self._insert(await self._make())
         except VccidError as error:
             self._note(error.message)
+        self._looked.set()
 
 
 def list_readers() -> list[str]:

@@ -47,9 +47,14 @@ _GONE: Final = (
 
 
 class Worker:
-    """The thread that speaks to one reader's card; it does not hold up the daemon's end."""
+    """The thread that speaks to one reader's card; it does not hold up the daemon's end.
+
+    Attributes:
+        commands: APDUs passed on so far.
+    """
 
     def __init__(self, name: str) -> None:
+        self.commands = 0
         self._loop = asyncio.get_running_loop()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name=f"card {name}", daemon=True).start()
@@ -131,6 +136,7 @@ class PcscSession(OwnedSession):
         self._connection = connection
 
     def _begin(self, command: bytes, answer: asyncio.Future[bytes]) -> None:
+        self._worker.commands += 1
         done = self._worker.run(lambda: self._connection.transmit(command))
         done.add_done_callback(lambda done: self._answered(done, answer))
 

@@ -72,7 +72,7 @@ class PcscWatch:
         """Follow the reader while pcscd and it are there; returns why it ended."""
         result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
         if result != scard.SCARD_S_SUCCESS:
-            return f"no pcscd: {scard.SCardGetErrorMessage(result)}"
+            return _no_pcscd(result)
         self._context = context
         try:
             return self._follow(context)
@@ -91,7 +91,7 @@ class PcscWatch:
             _, state, atr = states[0]
             if state & (scard.SCARD_STATE_UNKNOWN | scard.SCARD_STATE_UNAVAILABLE):
                 return "the reader is gone"
-            if _changed(known, state):
+            if known == scard.SCARD_STATE_UNAWARE or _changed(known, state):
                 self._tell(bytes(atr) if _usable(state) else b"", _mute(state))
             known = state & ~scard.SCARD_STATE_CHANGED
         return ""
@@ -102,6 +102,12 @@ class PcscWatch:
     def _told(self, atr: bytes, trouble: str) -> None:
         if not self._stopping.is_set():
             self._tell_loop(atr, trouble)
+
+
+def _no_pcscd(result: int) -> str:
+    if result == scard.SCARD_W_SECURITY_VIOLATION:
+        return "pcscd refuses the daemon's user: a polkit rule must allow it (docs/qemu.md)"
+    return f"no pcscd: {scard.SCardGetErrorMessage(result)}"
 
 
 def _usable(state: int) -> bool:

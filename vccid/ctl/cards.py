@@ -64,6 +64,20 @@ def absolute_database(database: str) -> str:
     help="One to ten certificates: NSS nicknames, pkcs11: URIs, PEM or PKCS#12 files. The "
     "first three are ID, signature and encryption. Left out: those last inserted.",
 )
+@click.option(
+    "--reader",
+    "real_reader",
+    metavar="NAME",
+    help="Pass through the real card in this PC/SC reader; a part of its name will do.",
+)
+@click.option(
+    "--hardware",
+    metavar="[NAME]",
+    is_flag=False,
+    flag_value="",
+    help="Make the card from the real card in this PC/SC reader, or with this token label or "
+    "pkcs11: URI; left out, the only one there is.",
+)
 @click.option("--db", metavar="DATABASE", help="NSS database of the nicknames.")
 @click.option(
     "--atr", type=click.Choice(["cac", "t1"]), help="Answer to reset: T=0 as QEMU's card, or T=1."
@@ -83,6 +97,8 @@ def insert(
     context: Context,
     reader: str | None,
     certs: str | None,
+    real_reader: str | None,
+    hardware: str | None,
     db: str | None,
     atr: str | None,
     password_file: Path | None,
@@ -91,12 +107,18 @@ def insert(
     ask_pin: bool,
     wait: float | None,
 ) -> None:
-    """Make a card from certificates and put it into READER."""
+    """Make a card from certificates, or follow a real one, and put it into READER."""
+    if sum(source is not None for source in (certs, real_reader, hardware)) > 1:
+        raise click.UsageError("a card comes from --certs, --reader or --hardware, not from two")
+    if (real_reader, hardware) != (None, None) and (db, atr) != (None, None):
+        raise click.UsageError("--db and --atr go with --certs")
     parameters: Parameters = {
         "reader": reader,
         "certificates": None if certs is None else [absolute_item(i) for i in split_items(certs)],
         "database": None if db is None else absolute_database(db),
         "atr": atr,
+        "pcsc_reader": real_reader,
+        "hardware": hardware,
         "password": secrets.encoded(_secret(password_file, ask_password, "password")),
         "pin": secrets.encoded(_secret(pin_file, ask_pin, "card PIN", confirm=True)),
         "wait": wait,
@@ -106,10 +128,15 @@ def insert(
     if context.json:
         output.print_json(reply)
     else:
-        card = reply["card"]
         output.print_warnings(reply["warnings"])
-        click.echo(f"{reply['reader']}: card {card['serial']} ({card['label']}) is in")
+        click.echo(f"{reply['reader']}: {_what_is_in(reply['card'])}")
     _end_of_wait(context, reply)
+
+
+def _what_is_in(card: Parameters | None) -> str:
+    if card is None:
+        return "no card is in yet; it comes when one is put into the real reader"
+    return f"card {card['serial']} ({card['label']}) is in".replace("  ", " ")
 
 
 def _insert(client: Client, parameters: Parameters) -> Parameters:

@@ -182,6 +182,9 @@ def _print_readers(readers: list[Parameters]) -> None:
     for reader in readers:
         if reader.get("problem"):
             output.print_warnings([f"{reader['name']}: {reader['problem']}"])
+        if real := reader.get("real_card"):
+            how = "has a card made from" if real["emulated"] else "passes through"
+            click.echo(f"{reader['name']} {how} the card in {real['reader']}: {real['status']}")
         for frontend in reader["frontends"]:
             if not frontend["up"]:
                 place = f"{frontend['kind']} {frontend['address']}".rstrip()
@@ -204,7 +207,7 @@ def _row(reader: Parameters) -> tuple[str, ...]:
     if card is None:
         return reader["name"], "empty", "", "", places, hosts
     tries = output.tries_text(card)
-    return reader["name"], card["serial"], card["label"], tries, places, hosts
+    return reader["name"], card["serial"] or card["kind"], card["label"], tries, places, hosts
 
 
 def _duration(seconds: float) -> str:

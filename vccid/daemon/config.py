@@ -54,6 +54,10 @@ def _positive(value: int) -> str:
     return "" if value > 0 else "1 or more"
 
 
+def _not_negative(value: int) -> str:
+    return "" if value >= 0 else "0 or more"
+
+
 def _octal_mode(value: str) -> str:
     return "" if re.fullmatch(r"0?[0-7]{3}", value) else 'an octal mode such as "0660"'
 
@@ -180,6 +184,28 @@ class FarCards:
 
 
 @dataclass(frozen=True, slots=True)
+class RealCards:
+    """Real cards of this host's PC/SC readers, for vccidctl insert --reader and --hardware."""
+
+    exclusive: Annotated[
+        bool, Help("Keep this host's programs from a card while a guest has it.")
+    ] = False
+    idle: Annotated[
+        int,
+        Help(
+            "Seconds after which another guest may have a card its owner leaves alone.", _positive
+        ),
+    ] = 10
+    tries_kept: Annotated[
+        int,
+        Help("PIN tries a guest cannot use up; 0 lets it block the card.", _not_negative),
+    ] = 2
+    module: Annotated[
+        str, Help("PKCS#11 module that reads the cards of --hardware: a name or a path.")
+    ] = "opensc-pkcs11"
+
+
+@dataclass(frozen=True, slots=True)
 class ReaderSettings:
     """A reader; NAME is what vccidctl calls it."""
 
@@ -208,6 +234,7 @@ class Settings:
     usbip: UsbIp = field(default_factory=UsbIp)
     guests: Guests = field(default_factory=Guests)
     far_cards: FarCards = field(default_factory=FarCards)
+    real_cards: RealCards = field(default_factory=RealCards)
     readers: Mapping[str, ReaderSettings] = field(
         default_factory=lambda: {DEFAULT_READER: ReaderSettings()}
     )
@@ -223,6 +250,7 @@ TABLES: Final[dict[str, type]] = {
     "usbip": UsbIp,
     "guests": Guests,
     "far_cards": FarCards,
+    "real_cards": RealCards,
 }
 #: Tables whose settings are options of the command line too.
 ON_COMMAND_LINE: Final = ("control", "log", "certificates")

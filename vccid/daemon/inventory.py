@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,23 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class RealCard:
+    """A card in a PC/SC reader of this host, or of a token there.
+
+    Attributes:
+        reader: the PC/SC reader's name; once kept, the complete one.
+        emulated: a card of ours made of its certificates, not the card itself.
+    """
+
+    reader: str
+    emulated: bool
+
+
+#: What can be put into a reader.
+Wish = Wanted | RealCard
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What is kept of one reader.
 
@@ -49,7 +66,7 @@ class Entry:
     """
 
     added: bool
-    wanted: Wanted | None
+    wanted: Wish | None
     attachments: tuple[Attachment, ...] = ()
 
 
@@ -110,12 +127,7 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
         name: {
             "added": entry.added,
             "attachments": [[to.kind, to.address, to.listen] for to in entry.attachments],
-            "wanted": entry.wanted
-            and {
-                "certificates": entry.wanted.certificates,
-                "database": entry.wanted.database,
-                "atr": entry.wanted.atr,
-            },
+            "wanted": None if entry.wanted is None else asdict(entry.wanted),
         }
         for name, entry in entries.items()
     }
@@ -144,7 +156,12 @@ def _decode_attachment(kind: object, address: object, listen: object) -> Attachm
         raise ValueError("no attachment") from error
 
 
-def _decode_wanted(wanted: Mapping[str, Any]) -> Wanted:
+def _decode_wanted(wanted: Mapping[str, Any]) -> Wish:
+    if "reader" in wanted:
+        reader, emulated = wanted["reader"], wanted["emulated"]
+        if type(reader) is not str or type(emulated) is not bool:
+            raise ValueError("no real card")
+        return RealCard(reader, emulated)
     certificates = wanted["certificates"]
     texts = [*certificates, wanted["database"]]
     if type(certificates) is not list or not all(isinstance(text, str) for text in texts):

@@ -13,7 +13,7 @@ from vccid import __version__
 from vccid.card.card import Card
 from vccid.daemon.attachments import Attachment
 from vccid.daemon.config import ATRS, Settings
-from vccid.daemon.inventory import Wanted
+from vccid.daemon.inventory import RealCard, Wanted, Wish
 from vccid.daemon.parameters import BadParameter, Taker
 from vccid.daemon.service import Service
 from vccid.daemon.station import Station
@@ -57,7 +57,8 @@ class Methods:
         given.done()
         inserted = await self._service.insert(reader, wanted, password, pin)
         seen = await _seen(inserted.station, inserted.generation, wait)
-        return {**seen, "card": _card(inserted.card), "warnings": inserted.warnings}
+        card = None if inserted.card is None else _card(inserted.card)
+        return {**seen, "card": card, "warnings": inserted.warnings}
 
     async def remove(self, given: Taker) -> Parameters:
         reader, wait = given.text("reader"), given.seconds("wait")
@@ -173,11 +174,18 @@ class Methods:
             self._service.unwatch(watcher)
         raise VccidError("events came faster than they were read", "monitor again")
 
-    def _wanted(self, given: Taker) -> Wanted | None:
+    def _wanted(self, given: Taker) -> Wish | None:
         certificates = given.texts("certificates")
         database, atr = given.text("database"), given.text("atr")
+        real = _real_card(given)
         if atr is not None and atr not in ATRS:
             raise BadParameter("atr")
+        if real is not None:
+            if certificates is not None:
+                raise BadParameter("certificates")
+            if database is not None or atr is not None:
+                raise BadParameter("database" if atr is None else "atr")
+            return real
         if certificates is None:
             if database is not None:
                 raise BadParameter("database")
@@ -198,6 +206,17 @@ def _required(given: Taker, name: str) -> str:
     if value is None:
         raise BadParameter(name)
     return value
+
+
+def _real_card(given: Taker) -> RealCard | None:
+    relayed, emulated = given.text("pcsc_reader"), given.text("hardware")
+    if relayed is not None and emulated is not None:
+        raise BadParameter("hardware")
+    if emulated is not None:
+        return RealCard(emulated, emulated=True)
+    if relayed == "":
+        raise BadParameter("pcsc_reader")
+    return None if relayed is None else RealCard(relayed, emulated=False)
 
 
 def _attachment(given: Taker) -> Attachment:
@@ -251,9 +270,17 @@ def _reader(station: Station) -> Parameters:
             for host in reader.hosts
         ],
         "card": None if reader.card is None else _card(reader.card),
-        "wanted": [] if station.wanted is None else list(station.wanted.certificates),
+        "wanted": list(station.wanted.certificates) if isinstance(station.wanted, Wanted) else [],
+        "real_card": _followed(station),
         "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
     }
+
+
+def _followed(station: Station) -> Parameters | None:
+    wanted, follower = station.wanted, station.follower
+    if not isinstance(wanted, RealCard) or follower is None:
+        return None
+    return {"reader": wanted.reader, "emulated": wanted.emulated, "status": follower.status}
 
 
 def _card(card: Card) -> Parameters:

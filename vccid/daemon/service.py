@@ -7,15 +7,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from vccid.card.card import Card
+from vccid.daemon import real_cards
 from vccid.daemon.attachments import Attachment
 from vccid.daemon.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
 from vccid.daemon.directories import Directories
 from vccid.daemon.frontends import FrontendMaker
-from vccid.daemon.inventory import Entry, Inventory, Wanted
+from vccid.daemon.inventory import Entry, Inventory, RealCard, Wanted, Wish
 from vccid.daemon.maker import CardMaker
 from vccid.daemon.station import Station
 from vccid.daemon.watchers import Watcher
@@ -23,9 +24,13 @@ from vccid.errors import ReaderError, StateError, VccidError
 from vccid.reader import Event, Reader
 
 if TYPE_CHECKING:
+    from vccid.backends.pcsc import Follower
     from vccid.daemon.far_cards import FarCardListener
 
 log = logging.getLogger(__name__)
+
+#: Seconds an insert waits for a real card that is there; OpenSC may take some to read it.
+_FIRST_LOOK: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +39,15 @@ class Inserted:
 
     Attributes:
         station: where the card is.
-        card: the new card.
+        card: what is in now; None while a real card's reader is empty.
         generation: of the reader; hosts are waited for by it.
         warnings: for the user, one line each.
     """
 
     station: Station
-    card: Card
+    card: Card | None
     generation: int
-    warnings: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 class Service:
@@ -134,9 +139,9 @@ class Service:
             raise ReaderError(f"there is no reader {name}", f"the readers are: {known}") from None
 
     async def insert(
-        self, name: str | None, wanted: Wanted | None, password: bytes | None, pin: bytes | None
+        self, name: str | None, wanted: Wish | None, password: bytes | None, pin: bytes | None
     ) -> Inserted:
-        """Make a card and put it in; without `wanted`, what was last put in there.
+        """Put a card in, made or real; without `wanted`, what was last put in there.
 
         Raises:
             ReaderError: no such reader, it is full, or nothing was ever put in.
@@ -151,7 +156,11 @@ class Service:
                     f"reader {station.name} never had a card to put back",
                     "name certificates: vccidctl insert --certs A,B,C",
                 )
+            if isinstance(wanted, RealCard):
+                wanted = await real_cards.find(wanted, self._names, self._settings)
             inserted = await self._put_in(station, wanted, password, pin)
+        if station.follower is not None:
+            inserted = await _first_look(station, station.follower)
         try:
             await self._keep()
         except StateError as error:
@@ -166,7 +175,10 @@ class Service:
         """
         station = self.station(name)
         async with station.lock:
-            if station.reader.card is None and station.problem is not None:
+            if station.follower is not None:
+                await station.unfollow()
+                generation = station.reader.generation
+            elif station.reader.card is None and station.problem is not None:
                 generation = station.reader.generation
             else:
                 generation = station.reader.remove()
@@ -324,28 +336,50 @@ class Service:
         """The reader's own check, before keys are fetched for nothing."""
         if self.stations.get(station.name) is not station:
             raise ReaderError(f"reader {station.name} was removed")
-        if station.reader.card is not None:
+        if station.reader.card is not None or station.follower is not None:
+            held = "holds a card" if station.reader.card is not None else "follows a real card"
             raise ReaderError(
-                f"reader {station.name} already holds a card",
+                f"reader {station.name} already {held}",
                 f"remove it first: vccidctl remove {station.name}",
             )
 
     async def _put_in(
+        self, station: Station, wanted: Wish, password: bytes | None, pin: bytes | None
+    ) -> Inserted:
+        if isinstance(wanted, RealCard):
+            inserted = await self._follow(station, wanted)
+        else:
+            inserted = await self._put_made_in(station, wanted, password, pin)
+        station.wanted = station.last = wanted
+        station.problem = None
+        for warning in inserted.warnings:
+            log.warning("%s", warning, extra={"reader": station.name})
+        self.changed()
+        return inserted
+
+    async def _put_made_in(
         self, station: Station, wanted: Wanted, password: bytes | None, pin: bytes | None
     ) -> Inserted:
         card, warnings = await self._cards.make(wanted, password, pin)
         try:
             self._check_empty(station)
-            generation = station.reader.insert(card)
+            return Inserted(station, card, station.reader.insert(card), warnings)
         except ReaderError:
             card.close()
             raise
-        station.wanted = station.last = wanted
-        station.problem = None
-        for warning in warnings:
-            log.warning("%s", warning, extra={"reader": station.name})
-        self.changed()
-        return Inserted(station, card, generation, warnings)
+
+    async def _follow(self, station: Station, wanted: RealCard) -> Inserted:
+        """A card that is in the real reader comes a moment later."""
+        follower = real_cards.follower(
+            station.reader, wanted, self._names, self._settings, self._cards
+        )
+        await follower.start()
+        station.follower = follower
+        return Inserted(station, None, station.reader.generation)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.stations)
 
     async def _restore(self, station: Station) -> None:
         async with station.lock:
@@ -363,7 +397,7 @@ class Service:
 
     async def _put_back(self, station: Station) -> None:
         wanted = station.wanted
-        if wanted is None or station.reader.card is not None:
+        if wanted is None or station.reader.card is not None or station.follower is not None:
             return
         try:
             await self._put_in(station, wanted, None, None)
@@ -403,6 +437,13 @@ class Service:
         """Keep what can be kept; where it cannot, what was done stays done."""
         with contextlib.suppress(StateError):
             await self._keep()
+
+
+async def _first_look(station: Station, follower: Follower) -> Inserted:
+    """What came of following a real card, once its reader was looked at."""
+    await follower.first_look(_FIRST_LOOK)
+    warnings = [follower.trouble] if follower.trouble else []
+    return Inserted(station, station.reader.card, station.reader.generation, warnings)
 
 
 def _count(number: int, noun: str) -> str:

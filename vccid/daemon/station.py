@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 from vccid.daemon.attachments import Attachment, Frontend
 from vccid.daemon.config import ReaderSettings
 from vccid.daemon.frontends import FrontendMaker
-from vccid.daemon.inventory import Entry, Wanted
+from vccid.daemon.inventory import Entry, Wish
 from vccid.errors import ReaderError, VccidError
 from vccid.reader import Event, Reader
 
 if TYPE_CHECKING:
+    from vccid.backends.pcsc import Follower
     from vccid.frontends.pin_pad import PinPad
 
 _IFD: Final = Attachment("ifd")
@@ -43,8 +44,9 @@ class Station:
         declared: in the settings, not added at run time.
         fleeting: made for a far card, and not kept.
         settings: what it is to be.
-        wanted: the certificates that are in, or would be but for `problem`; kept over restarts.
-        last: those that were in last, for an insert that names none.
+        wanted: what is in, or would be but for `problem`; kept over restarts.
+        last: what was in last, for an insert that names nothing.
+        follower: what puts a real card in while it is there, or None.
         problem: why the card that is wanted is not in, or None.
         lock: held while a card goes in or out, or a frontend comes or goes.
         owed: what it was attached to before a restart, and is not yet again.
@@ -66,8 +68,9 @@ class Station:
         self.declared = declared
         self.fleeting = fleeting
         self.settings = settings
-        self.wanted: Wanted | None = None
-        self.last: Wanted | None = None
+        self.wanted: Wish | None = None
+        self.last: Wish | None = None
+        self.follower: Follower | None = None
         self.problem: VccidError | None = None
         self.lock = asyncio.Lock()
         self.lost: Callable[[], None] = lambda: None
@@ -158,8 +161,15 @@ class Station:
             )
         await self._frontends.pop(attachment).stop()
 
+    async def unfollow(self) -> None:
+        """Follow a real card no longer; it leaves the reader. May be repeated."""
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            await follower.stop()
+
     async def close(self) -> None:
         """Take the card out and let every host go."""
+        await self.unfollow()
         if self.reader.card is not None:
             self.reader.remove()
         while self._frontends:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import stat
 import sysconfig
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +36,35 @@ _locks: dict[str, threading.Lock] = {}
 _loading = threading.Lock()
 
 
+@dataclass(frozen=True, slots=True)
+class TokenPlace:
+    """A token and where it is.
+
+    Attributes:
+        slot: the slot's number.
+        description: the slot's; OpenSC's is the PC/SC reader's name.
+        info: the token's.
+    """
+
+    slot: int
+    description: str
+    info: TokenInfo
+
+
+def list_tokens(uri: Pkcs11Uri) -> list[TokenPlace]:
+    """Every token that fits a URI, through the module it names.
+
+    Raises:
+        SourceUnusable: no such module.
+        TokenGone: the module failed.
+    """
+    with _module(uri) as (_, module):
+        return [
+            TokenPlace(slot, module.slot_description(slot), info)
+            for slot, info in _matching(module, uri)
+        ]
+
+
 def lease_token(uri: Pkcs11Uri) -> Lease:
     """The one token a URI fits.
 
@@ -41,16 +72,23 @@ def lease_token(uri: Pkcs11Uri) -> Lease:
         SourceUnusable: no such module, or several tokens fit.
         TokenGone: no token fits.
     """
+    with _module(uri) as (library, module):
+        found = [info for _, info in _matching(module, uri) or _matching_anew(module, uri)]
+        info = _only(uri, found)
+        return TOKENS.lease((_KEY, library, *_identity(info)), lambda: _make(module, info))
+
+
+@contextlib.contextmanager
+def _module(uri: Pkcs11Uri) -> Iterator[tuple[str, Module]]:
+    """The module a URI names, with its name; a slow one holds up only those who want it."""
     library = _library(uri)
     with _loading:
         lock = _locks.setdefault(library, threading.Lock())
-    with lock:  # A slow module holds up only those who want it.
+    with lock:
         if library not in _modules:
             _modules[library] = _load(library)
-        module = _modules[library]
         try:
-            info = _only(uri, _matching(module, uri) or _matching_anew(module, uri))
-            return TOKENS.lease((_KEY, library, *_identity(info)), lambda: _make(module, info))
+            yield library, _modules[library]
         except Pkcs11Error as error:
             raise TokenGone(f"PKCS#11 module {library} failed: {error.message}") from None
 
@@ -84,7 +122,7 @@ def _tokens(module: Module) -> list[tuple[int, TokenInfo]]:
     return found
 
 
-def _matching(module: Module, uri: Pkcs11Uri) -> list[TokenInfo]:
+def _matching(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
     def fits(slot: int, info: TokenInfo) -> bool:
         pairs = (
             (uri.token, info.label), (uri.manufacturer, info.manufacturer),
@@ -92,10 +130,10 @@ def _matching(module: Module, uri: Pkcs11Uri) -> list[TokenInfo]:
         )  # fmt: skip
         return all(wanted is None or wanted == have for wanted, have in pairs)
 
-    return [info for slot, info in _tokens(module) if fits(slot, info)]
+    return [(slot, info) for slot, info in _tokens(module) if fits(slot, info)]
 
 
-def _matching_anew(module: Module, uri: Pkcs11Uri) -> list[TokenInfo]:
+def _matching_anew(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
     """The same after a restart of the module: SoftHSM sees new tokens only then.
 
     Not while any card has a key in such a token. Modules may be each other's: p11-kit's

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vccid.daemon.attachments import Attachment
-from vccid.daemon.inventory import Entry, Inventory, Wanted
+from vccid.daemon.inventory import Entry, Inventory, RealCard, Wanted
 from vccid.errors import StateError
 
 ENTRIES = {
     "vccid0": Entry(False, Wanted(("cert1", "/a/b.pem"), "sql:/etc/pki/nssdb", "cac")),
     "lab": Entry(True, Wanted(("cert1",), "sql:/x", "t1"), (Attachment("vhci"),)),
     "empty": Entry(True, None),
+    "real": Entry(True, RealCard("ACS ACR38U 00 00", emulated=True)),
 }
 
 
@@ -55,6 +56,8 @@ async def test_a_file_cut_short_is_set_aside_wherever_it_was_cut(tmp_path: Path)
         b'{"version":1,"readers":{"a":{"added":true,"attachments":[["x","",false]],"wanted":null}}}',
         b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
         b'{"certificates":"a","database":"d","atr":"cac"}}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
+        b'{"reader":1,"emulated":true}}}}',
         b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
         b'{"certificates":["a"],"database":"d","atr":"?"}}}}',
         b"[" * 100_000,
