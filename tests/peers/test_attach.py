@@ -218,3 +218,41 @@ def readers(daemon: Daemon) -> list[str]:
 
 def far_card(daemon: Daemon) -> object:
     return daemon.reader("far0")["card"] if "far0" in readers(daemon) else None
+
+
+def test_one_device_with_two_slots(tmp_path: Path, port: int) -> None:
+    """Its descriptors, as Linux's usbip imports them, are tested in a guest (tests/vm)."""
+    settings = f"[usbip]\nport = {port}\n[reader.vccid0]\nslots = 2\n"
+    with Daemon(tmp_path / "vccid", settings=settings) as daemon:
+        database = make_nss_database(tmp_path / "nss", ["cert1"])
+        daemon.ctl("insert", "vccid0-2", "--certs", "cert1", "--db", database)
+        daemon.ctl("attach", "usbip")
+        assert usbip_list(port).count("0e0f:0004") == 1
+        assert max_slot_index(port) == 1
+
+
+def max_slot_index(port: int) -> int:
+    """bMaxSlotIndex of bus id 1-1, asked for over USB/IP as a kernel does."""
+    with socket.create_connection(("127.0.0.1", port), 20) as server:
+        server.sendall(bytes.fromhex("0111 8003 00000000") + b"1-1".ljust(32, b"\0"))
+        assert server.recv(8 + 312, socket.MSG_WAITALL)[:8] == bytes.fromhex("0111 0003 00000000")
+        server.sendall(
+            bytes.fromhex(
+                "00000001"  # USBIP_CMD_SUBMIT
+                "00000001"  # seqnum
+                "00010002"  # devid
+                "00000001"  # direction in
+                "00000000"  # ep
+                "00000200"  # transfer_flags
+                "000000ff"  # transfer_buffer_length
+                "00000000"  # start_frame
+                "ffffffff"  # number_of_packets
+                "00000000"  # interval
+                "80 06 0002 0000 ff00"  # GET_DESCRIPTOR(CONFIGURATION)
+            )
+        )
+        header = server.recv(48, socket.MSG_WAITALL)
+        descriptors = server.recv(int.from_bytes(header[24:28], "big"), socket.MSG_WAITALL)
+    # bDescriptorType 21h, then bcdCCID and bMaxSlotIndex (CCID rev 1.1, 5.1)
+    at = descriptors.index(bytes.fromhex("36 21 10 01"))
+    return descriptors[at + 4]

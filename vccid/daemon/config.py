@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast, get_args, get_type_hints
 
@@ -21,6 +21,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 Atr = Literal["cac", "t1"]
 ATRS: Final[tuple[Atr, ...]] = get_args(Atr)
 DEFAULT_READER: Final = "vccid0"
+
+#: bMaxSlotIndex 15: what one device's interrupt message is meant to hold.
+MOST_SLOTS: Final = 16
 
 _READER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
@@ -52,6 +55,10 @@ def _port(value: int) -> str:
 
 def _positive(value: int) -> str:
     return "" if value > 0 else "1 or more"
+
+
+def _slots(value: int) -> str:
+    return "" if 0 < value <= MOST_SLOTS else f"1 to {MOST_SLOTS}"
 
 
 def _not_negative(value: int) -> str:
@@ -216,6 +223,10 @@ class ReaderSettings:
     pin_pad: Annotated[
         bool, Help("Whether it has a PIN pad, typed on with vccidctl pin enter.")
     ] = False
+    slots: Annotated[
+        int,
+        Help("Slots of its USB device; the further ones are readers NAME-2, NAME-3 ...", _slots),
+    ] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +323,11 @@ def load(directory: Path, overrides: Mapping[tuple[str, ...], str] | None = None
     return Settings(**tables, readers=_readers(values), files=tuple(files))
 
 
+def slot_names(name: str, slots: int) -> tuple[str, ...]:
+    """The readers that are the slots of one USB device, in the order of bSlot."""
+    return (name, *(f"{name}-{number}" for number in range(2, slots + 1)))
+
+
 def _readers(values: _Values) -> dict[str, ReaderSettings]:
     given: dict[str, dict[str, Any]] = {DEFAULT_READER: {}}
     for path, value in values.items():
@@ -320,6 +336,11 @@ def _readers(values: _Values) -> dict[str, ReaderSettings]:
             if len(path) == 3:
                 table[path[2]] = value
     readers = {name: ReaderSettings(**table) for name, table in sorted(given.items())}
+    for name, reader in tuple(readers.items()):
+        for further in slot_names(name, reader.slots)[1:]:
+            if wrong := check_reader_name(further):
+                raise ConfigError(f"{name} cannot have the slot {further!r}", wrong)
+            readers.setdefault(further, replace(reader, slots=1))
     return {name: reader for name, reader in readers.items() if reader.enabled}
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,18 +31,19 @@ class FrontendMaker:
     def make(
         self,
         attachment: Attachment,
-        reader: Reader,
-        pin_pad: PinPad | None,
+        slots: Sequence[tuple[Reader, PinPad | None]],
         lost: Callable[[], None],
     ) -> Frontend:
         """The frontend of an attachment, not started yet.
 
         Args:
+            slots: the reader and its PIN pad, then its USB device's further slots.
             lost: to be called when the other end lets go for good by itself.
 
         Raises:
             ConfigError, NotPermitted: the address is none, or may not be used.
         """
+        reader, pin_pad = slots[0]
         if attachment.kind == "ifd":
             from vccid.frontends.ifd import IfdFrontend
 
@@ -54,7 +55,7 @@ class FrontendMaker:
             return VscFrontend(reader, endpoint(attachment.address, self.settings.guests))
         from vccid.daemon.usb import UsbIpFrontend, usb_reader
 
-        shown = usb_reader(reader, pin_pad, self.settings.usb)
+        shown = usb_reader(slots, self.settings.usb)
         if attachment.kind == "usbredir":
             from vccid.daemon.guests import endpoint
             from vccid.frontends.usbredir import UsbRedirFrontend

@@ -316,6 +316,7 @@ class Service:
             fleeting=fleeting,
             frontends=self._frontends,
             publish=self._publish,
+            find=self.stations.get,
         )
         station.lost = self._keep_soon
         self.stations[name] = station

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from vccid.daemon.attachments import Attachment, Frontend
-from vccid.daemon.config import ReaderSettings
+from vccid.daemon.config import ReaderSettings, slot_names
 from vccid.daemon.frontends import FrontendMaker
 from vccid.daemon.inventory import Entry, Wish
 from vccid.errors import ReaderError, VccidError
@@ -63,7 +63,9 @@ class Station:
         fleeting: bool = False,
         frontends: FrontendMaker,
         publish: Callable[[Event], None],
+        find: Callable[[str], Station | None],
     ) -> None:
+        """`find` has the station of a name: its USB device's slots, itself too."""
         self.reader = Reader(name, publish)
         self.declared = declared
         self.fleeting = fleeting
@@ -77,6 +79,7 @@ class Station:
         self.owed: tuple[Attachment, ...] = ()
         self.pin_pad: PinPad | None = None
         self._maker = frontends
+        self._find = find
         self._frontends: dict[Attachment, Frontend] = {}
         self._failed: dict[Attachment, VccidError] = {}
 
@@ -176,12 +179,14 @@ class Station:
             await self._frontends.popitem()[1].stop()
 
     async def _start(self, attachment: Attachment) -> None:
-        frontend = self._maker.make(
-            attachment, self.reader, self.pin_pad, lambda: self._lost(attachment)
-        )
+        frontend = self._maker.make(attachment, self._slots(), lambda: self._lost(attachment))
         await frontend.start()
         self._frontends[attachment] = frontend
         self._failed.pop(attachment, None)
+
+    def _slots(self) -> list[tuple[Reader, PinPad | None]]:
+        stations = map(self._find, slot_names(self.name, self.settings.slots))
+        return [(station.reader, station.pin_pad) for station in stations if station is not None]
 
     def _lost(self, attachment: Attachment) -> None:
         if self._frontends.pop(attachment, None) is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Final
 
 from vccid.daemon import tls
@@ -18,18 +19,20 @@ from vccid.usb.descriptors import Identity, Speed
 _SPEEDS: Final = {"full": Speed.FULL, "high": Speed.HIGH, "super": Speed.SUPER}
 
 
-def usb_reader(reader: Reader, pin_pad: PinPad | None, look: Usb) -> UsbReader:
-    """One reader as one USB device."""
+def usb_reader(slots: Sequence[tuple[Reader, PinPad | None]], look: Usb) -> UsbReader:
+    """A reader as one USB device, with those that are its further slots."""
+    readers, pin_pads = zip(*slots, strict=True)
+    reader = readers[0]
     return UsbReader(
         name=reader.name,
-        slots=(reader,),
+        slots=readers,
         identity=Identity(
             vendor_id=int(look.vendor_id, 16),
             product_id=int(look.product_id, 16),
             serial=serial_number(reader.name),
             label=f"vccid {reader.name}",
         ),
-        pin_pads=(pin_pad,),
+        pin_pads=pin_pads,
         speed=_SPEEDS[look.speed],
     )
 

@@ -43,6 +43,27 @@ def test_even_the_default_reader_can_go(tmp_path: Path) -> None:
     assert load(tmp_path).readers == {}
 
 
+def test_further_slots_are_readers_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "vccid.toml").write_text(
+        "[reader.vccid0]\nslots = 3\npin_pad = true\n[reader.vccid0-3]\nifd = false\n"
+    )
+    readers = config.load(tmp_path).readers
+    assert {name: (r.slots, r.pin_pad, r.ifd) for name, r in readers.items()} == {
+        "vccid0": (3, True, True),
+        "vccid0-2": (1, True, True),
+        "vccid0-3": (1, False, False),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["[reader.a]\nslots = 0", "[reader.a]\nslots = 17", f"[reader.{'a' * 31}]\nslots = 2"]
+)
+def test_slots_there_cannot_be(tmp_path: Path, text: str) -> None:
+    (tmp_path / "vccid.toml").write_text(text)
+    with pytest.raises(ConfigError):
+        config.load(tmp_path)
+
+
 def test_a_later_file_replaces_key_by_key(tmp_path: Path) -> None:
     main = write(tmp_path, "[control]\nmode = '0600'\ngroup = 'a'\n[reader.lab]\nifd = false\n")
     late = write(tmp_path, "[control]\ngroup = 'c'\n", "vccid.toml.d/20-late.toml")
