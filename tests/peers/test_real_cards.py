@@ -78,7 +78,9 @@ def test_a_real_card_comes_and_goes(vpcd: Daemon, port: int, tmp_path: Path) -> 
 
 def test_it_is_followed_after_a_restart_until_removed(vpcd: Daemon, port: int) -> None:
     with PinCard(port):
-        assert "is in" in vpcd.ctl("insert", "--reader", READER)
+        vpcd.ctl("insert", "--reader", READER)
+        # pcscd looks for cards now and then only, and may not have seen this one yet.
+        until(lambda: vpcd.reader("guest")["card"] is not None)
         assert vpcd.reader("guest")["card"]["kind"] == "pcsc"
         refused = vpcd.run_ctl("insert", "--reader", READER)
         assert "already holds a card" in refused.stderr
@@ -98,7 +100,8 @@ def test_a_guest_cannot_block_the_card(vpcd: Daemon, port: int, tmp_path: Path) 
     pcscd, desk = guest_of(vpcd, tmp_path)
     wrong = "00200080" + "06" + WRONG_PIN.encode().hex()
     with PinCard(port) as card, pcscd:
-        vpcd.ctl("insert", "--reader", READER, "--wait=10")
+        vpcd.ctl("insert", "--reader", READER)
+        until(lambda: desk.run("opensc-tool", "--atr").returncode == 0)
         for word in ("SW1=0x63, SW2=0xC2", "SW1=0x63, SW2=0xC1", "SW1=0x69, SW2=0x83"):
             assert word in desk.run("opensc-tool", "--send-apdu", wrong).stdout.decode()
         assert card.tries == 1
@@ -107,7 +110,7 @@ def test_a_guest_cannot_block_the_card(vpcd: Daemon, port: int, tmp_path: Path) 
 def test_a_chain_of_two_daemons_signs(chained: Daemon, tmp_path: Path) -> None:
     pcscd, far = guest_of(chained, tmp_path)
     with pcscd:
-        chained.ctl("insert", "--reader", "vccid vccid0", "--wait=10")
+        assert "no card" not in chained.ctl("insert", "--reader", "vccid vccid0", "--wait=10")
         assert "No errors" in far.pkcs11("--test")
 
 
