@@ -114,7 +114,7 @@ def test_a_chain_of_two_daemons_signs(chained: Daemon, tmp_path: Path) -> None:
         assert "No errors" in far.pkcs11("--test")
 
 
-def test_what_cannot_be_followed(vpcd: Daemon) -> None:
+def test_what_cannot_be_followed(vpcd: Daemon, tmp_path: Path) -> None:
     done = vpcd.run_ctl("insert", "--reader", "Foo")
     assert done.returncode == 1
     assert "no PC/SC reader 'Foo'" in done.stderr
@@ -125,6 +125,13 @@ def test_what_cannot_be_followed(vpcd: Daemon) -> None:
     assert done.returncode == 2
     done = vpcd.run_ctl("insert", "--hardware", "--atr", "t1")
     assert done.returncode == 2
+    secret = tmp_path / "pin"
+    secret.write_text(PIN + "\n")
+    for option in ("--pin-file", "--password-file"):
+        done = vpcd.run_ctl("insert", "--reader", READER, option, str(secret))
+        assert done.returncode == 1
+        assert "it has its own PIN" in done.stderr
+    assert vpcd.reader("guest")["real_card"] is None
     assert vpcd.reader("guest")["card"] is None
 
 

@@ -144,7 +144,8 @@ class Service:
         """Put a card in, made or real; without `wanted`, what was last put in there.
 
         Raises:
-            ReaderError: no such reader, it is full, or nothing was ever put in.
+            ReaderError: no such reader, it is full, nothing was ever put in, or a secret
+                came with a real card.
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
         station = self.station(name)
@@ -158,6 +159,11 @@ class Service:
                 )
             if isinstance(wanted, RealCard):
                 wanted = await real_cards.find(wanted, self._names, self._settings)
+            if isinstance(wanted, RealCard) and (password, pin) != (None, None):
+                raise ReaderError(
+                    "a real card takes no PIN and no password here: it has its own PIN",
+                    "leave them out, and enter the real card's PIN where the card is used",
+                )
             inserted = await self._put_in(station, wanted, password, pin)
         if station.follower is not None:
             inserted = await _first_look(station, station.follower)
