@@ -107,7 +107,8 @@ def _class_byte(at: Context) -> bool:
         return at.ours == b"\x68\x82"
     if cla & 0x03:
         return at.ours == b"\x68\x81"
-    return cla & 0x10 != 0 and at.ours == b"\x90\x00"
+    expected = b"\x69\x00" if at.command.ins == 0xC0 else b"\x90\x00"
+    return cla & 0x10 != 0 and at.ours == expected
 
 
 def _get_response_without_le(at: Context) -> bool:

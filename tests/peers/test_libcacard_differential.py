@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.cac_scenarios import (
@@ -208,6 +208,8 @@ def test_generated(
 
 @settings(GENERATED, max_examples=300)
 @given(PLAIN_SELECT, st.integers(0, 255), COMMANDS)
+@example(first=select(PKI0), cla=0x10, raw=bytes.fromhex("00 C0 00 00"))
+@example(first=select(PKI0), cla=0x90, raw=bytes.fromhex("00 C0 00 00 00"))
 def test_generated_class(
     libcacard: Libcacard, ours: Driver, first: bytes, cla: int, raw: bytes
 ) -> None:

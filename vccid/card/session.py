@@ -197,12 +197,14 @@ class CardSession(Session):
             if command.ins != INS_GET_RESPONSE:
                 self._pending = b""
             return status.COMMAND_NOT_ALLOWED
+        if kind == _CHAINED and command.ins == INS_GET_RESPONSE:
+            return status.COMMAND_NOT_ALLOWED  # nothing to chain: what waits still waits
         # 5.3.3: the parts of a chain differ in nothing but the data and the chaining bit.
         if chain is not None and chain[1:4] == command[1:4]:
             command = command._replace(data=chain.data + command.data)
             if len(command.data) > _MAX_CHAIN:
                 return status.WRONG_LENGTH
-        if kind == _CHAINED and command.ins != INS_GET_RESPONSE:
+        if kind == _CHAINED:
             self._pending = b""
             self._chain = command
             return status.SUCCESS
