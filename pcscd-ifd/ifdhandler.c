@@ -195,6 +195,29 @@ RESPONSECODE IFDHSetProtocolParameters(DWORD lun, DWORD protocol, UCHAR flags, U
     return IFD_SUCCESS;
 }
 
+// ---- what the daemon is asked by a control code
+
+// Not a feature: the reader's serial number.
+enum { GET_SERIAL = SCARD_CTL_CODE(0x7663) };
+
+static RESPONSECODE forward(struct reader *reader, DWORD code, PUCHAR data, DWORD data_length,
+                            PUCHAR room, DWORD room_length, LPDWORD returned) {
+    uint8_t number[4] = {code >> 24 & 0xff, code >> 16 & 0xff, code >> 8 & 0xff, code & 0xff};
+    struct iovec parts[2] = {
+        {.iov_base = number, .iov_len = sizeof number},
+        {.iov_base = data, .iov_len = data_length},
+    };
+    size_t size = room_length;
+    int status = link_command(&reader->link, WIRE_CONTROL, parts, 2, room, &size);
+    RESPONSECODE result = response_code(reader, status);
+    if (result != IFD_SUCCESS)
+        return result;
+    if (size > room_length)
+        return IFD_ERROR_INSUFFICIENT_BUFFER;
+    *returned = size;
+    return IFD_SUCCESS;
+}
+
 // ---- capabilities
 
 static RESPONSECODE give(const void *value, size_t size, PDWORD length, PUCHAR room) {
@@ -219,6 +242,18 @@ static RESPONSECODE give_atr(struct reader *reader, PDWORD length, PUCHAR room) 
     return size == 0 ? IFD_ERROR_TAG : give(atr, size, length, room);
 }
 
+// The daemon's word: a program tells by it whose reader this is. None that answers: no number.
+static RESPONSECODE give_serial(struct reader *reader, PDWORD length, PUCHAR room) {
+    DWORD size = 0;
+    RESPONSECODE result = forward(reader, GET_SERIAL, NULL, 0, room, *length, &size);
+    if (result == IFD_ERROR_INSUFFICIENT_BUFFER)
+        return result;
+    if (result != IFD_SUCCESS || size == 0)
+        return IFD_ERROR_TAG;
+    *length = size;
+    return IFD_SUCCESS;
+}
+
 // What is asked of one reader (PC/SC part 3, 3.1.2; values in PCSC/reader.h).
 static RESPONSECODE attribute(struct reader *reader, DWORD tag, PDWORD length, PUCHAR value) {
     uint8_t atr[WIRE_ATR_MAX];
@@ -238,7 +273,7 @@ static RESPONSECODE attribute(struct reader *reader, DWORD tag, PDWORD length, P
     case SCARD_ATTR_VENDOR_IFD_VERSION:
         return give_number(DRIVER_VERSION, length, value);
     case SCARD_ATTR_VENDOR_IFD_SERIAL_NO:
-        return give(reader->name, strlen(reader->name), length, value);
+        return give_serial(reader, length, value);
     case SCARD_ATTR_MAXINPUT:
         return give_number(APDU_MAX, length, value);
     default:
@@ -297,24 +332,6 @@ static const uint8_t features[] = {
 static const uint8_t properties[] = {
     PCSCv2_PART10_PROPERTY_dwMaxAPDUDataSize, 4, 0x00, 0x00, 0x01, 0x00, // 65,536: extended
 };
-
-static RESPONSECODE forward(struct reader *reader, DWORD code, PUCHAR data, DWORD data_length,
-                            PUCHAR room, DWORD room_length, LPDWORD returned) {
-    uint8_t number[4] = {code >> 24 & 0xff, code >> 16 & 0xff, code >> 8 & 0xff, code & 0xff};
-    struct iovec parts[2] = {
-        {.iov_base = number, .iov_len = sizeof number},
-        {.iov_base = data, .iov_len = data_length},
-    };
-    size_t size = room_length;
-    int status = link_command(&reader->link, WIRE_CONTROL, parts, 2, room, &size);
-    RESPONSECODE result = response_code(reader, status);
-    if (result != IFD_SUCCESS)
-        return result;
-    if (size > room_length)
-        return IFD_ERROR_INSUFFICIENT_BUFFER;
-    *returned = size;
-    return IFD_SUCCESS;
-}
 
 // Our own list, and behind it what the daemon adds for this reader. None that answers: nothing.
 static RESPONSECODE describe(struct reader *reader, DWORD code, const uint8_t *own, size_t own_size,

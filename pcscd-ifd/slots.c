@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "slots.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,22 +14,12 @@ static struct reader **place_of(unsigned long lun) {
     return number < READERS_MAX && (lun & 0xffff) == 0 ? &table[number] : NULL;
 }
 
-// The file's name without its suffix: /run/vccid/vccid0.ifd is vccid0.
-static void name_after(char name[READER_PATH_MAX], const char *path) {
-    const char *slash = strrchr(path, '/');
-    snprintf(name, READER_PATH_MAX, "%s", slash ? slash + 1 : path);
-    char *suffix = strrchr(name, '.');
-    if (suffix != NULL && suffix != name)
-        *suffix = '\0';
-}
-
 bool reader_open(unsigned long lun, const char *path) {
     if (place_of(lun) == NULL || strlen(path) >= READER_PATH_MAX)
         return false;
     struct reader *reader = calloc(1, sizeof *reader);
     if (reader == NULL)
         return false;
-    name_after(reader->name, path);
     presence_init(&reader->presence);
     pthread_mutex_init(&reader->atr_lock, NULL);
     pthread_mutex_lock(&table_lock);

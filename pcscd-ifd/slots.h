@@ -17,8 +17,7 @@ enum {
 struct reader {
     struct presence presence;
     struct link link;
-    unsigned users;             // calls that hold it now
-    char name[READER_PATH_MAX]; // the file of the path, without its suffix
+    unsigned users; // calls that hold it now
 
     pthread_mutex_t atr_lock;
     uint8_t atr[WIRE_ATR_MAX]; // of the last power-up, none while powered down

@@ -21,7 +21,7 @@ from tests.bench._lab import INSIDE, OURS, PEER, PIN, ROUTES, Lab
 from tests.unit.fakes import FakeCard
 from tests.vm.guest import until
 from tests.vm.usb_stage import read_binary
-from vccid.frontends.usb_host import UsbReader, serial_number
+from vccid.frontends.usb_host import UsbReader
 from vccid.frontends.usbredir import UsbRedirFrontend
 from vccid.iso7816.atr import T1_ATR
 from vccid.reader import Reader
@@ -148,7 +148,7 @@ def long_answers(lab: Lab) -> Rows:
     async def over_usbredir() -> dict[int, float]:
         reader = Reader("long")
         reader.insert(FakeCard(read_binary, T1_ATR))
-        usb = UsbReader("long", (reader,), Identity(serial_number("long"), "longredir"))
+        usb = UsbReader("long", (reader,), Identity("5E41A1", "longredir"))
         place = Endpoint(parse_address(f"{lab.directory}/redir"))
         frontend = UsbRedirFrontend(usb, place)
         await frontend.start()

@@ -28,6 +28,8 @@ from vccid.errors import TokenGone, VccidError
 from vccid.frontends.ifd import IfdFrontend
 from vccid.reader import Reader
 
+SERIAL = "5E41A15E41A1FACE"
+
 
 class RelayProcess:
     """The process; `ask` a word, get the answer."""
@@ -94,10 +96,12 @@ async def _do(
 
 
 def _relay(reader: Reader, name: str, share: str, tries_kept: str) -> PcscRelay | PcscEmulation:
-    own = (reader.name,)
+    def is_ours(serial: str) -> bool:
+        return serial == SERIAL
+
     if share != "emulated":
         settings = RelaySettings(exclusive=share == "exclusive", tries_kept=int(tries_kept))
-        return PcscRelay(reader, name, own, settings)
+        return PcscRelay(reader, name, is_ours, settings)
     attempts = count()
 
     async def make() -> Card:
@@ -105,14 +109,14 @@ def _relay(reader: Reader, name: str, share: str, tries_kept: str) -> PcscRelay 
             raise TokenGone("the second time it fails")
         return FakeCard()
 
-    return PcscEmulation(reader, name, own, make)
+    return PcscEmulation(reader, name, is_ours, make)
 
 
 async def _main(name: str, share: str, tries_kept: str, socket: str = "") -> None:
     reader = Reader("relay")
     relay = _relay(reader, name, share, tries_kept)
     if socket:
-        await IfdFrontend(reader, Path(socket)).start()
+        await IfdFrontend(reader, Path(socket), SERIAL).start()
     await relay.start()
     sessions: list[Session] = []
     while word := (await asyncio.to_thread(sys.stdin.readline)).strip():

@@ -121,7 +121,7 @@ async def _obey(reader: Reader, verb: str) -> str:
 async def _serve(paths: list[Path]) -> None:
     readers = [Reader(path.stem) for path in paths]
     for reader, path in zip(readers, paths, strict=True):
-        await IfdFrontend(reader, path).start()
+        await IfdFrontend(reader, path, serial=reader.name).start()
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

@@ -12,10 +12,6 @@ from tests.peers.pcsc_relay import RelayProcess
 from tests.peers.private_pcscd import PrivatePcscd
 from tests.peers.vpcd import READER, PinCard, Vicc, free_port, vpcd_entry
 from tests.unit.fakes import ATR
-from vccid.backends.pcsc import PcscRelay
-from vccid.backends.pcsc_watch import is_own
-from vccid.errors import ReaderError
-from vccid.reader import Reader
 
 RIGHT = "0020008006313233343536"
 WRONG = "0020008006363534333231"
@@ -66,6 +62,25 @@ def test_the_last_tries_are_kept(pcscd: PrivatePcscd, port: int) -> None:
         assert relay.ask("00200080") == "63c1"
         card.tries = 3
         assert relay.ask(RIGHT) == "9000"
+
+
+@pytest.mark.parametrize(
+    ("hidden", "asked"),
+    [
+        ("00210080" + "06" + "363534333231", "00200080"),  # VERIFY with BER-TLV data
+        ("0A200080" + "06" + "363534333231", "02200080"),  # on logical channel 2
+        ("45200080" + "06" + "363534333231", "45200080"),  # on logical channel 9
+        ("10200080" + "03" + "363534", "00200080"),  # the first part of a chain
+    ],
+)
+def test_no_way_round_the_guard(pcscd: PrivatePcscd, port: int, hidden: str, asked: str) -> None:
+    with RelayProcess(pcscd.env, READER, tries_kept=2) as relay, PinCard(port) as card:
+        card.tries = 1
+        relay.ask("in")
+        relay.ask("on")
+        assert relay.ask(hidden) == "6983"
+        assert relay.ask("00C200000B" + WRONG) == "6d00"  # in an ENVELOPE
+        assert [command.hex().upper() for command in card.commands] == [asked]
 
 
 def test_no_guard_where_none_is_wanted(pcscd: PrivatePcscd, port: int) -> None:
@@ -140,22 +155,3 @@ def test_an_emulated_card_follows_the_real_one(pcscd: PrivatePcscd, port: int) -
             pass
         with PinCard(port):
             assert relay.ask("in") == ATR.hex()
-
-
-@pytest.mark.parametrize(
-    ("name", "own"),
-    [
-        ("vccid vccid0 00 00", True),
-        ("VMware Virtual USB CCID [vccid vccid0] (35EC065D9C3A) 00 00", True),
-        ("vccid vccid1 00 00", False),  # another daemon's
-        ("vccid vccid00 00 00", False),
-        ("ACS ACR38U 00 00", False),
-    ],
-)
-def test_our_own_readers_are_known(name: str, own: bool) -> None:
-    assert is_own(name, ("vccid0",)) is own
-
-
-async def test_our_own_reader_is_refused() -> None:
-    with pytest.raises(ReaderError, match="this daemon"):
-        PcscRelay(Reader("vccid0"), "vccid vccid0 00 00", ("vccid0",))

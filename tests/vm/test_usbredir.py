@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.fakes import FakeCard
 from tests.vm.guest import Guest, GuestOptions, until
-from vccid.frontends.usb_host import UsbReader, serial_number
+from vccid.frontends.usb_host import UsbReader
 from vccid.frontends.usbredir import UsbRedirFrontend
 from vccid.reader import Reader
 from vccid.transport import Endpoint, parse_address
@@ -53,7 +53,7 @@ async def shown(
     guest: Guest, reader: Reader, path: Path, *, speed: Speed = Speed.FULL
 ) -> AsyncIterator[UsbRedirFrontend]:
     """A reader in the guest; at the end the guest has seen it leave."""
-    usb = UsbReader("vccid0", (reader,), Identity(serial_number("vccid0"), "vccid0"), speed=speed)
+    usb = UsbReader("vccid0", (reader,), Identity("5E41A1", "vccid0"), speed=speed)
     frontend = UsbRedirFrontend(usb, Endpoint(parse_address(str(path))), listen=path == CALLING)
     await frontend.start()
     try:
@@ -97,7 +97,7 @@ async def test_insert_and_remove_are_seen(guest: Guest, quiet_kernel: None) -> N
 async def test_a_killed_daemon_comes_back(guest: Guest) -> None:
     reader = Reader("vccid0")
     reader.insert(FakeCard())
-    usb = UsbReader("vccid0", (reader,), Identity(serial_number("vccid0"), "vccid0"))
+    usb = UsbReader("vccid0", (reader,), Identity("5E41A1", "vccid0"))
     frontend = UsbRedirFrontend(usb, Endpoint(parse_address(str(CALLED))))
     await frontend.start()
     await text(guest, CARD_IN)

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from smartcard import scard
 
 from vccid.backends.pcsc_card import PcscCard, Worker
-from vccid.backends.pcsc_watch import PcscWatch
+from vccid.backends.pcsc_watch import PcscWatch, check_reader
 from vccid.card.card import Card
-from vccid.errors import VccidError
+from vccid.errors import ReaderError, VccidError
 from vccid.reader import Reader
 
 _log = logging.getLogger(__name__)
@@ -50,17 +50,13 @@ class Follower(ABC):
         trouble: why there is no card, or "".
     """
 
-    def __init__(self, reader: Reader, name: str, own: tuple[str, ...]) -> None:
-        """`name` is the PC/SC reader's, complete; `own` are the names of our readers.
-
-        Raises:
-            ReaderError: the PC/SC reader is ours, and would show itself to itself.
-        """
+    def __init__(self, reader: Reader, name: str, is_ours: Callable[[str], bool]) -> None:
+        """`name` is the PC/SC reader's, complete; `is_ours` as in `PcscWatch`."""
         self.name = name
         self.trouble = ""
         self._reader = reader
         self._card: Card | None = None
-        self._watch = PcscWatch(name, own, self._told)
+        self._watch = PcscWatch(name, is_ours, self._told)
         self._looked = asyncio.Event()
 
     @property
@@ -116,11 +112,12 @@ class PcscRelay(Follower):
         self,
         reader: Reader,
         name: str,
-        own: tuple[str, ...],
+        is_ours: Callable[[str], bool],
         settings: RelaySettings = RelaySettings(),  # noqa: B008 - frozen
     ) -> None:
-        super().__init__(reader, name, own)
+        super().__init__(reader, name, is_ours)
         self._settings = settings
+        self._is_ours = is_ours
         self._worker = Worker(name)
 
     async def stop(self) -> None:
@@ -133,7 +130,7 @@ class PcscRelay(Follower):
 
     def _came(self, atr: bytes) -> None:
         if atr:
-            self._insert(PcscCard(self.name, atr, self._worker, self._settings))
+            self._insert(PcscCard(self.name, atr, self._worker, self._settings, self._is_ours))
         self._looked.set()
 
 
@@ -144,11 +141,11 @@ class PcscEmulation(Follower):
         self,
         reader: Reader,
         name: str,
-        own: tuple[str, ...],
+        is_ours: Callable[[str], bool],
         make: Callable[[], Awaitable[Card]],
     ) -> None:
         """`make` makes the card, through the real card's PKCS#11 module; it may fail."""
-        super().__init__(reader, name, own)
+        super().__init__(reader, name, is_ours)
         self._make = make
         self._making: asyncio.Task[None] | None = None
 
@@ -169,13 +166,33 @@ class PcscEmulation(Follower):
         self._looked.set()
 
 
-def list_readers() -> list[str]:
-    """The PC/SC readers there are; blocks. Empty without a pcscd."""
-    result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
-    if result != scard.SCARD_S_SUCCESS:
-        return []
-    try:
-        result, names = scard.SCardListReaders(context, [])
+class Readers:
+    """The PC/SC readers there are, none without a pcscd; a context manager whose calls block."""
+
+    def __enter__(self) -> Readers:
+        result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        self._there = result == scard.SCARD_S_SUCCESS
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._there:
+            scard.SCardReleaseContext(self._context)
+
+    def names(self) -> list[str]:
+        """The names of all."""
+        if not self._there:
+            return []
+        result, names = scard.SCardListReaders(self._context, [])
         return list(names) if result == scard.SCARD_S_SUCCESS else []
-    finally:
-        scard.SCardReleaseContext(context)
+
+    def check(self, name: str, is_ours: Callable[[str], bool]) -> None:
+        """As `check_reader`."""
+        check_reader(self._context, name, is_ours)
+
+    def may_be_followed(self, name: str, is_ours: Callable[[str], bool]) -> bool:
+        """Whether `check` finds nothing wrong."""
+        try:
+            self.check(name, is_ours)
+        except ReaderError:
+            return False
+        return True

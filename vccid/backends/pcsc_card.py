@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from smartcard import scard
 
 from vccid.backends.ownership import OwnedSession, Ownership
+from vccid.backends.pcsc_watch import check_connected
 from vccid.card.card import Card, CardInfo, Session
 from vccid.errors import CardBusy, CardRemoved, VccidError
 from vccid.iso7816 import status
@@ -25,15 +26,13 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: VERIFY with BER-TLV data (ISO/IEC 7816-4, 11.5.6), RESET RETRY COUNTER (11.5.9).
-_INS_VERIFY_TLV: Final = 0x21
+#: RESET RETRY COUNTER (ISO/IEC 7816-4, 11.5.9).
 _INS_RESET_RETRY_COUNTER: Final = 0x2C
-_PIN_COMMANDS: Final = (
-    INS_VERIFY,
-    _INS_VERIFY_TLV,
-    INS_CHANGE_REFERENCE_DATA,
-    _INS_RESET_RETRY_COUNTER,
-)
+#: What can cost a try; bit 1 of INS only says that the data are BER-TLV (5.4.2).
+_PIN_COMMANDS: Final = (INS_VERIFY, INS_CHANGE_REFERENCE_DATA, _INS_RESET_RETRY_COUNTER)
+_BER_TLV: Final = 0x01
+#: It carries another command past the guard (ISO/IEC 7816-4, 11.8.2).
+_INS_ENVELOPE: Final = 0xC2
 _GONE: Final = (
     scard.SCARD_W_REMOVED_CARD,
     scard.SCARD_W_RESET_CARD,
@@ -60,13 +59,13 @@ class Worker:
         threading.Thread(target=self._run, name=f"card {name}", daemon=True).start()
 
     def run(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        """Run `function` after what was asked before; its VccidErrors come out of the future."""
+        """Run `function` after what was asked before; what it raises comes out of the future."""
         done: asyncio.Future[T] = self._loop.create_future()
 
         def work() -> None:
             try:
                 result = function()
-            except VccidError as error:
+            except Exception as error:  # a dead thread would answer nobody
                 self._loop.call_soon_threadsafe(_fail, done, error)
             else:
                 self._loop.call_soon_threadsafe(_finish, done, result)
@@ -88,16 +87,29 @@ def _finish(done: asyncio.Future[T], result: T) -> None:
         done.set_result(result)
 
 
-def _fail(done: asyncio.Future[T], error: VccidError) -> None:
+def _fail(done: asyncio.Future[T], error: Exception) -> None:
     if not done.done():
         done.set_exception(error)
+
+
+def _channel(cla: int) -> int:
+    """The class byte of a plain command on the same logical channel (ISO/IEC 7816-4, 5.4.1)."""
+    return cla & (0x4F if cla & 0x40 else 0x03)
 
 
 class PcscCard(Card):
     """A card in a PC/SC reader."""
 
-    def __init__(self, name: str, atr: bytes, worker: Worker, settings: RelaySettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        atr: bytes,
+        worker: Worker,
+        settings: RelaySettings,
+        is_ours: Callable[[str], bool],
+    ) -> None:
         self._name = name
+        self._is_ours = is_ours
         self._atr = atr
         self._worker = worker
         self._settings = settings
@@ -111,7 +123,7 @@ class PcscCard(Card):
         return CardInfo(kind="pcsc", serial="", label=self._name)
 
     async def connect(self) -> Session:
-        connection = Connection(self._name, self._settings)
+        connection = Connection(self._name, self._settings, self._is_ours)
         session = PcscSession(self._ownership, self._atr, self._worker, connection)
         self._ownership.take(session)
         try:
@@ -143,6 +155,8 @@ class PcscSession(OwnedSession):
     def _answered(self, done: asyncio.Future[bytes], answer: asyncio.Future[bytes]) -> None:
         error = done.exception()
         if error is not None:
+            if not isinstance(error, VccidError):
+                _log.error("a real card's command failed", exc_info=error)
             self.close()  # which ends `answer` too
         else:
             _finish(answer, done.result())
@@ -154,9 +168,10 @@ class PcscSession(OwnedSession):
 class Connection:
     """PC/SC's handles; used in the worker's thread only."""
 
-    def __init__(self, name: str, settings: RelaySettings) -> None:
+    def __init__(self, name: str, settings: RelaySettings, is_ours: Callable[[str], bool]) -> None:
         self._name = name
         self._settings = settings
+        self._is_ours = is_ours
         self._context: int | None = None
         self._card: int | None = None
         self._protocol = 0
@@ -170,6 +185,7 @@ class Connection:
         Raises:
             CardBusy: another program of this host has it.
             CardRemoved: it or its reader is gone.
+            ReaderError: the reader is ours.
         """
         result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
         self._check(result)
@@ -179,6 +195,7 @@ class Connection:
         result, card, _ = scard.SCardConnect(context, self._name, mode, protocols)
         self._check(result)
         self._card = card
+        check_connected(card, self._name, self._is_ours)
         result, self._protocol = scard.SCardReconnect(card, mode, protocols, scard.SCARD_RESET_CARD)
         self._check(result)
 
@@ -188,8 +205,12 @@ class Connection:
         Raises:
             CardRemoved: the card, its reader or pcscd is gone, or another program reset it.
         """
-        if self._settings.tries_kept and len(command) > 5 and command[1] in _PIN_COMMANDS:
-            return self._guarded(command)
+        if self._settings.tries_kept and len(command) > 5:
+            ins = command[1] & ~_BER_TLV
+            if ins in _PIN_COMMANDS:
+                return self._guarded(command)
+            if ins == _INS_ENVELOPE:
+                return status.INSTRUCTION_NOT_SUPPORTED
         return self._transmit(command)
 
     def close(self) -> None:
@@ -203,14 +224,13 @@ class Connection:
 
     def _guarded(self, command: bytes) -> bytes:
         """A command that can cost a try."""
-        ins, reference = command[1], command[3]
+        ins, reference = command[1] & ~_BER_TLV, command[3]
         # RESET RETRY COUNTER spends the PUK's tries, which no command asks for.
         counter = ins << 8 if ins == _INS_RESET_RETRY_COUNTER else reference
         if counter == reference:
             # ISO/IEC 7816-4, 11.5.6: VERIFY without data asks, and costs nothing.
-            self._note(
-                counter, self._transmit(bytes((command[0] & 0x03, INS_VERIFY, 0, reference)))
-            )
+            ask = bytes((_channel(command[0]), INS_VERIFY, 0, reference))
+            self._note(counter, self._transmit(ask))
         left = self._tries.get(counter)
         if left is not None and left < self._settings.tries_kept:
             _log.warning("%s: a PIN was held back, %d tries are left", self._name, left)

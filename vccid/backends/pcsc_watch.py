@@ -16,32 +16,66 @@ from vccid.errors import ReaderError
 _GLANCE: Final = 1000
 #: Seconds between two looks for a pcscd or a reader that is not there.
 _ABSENCE: Final = 0.5
+#: What libifdvccid.so has for the vendor's name.
+_DRIVER: Final = "vccid"
 
 
-def is_own(name: str, readers: tuple[str, ...]) -> bool:
-    """Whether a PC/SC reader is one of ours by another door: pcscd's driver, or our USB reader."""
-    return any(f"vccid {reader} " in name or f"vccid {reader}]" in name for reader in readers)
+def check_reader(context: int, name: str, is_ours: Callable[[str], bool]) -> None:
+    """Ask a PC/SC reader whose it is; blocks. No card is needed, and none is powered.
+
+    Raises:
+        ReaderError: it is ours, or there is none, or nobody serves it.
+    """
+    result, card, _ = scard.SCardConnect(context, name, scard.SCARD_SHARE_DIRECT, 0)
+    if result == scard.SCARD_E_SHARING_VIOLATION:
+        return  # another program has it for itself; it is asked again before it is used
+    if result != scard.SCARD_S_SUCCESS:
+        raise ReaderError(f"no such reader: {scard.SCardGetErrorMessage(result)}")
+    try:
+        check_connected(card, name, is_ours)
+    finally:
+        scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD)
+
+
+def check_connected(card: int, name: str, is_ours: Callable[[str], bool]) -> None:
+    """The same, by a handle of SCardConnect.
+
+    Both doors to a reader of vccid's tell its serial number: libifdvccid.so asks the daemon,
+    and libccid has it from the USB device.
+
+    Raises:
+        ReaderError: it is ours, or nobody serves it.
+    """
+    serial = _attribute(card, scard.SCARD_ATTR_VENDOR_IFD_SERIAL_NO)
+    if is_ours(serial):
+        raise ReaderError(f"{name} is a reader of this daemon", "name a real one: pcsc_scan -r")
+    if not serial and _attribute(card, scard.SCARD_ATTR_VENDOR_NAME) == _DRIVER:
+        raise ReaderError(f"no vccid serves {name}", "start it: systemctl start vccid")
+
+
+def _attribute(card: int, attribute: int) -> str:
+    result, value = scard.SCardGetAttrib(card, attribute)
+    if result != scard.SCARD_S_SUCCESS:
+        return ""
+    return bytes(value).partition(b"\0")[0].decode("ascii", "replace")
 
 
 class PcscWatch:
     """One reader, watched in a thread; PC/SC's calls block."""
 
-    def __init__(self, name: str, own: tuple[str, ...], tell: Callable[[bytes, str], None]) -> None:
+    def __init__(
+        self, name: str, is_ours: Callable[[str], bool], tell: Callable[[bytes, str], None]
+    ) -> None:
         """
         Args:
             name: of the PC/SC reader, complete, such as "ACS ACR38U 00 00".
-            own: names of our readers.
+            is_ours: whether a serial number is that of a reader of ours, which would show
+                itself to itself and so is not followed. Called in the watch's thread.
             tell: called on the loop: the ATR of the card that came, or b"" where none is
                 there any more, and what is wrong, or "".
-
-        Raises:
-            ReaderError: the PC/SC reader is ours, and would show itself to itself.
         """
-        if is_own(name, own):
-            raise ReaderError(
-                f"{name} is a reader of this daemon", "name a real reader: pcsc_scan -r"
-            )
         self._name = name
+        self._is_ours = is_ours
         self._tell_loop = tell
         self._loop = asyncio.get_running_loop()
         self._context: int | None = None
@@ -81,6 +115,11 @@ class PcscWatch:
             scard.SCardReleaseContext(context)
 
     def _follow(self, context: int) -> str:
+        # Each time the reader comes: its name may be another one's by now.
+        try:
+            check_reader(context, self._name, self._is_ours)
+        except ReaderError as error:
+            return error.message
         known = scard.SCARD_STATE_UNAWARE
         while not self._stopping.is_set():
             result, states = scard.SCardGetStatusChange(context, _GLANCE, [(self._name, known)])

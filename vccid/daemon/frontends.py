@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vccid.daemon.attachments import Attachment, Frontend
 from vccid.daemon.config import Settings
+from vccid.daemon.serials import Serials
 from vccid.reader import Reader
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ class FrontendMaker:
         settings: how they are to be; for those made from now on.
     """
 
-    def __init__(self, runtime: Path, settings: Settings) -> None:
+    def __init__(self, runtime: Path, serials: Serials, settings: Settings) -> None:
         self.settings = settings
         self._runtime = runtime
+        self._serials = serials
 
     def make(
         self,
@@ -44,10 +46,12 @@ class FrontendMaker:
             ConfigError, NotPermitted: the address is none, or may not be used.
         """
         reader, pin_pad = slots[0]
+        serial = self._serials.of(reader.name)
         if attachment.kind == "ifd":
             from vccid.frontends.ifd import IfdFrontend
 
-            return IfdFrontend(reader, self._runtime / f"{reader.name}.ifd", pin_pad=pin_pad)
+            path = self._runtime / f"{reader.name}.ifd"
+            return IfdFrontend(reader, path, serial, pin_pad=pin_pad)
         if attachment.kind == "vsc":
             from vccid.daemon.guests import endpoint
             from vccid.frontends.vsc import VscFrontend
@@ -55,7 +59,7 @@ class FrontendMaker:
             return VscFrontend(reader, endpoint(attachment.address, self.settings.guests))
         from vccid.daemon.usb import UsbIpFrontend, usb_reader
 
-        shown = usb_reader(slots, self.settings.usb)
+        shown = usb_reader(slots, serial, self.settings.usb)
         if attachment.kind == "usbredir":
             from vccid.daemon.guests import endpoint
             from vccid.frontends.usbredir import UsbRedirFrontend

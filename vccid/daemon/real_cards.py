@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from vccid.card.cac import MAX_CREDENTIALS
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 _TOKEN: Final = "pkcs11:"
 
 
-async def find(wish: RealCard, own: tuple[str, ...], settings: Settings) -> Wish:
+async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> Wish:
     """What a user's word for a real card means.
 
     Args:
         wish: its `reader` is a PC/SC reader's name or a part of one; with `emulated` also a
             token's label or pkcs11: URI, or "" for the only card there is.
-        own: the names of our readers, which are never meant.
+        is_ours: whether a serial number is that of a reader of ours, which is never meant.
 
     Returns:
         The card with its reader's complete name, or a token's certificates.
@@ -45,16 +45,20 @@ async def find(wish: RealCard, own: tuple[str, ...], settings: Settings) -> Wish
 
         uris = await asyncio.to_thread(certificates_on_token, wish.reader, MAX_CREDENTIALS)
         return Wanted(uris, settings.certificates.database, settings.certificates.atr)
-    return await asyncio.to_thread(_find_reader, wish, own, settings.real_cards.module)
+    return await asyncio.to_thread(_find_reader, wish, is_ours, settings.real_cards.module)
 
 
 def follower(
-    reader: Reader, wish: RealCard, own: tuple[str, ...], settings: Settings, cards: CardMaker
+    reader: Reader,
+    wish: RealCard,
+    is_ours: Callable[[str], bool],
+    settings: Settings,
+    cards: CardMaker,
 ) -> Follower:
     """What puts the card into `reader` whenever it is there; not started.
 
     Raises:
-        ReaderError: the PC/SC reader is one of ours.
+        ReaderError: pyscard is missing.
     """
     _require_pyscard()
     from vccid.backends.pcsc import PcscEmulation, PcscRelay, RelaySettings
@@ -62,7 +66,7 @@ def follower(
     real_cards = settings.real_cards
     if not wish.emulated:
         shared = RelaySettings(real_cards.exclusive, real_cards.idle, real_cards.tries_kept)
-        return PcscRelay(reader, wish.reader, own, shared)
+        return PcscRelay(reader, wish.reader, is_ours, shared)
 
     async def make() -> Card:
         from vccid.keys.token_contents import certificates_in_reader
@@ -77,32 +81,40 @@ def follower(
             log.warning("%s", warning, extra={"reader": reader.name})
         return card
 
-    return PcscEmulation(reader, wish.reader, own, make)
+    return PcscEmulation(reader, wish.reader, is_ours, make)
 
 
-def _find_reader(wish: RealCard, own: tuple[str, ...], module: str) -> RealCard:
+def _find_reader(wish: RealCard, is_ours: Callable[[str], bool], module: str) -> RealCard:
     """The one PC/SC reader that is meant; blocks."""
     _require_pyscard()
-    from vccid.backends.pcsc import list_readers
-    from vccid.backends.pcsc_watch import is_own
+    from vccid.backends.pcsc import Readers
 
-    word, readers = wish.reader, list_readers()
-    if word not in readers:  # one of ours named in full is refused by whoever would follow it
-        readers = [name for name in readers if not is_own(name, own)]
-        fitting = [name for name in readers if word in name]
-        if not fitting and wish.emulated:
-            fitting = _readers_with_token(word, readers, module)
-        if not fitting:
-            raise ReaderError(
-                f"there is no PC/SC reader {word!r}" if word else "there is no real PC/SC reader",
-                f"the readers are: {', '.join(readers) or 'none; does pcscd run?'}",
-            )
-        if len(fitting) > 1:
-            raise ReaderError(
-                f"{len(fitting)} PC/SC readers could be meant", f"name one: {', '.join(fitting)}"
-            )
-        word = fitting[0]
-    return RealCard(word, wish.emulated)
+    with Readers() as there:
+        names = there.names()
+        none = "none but vccid's own" if names else "none; does pcscd run?"
+        if wish.reader in names:
+            there.check(wish.reader, is_ours)
+            return wish
+        names = [name for name in names if there.may_be_followed(name, is_ours)]
+    return RealCard(_only_fitting(wish, names, module, none), wish.emulated)
+
+
+def _only_fitting(wish: RealCard, names: Sequence[str], module: str, none: str) -> str:
+    """The reader that a word fits; `none` is what to say of no readers at all."""
+    word = wish.reader
+    fitting = [name for name in names if word in name]
+    if not fitting and wish.emulated:
+        fitting = _readers_with_token(word, names, module)
+    if not fitting:
+        raise ReaderError(
+            f"there is no PC/SC reader {word!r}" if word else "there is no real PC/SC reader",
+            f"the readers are: {', '.join(names) or none}",
+        )
+    if len(fitting) > 1:
+        raise ReaderError(
+            f"{len(fitting)} PC/SC readers could be meant", f"name one: {', '.join(fitting)}"
+        )
+    return fitting[0]
 
 
 def _readers_with_token(label: str, readers: Iterable[str], module: str) -> list[str]:

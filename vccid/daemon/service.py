@@ -18,6 +18,7 @@ from vccid.daemon.directories import Directories
 from vccid.daemon.frontends import FrontendMaker
 from vccid.daemon.inventory import Entry, Inventory, RealCard, Wanted, Wish
 from vccid.daemon.maker import CardMaker
+from vccid.daemon.serials import Serials
 from vccid.daemon.station import Station
 from vccid.daemon.watchers import Watcher
 from vccid.errors import ReaderError, StateError, VccidError
@@ -67,7 +68,8 @@ class Service:
         self._settings = settings
         self._inventory = Inventory(directories.state)
         self._cards = CardMaker(directories)
-        self._frontends = FrontendMaker(directories.runtime, settings)
+        self._serials = Serials(directories.state)
+        self._frontends = FrontendMaker(directories.runtime, self._serials, settings)
         self._far_cards: FarCardListener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[Watcher] = set()
@@ -158,7 +160,7 @@ class Service:
                     "name certificates: vccidctl insert --certs A,B,C",
                 )
             if isinstance(wanted, RealCard):
-                wanted = await real_cards.find(wanted, self._names, self._settings)
+                wanted = await real_cards.find(wanted, self._serials.is_ours, self._settings)
             if isinstance(wanted, RealCard) and (password, pin) != (None, None):
                 raise ReaderError(
                     "a real card takes no PIN and no password here: it has its own PIN",
@@ -378,15 +380,11 @@ class Service:
     async def _follow(self, station: Station, wanted: RealCard) -> Inserted:
         """A card that is in the real reader comes a moment later."""
         follower = real_cards.follower(
-            station.reader, wanted, self._names, self._settings, self._cards
+            station.reader, wanted, self._serials.is_ours, self._settings, self._cards
         )
         await follower.start()
         station.follower = follower
         return Inserted(station, None, station.reader.generation)
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return tuple(self.stations)
 
     async def _restore(self, station: Station) -> None:
         async with station.lock:

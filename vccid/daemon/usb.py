@@ -11,7 +11,7 @@ from vccid.daemon import tls
 from vccid.daemon.config import Usb, UsbIp
 from vccid.errors import ConfigError
 from vccid.frontends.pin_pad import PinPad
-from vccid.frontends.usb_host import UsbReader, serial_number
+from vccid.frontends.usb_host import UsbReader
 from vccid.frontends.usbip import Network, UsbIpServer, UsbIpSettings
 from vccid.reader import Reader
 from vccid.usb.descriptors import Identity, Speed
@@ -19,7 +19,7 @@ from vccid.usb.descriptors import Identity, Speed
 _SPEEDS: Final = {"full": Speed.FULL, "high": Speed.HIGH, "super": Speed.SUPER}
 
 
-def usb_reader(slots: Sequence[tuple[Reader, PinPad | None]], look: Usb) -> UsbReader:
+def usb_reader(slots: Sequence[tuple[Reader, PinPad | None]], serial: str, look: Usb) -> UsbReader:
     """A reader as one USB device, with those that are its further slots."""
     readers, pin_pads = zip(*slots, strict=True)
     reader = readers[0]
@@ -29,7 +29,7 @@ def usb_reader(slots: Sequence[tuple[Reader, PinPad | None]], look: Usb) -> UsbR
         identity=Identity(
             vendor_id=int(look.vendor_id, 16),
             product_id=int(look.product_id, 16),
-            serial=serial_number(reader.name),
+            serial=serial,
             label=f"vccid {reader.name}",
         ),
         pin_pads=pin_pads,

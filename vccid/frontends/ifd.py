@@ -56,6 +56,7 @@ class IfdFrontend:
     Attributes:
         reader: the slot that is shown.
         path: of the socket; anybody may connect, only root, our own user and pcscd are served.
+        serial: the reader's serial number, for programs that ask.
         pin_pad: the reader's, or None where it has none; programs are told of it accordingly.
     """
 
@@ -63,12 +64,14 @@ class IfdFrontend:
         self,
         reader: Reader,
         path: Path,
+        serial: str = "",
         *,
         pin_pad: PinPad | None = None,
         keepalive: float = KEEPALIVE,
     ) -> None:
         self.reader = reader
         self.path = path
+        self.serial = serial
         self.pin_pad = pin_pad
         self.keepalive = keepalive
         self._server: asyncio.AbstractServer | None = None
@@ -231,6 +234,7 @@ class _Commands:
         self._reader = reader = frontend.reader
         self._send = send
         self._keepalive = frontend.keepalive
+        self._serial = frontend.serial.encode("ascii")
         self._pin_pad: PinPadControls | None = None
         if frontend.pin_pad is not None:
             from vccid.frontends.ifd_pin_pad import PinPadControls
@@ -272,8 +276,10 @@ class _Commands:
             raise RemoteProtocolError(f"{message} on its COMMANDS connection")
 
     def _control(self, message: ifd.Control) -> None:
-        answer = None
-        if self._pin_pad is not None:
+        answer: bytes | Awaitable[bytes] | None = None
+        if message.code == ifd.GET_SERIAL:
+            answer = self._serial
+        elif self._pin_pad is not None:
             answer = self._pin_pad.answer(message.code, message.data, self._session)
         if answer is None:
             self._send(ifd.serialize_refusal(ifd.Kind.CONTROL, ifd.Status.NOT_SUPPORTED))

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,12 +42,6 @@ class UsbReader:
             extended=self.extended,
             pin_pad=any(pin_pad is not None for pin_pad in self.pin_pads),
         )
-
-
-def serial_number(name: str) -> str:
-    """iSerialNumber of a reader: the same at every start, another on every machine."""
-    seed = f"{socket.gethostname()}/{name}".encode()
-    return hashlib.sha256(seed).hexdigest()[:12].upper()
 
 
 class UsbHost:

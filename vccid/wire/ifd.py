@@ -28,6 +28,10 @@ SEEN = struct.Struct("!Q")
 #: control code; its data follow
 CONTROL = struct.Struct("!I")
 
+#: The control code with which the driver asks for the reader's serial number, ASCII: no
+#: feature of PC/SC part 10, SCARD_CTL_CODE(0x7663) as pcsc-lite has it.
+GET_SERIAL = 0x42007663
+
 
 class Kind(IntEnum):
     """The first byte of a frame."""

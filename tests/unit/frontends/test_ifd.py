@@ -285,6 +285,14 @@ async def test_without_a_pin_pad_no_control_code_is_served(
     assert await commands.ask(CONTROL, bytes.fromhex(code)) == (NOT_SUPPORTED, b"")
 
 
+async def test_the_serial_number_is_told(reader: Reader, tmp_path: Path) -> None:
+    frontend = IfdFrontend(reader, tmp_path / "vccid0.ifd", "0123456789ABCDEF")
+    await frontend.start()
+    commands = await Driver.connect(frontend.path, COMMANDS)
+    assert await commands.ask(CONTROL, bytes.fromhex("42007663")) == (OK, b"0123456789ABCDEF")
+    await frontend.stop()
+
+
 GARBAGE = {
     "text": b"GET / HTTP/1.1\r\n\r\n",
     "no HELLO": frame(POWER_ON),

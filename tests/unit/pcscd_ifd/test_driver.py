@@ -377,7 +377,6 @@ async def test_the_protocols_the_atr_offers(
         ("0x90301", "01"),  # SCARD_ATTR_ICC_INTERFACE_STATUS
         ("0x10100", b"vccid".hex()),  # SCARD_ATTR_VENDOR_NAME
         ("0x10102", "00000100"),  # SCARD_ATTR_VENDOR_IFD_VERSION, 0.1 in this host's order
-        ("0x10103", b"vccid0".hex()),  # SCARD_ATTR_VENDOR_IFD_SERIAL_NO
         ("0x7A007", "0c000100"),  # SCARD_ATTR_MAXINPUT
     ],
 )
@@ -386,6 +385,21 @@ async def test_capabilities(stub: Stub, daemon: Daemon, tag: str, value: str) ->
     size = len(value) // 2
     assert await stub.call("get", LUN, tag, 264) == f"0 {size} {value}"
     assert await stub.call("get", LUN, tag, size - 1) == f"{INSUFFICIENT_BUFFER} 0"
+    await finish(stub)
+
+
+async def test_the_serial_number_is_the_daemons_word(stub: Stub, daemon: Daemon) -> None:
+    _, commands = await powered(stub, daemon)
+    for status, told, room, wanted in (
+        (0, b"0123456789ABCDEF", 16, f"0 16 {b'0123456789ABCDEF'.hex()}"),
+        (0, b"0123456789ABCDEF", 15, f"{INSUFFICIENT_BUFFER} 0"),
+        (0, b"", 264, f"{ERROR_TAG} 0"),
+        (3, b"", 264, f"{ERROR_TAG} 0"),
+    ):
+        await stub.begin("&get", LUN, "0x10103", room)
+        assert await commands.receive(10) == frame(CONTROL, bytes.fromhex("42007663"))
+        commands.send(frame(CONTROL, told, status=status))
+        assert await stub.late() == wanted
     await finish(stub)
 
 
@@ -482,5 +496,5 @@ async def test_a_path_too_long_for_a_socket(stub: Stub) -> None:
 async def test_a_lun_with_a_slot_is_none_of_ours(stub: Stub, daemon: Daemon) -> None:
     assert await stub.call("open", LUN | 1, daemon.path) == COMMUNICATION_ERROR
     assert await stub.call("channel", LUN, 3) == SUCCESS
-    assert await stub.call("get", LUN, "0x10103", 264) == f"0 6 {b'vccid3'.hex()}"
+    assert await stub.call("get", LUN, "0x10103", 264) == f"{ERROR_TAG} 0"  # nobody serves it
     assert await stub.call("close", LUN) == SUCCESS
