@@ -101,8 +101,7 @@ class CacCard(Card):
             personnel: the same of the Personnel container.
 
         Raises:
-            KeyUnsuitable: no RSA key of 1024 to 4096 bits, or too large a certificate.
-            SourceUnusable: a certificate that is none.
+            KeyUnsuitable: no certificate of an RSA key of 1024 to 4096 bits, or too large a one.
             RemoteProtocolError: container data that is no SIMPLE-TLV.
             ValueError: too few or too many credentials.
         """

@@ -9,9 +9,6 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-
 from vccid.card.card import Offload
 from vccid.card.containers import (
     RID_DOD,
@@ -25,12 +22,12 @@ from vccid.errors import (
     KeySourceError,
     KeyUnsuitable,
     PrivateKeyMissing,
-    SourceUnusable,
     TokenGone,
 )
 from vccid.iso7816 import status, tlv
 from vccid.iso7816.apdu import Command
 from vccid.keys.base import Credential
+from vccid.keys.libcrypto import rsa_modulus
 
 INS_GET_CERTIFICATE: Final = 0x36
 INS_SIGN_DECRYPT: Final = 0x42
@@ -58,10 +55,9 @@ class PkiApplet(ContainerApplet):
         """Make PKI applet `index`, 0 to 9.
 
         Raises:
-            KeyUnsuitable: no RSA key of 1024 to 4096 bits, or too large a certificate.
-            SourceUnusable: no certificate.
+            KeyUnsuitable: no certificate of an RSA key of 1024 to 4096 bits, or too large a one.
         """
-        public = _public_numbers(credential)
+        modulus = _modulus(credential)
         information = _COMPRESSED if compress else _PLAIN
         stored = zlib.compress(credential.certificate, 9) if compress else credential.certificate
         # Apple's CACNG wants the information before the certificate it is about.
@@ -84,7 +80,7 @@ class PkiApplet(ContainerApplet):
         self._credential = credential
         self._offload = offload
         self._stored = information + stored
-        self._modulus = public.n
+        self._modulus = modulus
         self._size = credential.key.size_bits // 8
         self.handlers |= {
             INS_SIGN_DECRYPT: self.sign_decrypt,
@@ -154,20 +150,16 @@ class PkiApplet(ContainerApplet):
         return answer
 
 
-def _public_numbers(credential: Credential) -> RSAPublicNumbers:
-    try:
-        public = x509.load_der_x509_certificate(credential.certificate).public_key()
-    except ValueError as error:
-        raise SourceUnusable(f"{credential.name} is no certificate") from error
-    bits = credential.key.size_bits
-    if not isinstance(public, RSAPublicKey):
+def _modulus(credential: Credential) -> int:
+    modulus, bits = rsa_modulus(credential.certificate), credential.key.size_bits
+    if modulus is None:
         raise KeyUnsuitable(
-            f"the key of {credential.name} is none of RSA",
+            f"{credential.name} is no certificate of an RSA key",
             "a CAC's PKI applet takes RSA keys of 1024 to 4096 bits",
         )
-    if public.key_size != bits:
+    if modulus.bit_length() != bits:
         raise KeyUnsuitable(
-            f"certificate {credential.name} is for a key of {public.key_size} bits, "
+            f"certificate {credential.name} is for a key of {modulus.bit_length()} bits, "
             f"its private key has {bits}",
         )
     if not MIN_KEY_BITS <= bits <= MAX_KEY_BITS or bits % 8:
@@ -175,4 +167,4 @@ def _public_numbers(credential: Credential) -> RSAPublicNumbers:
             f"the RSA key of {credential.name} has {bits} bits",
             "a CAC's PKI applet takes RSA keys of 1024 to 4096 bits",
         )
-    return public.public_numbers()
+    return modulus

@@ -32,6 +32,8 @@ class Exit(IntEnum):
 
 #: prctl(2)
 _PR_SET_DUMPABLE: Final = 4
+#: mallopt(3)
+_M_ARENA_MAX: Final = -8
 
 #: Seconds that threads inside a token's module get to come back at the end.
 _LAST_WAIT: Final = 1.0
@@ -101,6 +103,7 @@ def run(
         ConfigError: directories or sockets cannot be had.
     """
     _keep_memory_private()
+    _keep_memory_small()
     daemon_logging.start(settings.log.level, os.environ)
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
@@ -194,6 +197,11 @@ def _keep_memory_private() -> None:
     """Keys and PINs are in memory: no core dump, and no other process of our user looks in."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _keep_memory_small() -> None:
+    """One heap for all threads: few run at a time, and each would begin one of its own."""
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from vccid.card.cac import MAX_CREDENTIALS
 from vccid.card.card import Card
 from vccid.daemon.config import Settings
 from vccid.daemon.inventory import RealCard, Wanted, Wish
@@ -41,6 +40,7 @@ async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Setting
         KeySourceError: the PKCS#11 module or the token cannot be used.
     """
     if wish.emulated and wish.reader.startswith(_TOKEN):
+        from vccid.card.cac import MAX_CREDENTIALS
         from vccid.keys.token_contents import certificates_on_token
 
         uris = await asyncio.to_thread(certificates_on_token, wish.reader, MAX_CREDENTIALS)
@@ -69,6 +69,7 @@ def follower(
         return PcscRelay(reader, wish.reader, is_ours, shared)
 
     async def make() -> Card:
+        from vccid.card.cac import MAX_CREDENTIALS
         from vccid.keys.token_contents import certificates_in_reader
 
         uris = await asyncio.to_thread(

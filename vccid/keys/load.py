@@ -9,9 +9,10 @@ the end of the card. All of them may block; call them in a thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 
 from vccid.errors import KeySourceError, PasswordNeeded, PrivateKeyMissing
 from vccid.keys.base import Credential
@@ -26,6 +27,9 @@ from vccid.keys.pkcs11_token import CertificateObject, Pkcs11Token
 from vccid.keys.registry import Lease
 from vccid.keys.uri import Pkcs11Uri
 from vccid.keys.x509 import Certificate, parse_certificate
+
+#: Lists a token's certificates.
+_Listing = Callable[[Pkcs11Token], Sequence[CertificateObject]]
 
 #: What the first three certificates of a CAC are for.
 _PURPOSES = ("ID", "signature", "encryption")
@@ -67,6 +71,7 @@ class Loading:
         # A request given up in the middle is closed while `open` may still run.
         self._lock = threading.Lock()
         self._leases: dict[int, Lease] = {}
+        self._databases: dict[str, Lease] = {}
         self.tokens: list[LockedToken] = []
         self.warnings: list[str] = []
 
@@ -80,10 +85,18 @@ class Loading:
             for position, (_, item) in enumerate(self._items):
                 if isinstance(item, CertificateFile):
                     continue
-                lease = self._leases[position] = _lease(item)
+                lease = self._leases[position] = self._lease(item)
                 known = any(locked.token is lease.token for locked in self.tokens)
                 if lease.token.login_required and not known:
                     self._add_locked(lease.token, item)
+
+    def _lease(self, item: Nickname | Pkcs11Uri) -> Lease:
+        """An item's token; a database is looked at once, which is most of an insert's time."""
+        if not isinstance(item, Nickname):
+            return lease_token(item)
+        if item.database not in self._databases:
+            self._databases[item.database] = lease_database(item.database)
+        return self._databases[item.database]
 
     def _add_locked(self, token: Pkcs11Token, item: Nickname | Pkcs11Uri) -> None:
         pin_source = item.pin_source if isinstance(item, Pkcs11Uri) else None
@@ -99,7 +112,8 @@ class Loading:
             KeySourceError: one of them is not there, or none a card can hold.
         """
         now = datetime.now(UTC)
-        return [self._read_item(position, now) for position in range(len(self._items))]
+        listed = cache(Pkcs11Token.certificates)
+        return [self._read_item(position, listed, now) for position in range(len(self._items))]
 
     def close(self) -> None:
         """Let go of the databases and tokens. May be repeated."""
@@ -107,7 +121,7 @@ class Loading:
             for lease in self._leases.values():
                 lease.release()
 
-    def _read_item(self, position: int, now: datetime) -> Credential:
+    def _read_item(self, position: int, listed: _Listing, now: datetime) -> Credential:
         text, item = self._items[position]
         applet = applet_name(position)
         if isinstance(item, CertificateFile):
@@ -115,7 +129,7 @@ class Loading:
             credential = Credential(text, certificate.der, key, None)
         else:
             token = self._leases[position].token
-            certificate, credential = _from_token(token, item, applet, now)
+            certificate, credential = _from_token(token, item, applet, listed, now)
         warning = certificate.validity_warning(credential.name, now)
         if warning is not None:
             self.warnings.append(warning)
@@ -128,15 +142,15 @@ def applet_name(position: int) -> str:
     return f"CAC PKI applet {position + 1}{purpose}"
 
 
-def _lease(item: Nickname | Pkcs11Uri) -> Lease:
-    return lease_database(item.database) if isinstance(item, Nickname) else lease_token(item)
-
-
 def _from_token(
-    token: Pkcs11Token, item: Nickname | Pkcs11Uri, applet: str, now: datetime
+    token: Pkcs11Token,
+    item: Nickname | Pkcs11Uri,
+    applet: str,
+    listed: _Listing,
+    now: datetime,
 ) -> tuple[Certificate, Credential]:
     try:
-        objects = token.certificates()
+        objects = listed(token)
         if isinstance(item, Nickname):
             name, found = item.nickname, by_nickname(objects, item.nickname, token.name)
         else:

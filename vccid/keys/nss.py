@@ -7,7 +7,6 @@ creating an NSS "new slot" object (nss/lib/util/pkcs11n.h), read-only.
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -197,6 +196,7 @@ def _known(labels: Sequence[str], wanted: str) -> str:
     names = sorted({label for label in labels if label})
     if not names:
         return "it holds no certificates"
+    import difflib
 
     def distance(name: str) -> float:
         return -difflib.SequenceMatcher(None, wanted.casefold(), name.casefold()).ratio()

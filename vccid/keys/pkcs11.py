@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import os
 import stat
-import sysconfig
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,10 +24,12 @@ from vccid.keys.uri import Pkcs11Uri
 _KEY: Final = "uri"
 #: Where a URI names no module: p11-kit's own, which joins all that are configured.
 _P11_KIT: Final = "libp11-kit.so.0"
+#: As sysconfig has it, which would load a megabyte for this word.
+_MULTIARCH: Final[str] = getattr(sys.implementation, "_multiarch", "")
 _MODULE_FOLDERS: Final = tuple(
     Path(root, library, folder)
     for root in ("/usr/lib", "/usr/local/lib")
-    for library in (str(sysconfig.get_config_var("MULTIARCH") or ""), "")
+    for library in (_MULTIARCH, "")
     for folder in ("pkcs11", "", "softhsm")
 )
 

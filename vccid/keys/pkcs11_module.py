@@ -45,6 +45,7 @@ CKM_RSA_PKCS = 0x1
 CKM_RSA_X_509 = 0x3
 
 # Return values (5.1 of the header, 3.6).
+CK_UNAVAILABLE_INFORMATION = c_ulong(-1).value
 CKR_OK = 0x0
 CKR_ATTRIBUTE_SENSITIVE = 0x11
 CKR_ATTRIBUTE_TYPE_INVALID = 0x12
@@ -313,26 +314,30 @@ class Module:
 
     def attributes(self, session: int, handle: int, types: Sequence[int]) -> dict[int, bytes]:
         """Attribute values; one the object lacks or keeps secret is left out (5.7)."""
+        # All lengths, then all values: each question may be a search on the disk.
+        wanted = (_Attribute * len(types))(*(_Attribute(kind, None, 0) for kind in types))
+        self._get_attributes(session, handle, wanted)
+        there = [entry for entry in wanted if entry.length != CK_UNAVAILABLE_INFORMATION]
+        rooms = [ctypes.create_string_buffer(entry.length) for entry in there]
+        found = (_Attribute * len(there))(
+            *(
+                _Attribute(entry.type, ctypes.cast(room, c_void_p), entry.length)
+                for entry, room in zip(there, rooms, strict=True)
+            )
+        )
+        self._get_attributes(session, handle, found)
         return {
-            kind: value
-            for kind in types
-            if (value := self._attribute(session, handle, kind)) is not None
+            entry.type: room.raw[: entry.length] for entry, room in zip(found, rooms, strict=True)
         }
 
-    def _attribute(self, session: int, handle: int, kind: int) -> bytes | None:
-        wanted = _Attribute(kind, None, 0)
+    def _get_attributes(
+        self, session: int, handle: int, attributes: ctypes.Array[_Attribute]
+    ) -> None:
+        """C_GetAttributeValue; what cannot be had is marked in the attribute itself."""
         ask = self._call["C_GetAttributeValue"]
-        rv = ask(c_ulong(session), c_ulong(handle), byref(wanted), c_ulong(1))
-        if rv in (CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID):
-            return None
-        _check("C_GetAttributeValue", rv)
-        room = ctypes.create_string_buffer(wanted.length)
-        wanted.value = ctypes.cast(room, c_void_p)
-        _check(
-            "C_GetAttributeValue",
-            ask(c_ulong(session), c_ulong(handle), byref(wanted), c_ulong(1)),
-        )
-        return room.raw[: wanted.length]
+        rv = ask(c_ulong(session), c_ulong(handle), attributes, c_ulong(len(attributes)))
+        if rv not in (CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID):
+            _check("C_GetAttributeValue", rv)
 
     def private_operation(
         self, verb: str, session: int, key: int, mechanism: int, data: bytes, size: int

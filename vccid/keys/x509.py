@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from vccid.errors import KeyUnsuitable, SourceUnusable
+from vccid.keys.libcrypto import rsa_modulus
 from vccid.keys.rsa import MAX_BITS, MIN_BITS, Modulus
 
 
@@ -63,26 +63,27 @@ def parse_certificate(der: bytes, name: str, applet: str) -> Certificate:
         raise SourceUnusable(f"certificate {name} is no X.509 certificate, or is damaged") from None
     return Certificate(
         der=der,
-        modulus=_modulus(certificate, name, applet),
+        modulus=_modulus(certificate, der, name, applet),
         not_before=not_before.replace(tzinfo=UTC),
         not_after=not_after.replace(tzinfo=UTC),
     )
 
 
-def _modulus(certificate: x509.Certificate, name: str, applet: str) -> Modulus:
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise _unsuitable(name, "of an unknown type", applet) from None
-    if not isinstance(key, RSAPublicKey):
-        raise _unsuitable(name, _describe(key), applet)
-    modulus = Modulus.of(key.public_numbers().n)
+def _modulus(certificate: x509.Certificate, der: bytes, name: str, applet: str) -> Modulus:
+    value = rsa_modulus(der)
+    if value is None:
+        raise _unsuitable(name, _describe(certificate), applet)
+    modulus = Modulus.of(value)
     if not MIN_BITS <= modulus.bits <= MAX_BITS or modulus.bits % 8:
         raise _unsuitable(name, f"RSA of {modulus.bits} bits", applet)
     return modulus
 
 
-def _describe(key: object) -> str:
+def _describe(certificate: x509.Certificate) -> str:
+    try:
+        key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return "of an unknown type"
     if isinstance(key, EllipticCurvePublicKey):
         return f"EC on {key.curve.name}"
     return type(key).__name__.strip("_").removesuffix("PublicKey")

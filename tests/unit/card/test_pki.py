@@ -25,7 +25,6 @@ from vccid.errors import (
     KeyUnsuitable,
     PasswordNeeded,
     PrivateKeyMissing,
-    SourceUnusable,
     TokenGone,
     VccidError,
 )
@@ -225,5 +224,5 @@ def test_keys_no_applet_can_hold(make: MakeDriver) -> None:
         make(Credential("mixed", other.certificate, held.key, None))
     with pytest.raises(KeyUnsuitable, match="768 bits"):
         make(credential("tiny", 768))
-    with pytest.raises(SourceUnusable):
+    with pytest.raises(KeyUnsuitable, match="none is no certificate of an RSA key"):
         make(Credential("none", b"\x30\x00", held.key, None))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from tests.key_material import assert_signs, certificate, der, rsa_key
 from vccid.errors import KeyOperationError, KeyUnsuitable, SourceUnusable
 from vccid.keys.files import FileKey
-from vccid.keys.libcrypto import RawRsa, wipe
+from vccid.keys.libcrypto import RawRsa, rsa_modulus, wipe
 from vccid.keys.rsa import Modulus, unpad_signature_block
 from vccid.keys.x509 import parse_certificate
 
@@ -99,6 +101,30 @@ def test_unpad_refuses_or_reproduces(block: bytes) -> None:
 def test_unpad_refuses(block: bytes) -> None:
     with pytest.raises(KeyOperationError):
         unpad_signature_block(block)
+
+
+@pytest.mark.parametrize("bits", [1024, 2048, 2056, 4096])
+def test_modulus_of_a_certificate(bits: int) -> None:
+    key = rsa_key(0, bits).public_key()
+    assert rsa_modulus(der(certificate("a", key))) == key.public_numbers().n
+
+
+def test_modulus_of_a_certificate_for_pss_alone(tmp_path: Path) -> None:
+    request = ["openssl", "req", "-x509", "-subj", "/CN=pss", "-nodes", "-newkey", "rsa-pss"]
+    files = ["-keyout", tmp_path / "key", "-outform", "DER", "-out", tmp_path / "certificate"]
+    bits = ["-pkeyopt", "rsa_keygen_bits:1024"]
+    subprocess.run([*request, *bits, *files], check=True, capture_output=True, timeout=60)
+    modulus = rsa_modulus((tmp_path / "certificate").read_bytes())
+    assert modulus is not None and modulus.bit_length() == 1024
+
+
+def test_modulus_of_what_has_none() -> None:
+    whole = der(certificate("a", rsa_key().public_key()))
+    assert rsa_modulus(whole + b"more") == rsa_key().public_key().public_numbers().n
+    for cut in range(len(whole)):
+        assert rsa_modulus(whole[:cut]) is None
+    elliptic = ec.generate_private_key(ec.SECP256R1()).public_key()
+    assert rsa_modulus(der(certificate("a", elliptic))) is None
 
 
 def _rsa_public(bits: int) -> object:
