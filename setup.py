@@ -26,7 +26,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "vccid = vccid.daemon.main:main",
+            "vccid = vccid.run.main:main",
             "vccidctl = vccid.ctl.main:main",
         ]
     },

@@ -18,6 +18,7 @@ VccidError                    what is wrong, and a hint: what to do about it
 ├── CardBusy                  another host owns a card that has one security state
 ├── NotPermitted              the caller may not ask for this
 ├── DaemonRunning             a second daemon was started where one runs
+├── RunFailed                 `vccid run` could not have what its command needs
 └── ProtocolError
     ├── RemoteProtocolError   the peer broke the protocol
     └── LocalProtocolError    we did
@@ -110,6 +111,10 @@ class NotPermitted(VccidError):
 
 class DaemonRunning(VccidError):
     """Another daemon has this runtime directory."""
+
+
+class RunFailed(VccidError):
+    """The private daemon or pcscd of `vccid run` cannot be had, or did not come up."""
 
 
 class ProtocolError(VccidError):

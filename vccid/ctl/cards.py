@@ -7,6 +7,7 @@ import base64
 import os
 import re
 from pathlib import Path
+from typing import Any, Final
 
 import click
 
@@ -15,6 +16,7 @@ from vccid.ctl.client import Client, DaemonError
 from vccid.ctl.context import (
     Context,
     Exit,
+    F,
     WaitCommand,
     json_option,
     pass_context,
@@ -56,46 +58,53 @@ def absolute_database(database: str) -> str:
     return f"{kind}{colon}{os.path.abspath(path)}"
 
 
-@click.command(cls=WaitCommand)
-@reader_argument()
-@click.option(
-    "--certs",
-    metavar="A,B,C",
-    help="One to ten certificates: NSS nicknames, pkcs11: URIs, PEM or PKCS#12 files. The "
-    "first three are ID, signature and encryption. Left out: those last inserted.",
+def card_options(command: F) -> F:
+    """What a card is made from; `card_request` takes the values by these names."""
+    for option in reversed(_CARD_OPTIONS):
+        command = option(command)
+    return command
+
+
+_CARD_OPTIONS: Final = (
+    click.option(
+        "--certs",
+        metavar="A,B,C",
+        help="One to ten certificates: NSS nicknames, pkcs11: URIs, PEM or PKCS#12 files. The "
+        "first three are ID, signature and encryption.",
+    ),
+    click.option(
+        "--reader",
+        "real_reader",
+        metavar="NAME",
+        help="Pass through the real card in this PC/SC reader; a part of its name will do.",
+    ),
+    click.option(
+        "--hardware",
+        metavar="[NAME]",
+        is_flag=False,
+        flag_value="",
+        help="Make the card from the real card in this PC/SC reader, or with this token label or "
+        "pkcs11: URI; left out, the only one there is.",
+    ),
+    click.option("--db", metavar="DATABASE", help="NSS database of the nicknames."),
+    click.option(
+        "--atr",
+        type=click.Choice(["cac", "t1"]),
+        help="Answer to reset: T=0 as QEMU's card, or T=1.",
+    ),
+    click.option(
+        "--password-file",
+        type=_secret_file,
+        help="File whose first line is the database's, token's or file's password.",
+    ),
+    click.option("--ask-password", is_flag=True, help="Ask for that password."),
+    pin_file_option,
+    ask_pin_option,
 )
-@click.option(
-    "--reader",
-    "real_reader",
-    metavar="NAME",
-    help="Pass through the real card in this PC/SC reader; a part of its name will do.",
-)
-@click.option(
-    "--hardware",
-    metavar="[NAME]",
-    is_flag=False,
-    flag_value="",
-    help="Make the card from the real card in this PC/SC reader, or with this token label or "
-    "pkcs11: URI; left out, the only one there is.",
-)
-@click.option("--db", metavar="DATABASE", help="NSS database of the nicknames.")
-@click.option(
-    "--atr", type=click.Choice(["cac", "t1"]), help="Answer to reset: T=0 as QEMU's card, or T=1."
-)
-@click.option(
-    "--password-file",
-    type=_secret_file,
-    help="File whose first line is the database's, token's or file's password.",
-)
-@click.option("--ask-password", is_flag=True, help="Ask for that password.")
-@pin_file_option
-@ask_pin_option
-@wait_option
-@json_option
-@pass_context
-def insert(
-    context: Context,
-    reader: str | None,
+
+
+def card_request(
+    *,
     certs: str | None,
     real_reader: str | None,
     hardware: str | None,
@@ -105,15 +114,18 @@ def insert(
     ask_password: bool,
     pin_file: Path | None,
     ask_pin: bool,
-    wait: float | None,
-) -> None:
-    """Make a card from certificates, or follow a real one, and put it into READER."""
+) -> Parameters:
+    """The values of `card_options` as parameters of Insert; asks for what is to be asked for.
+
+    Raises:
+        click.UsageError: they do not go together.
+        ConfigError: a secret cannot be had.
+    """
     if sum(source is not None for source in (certs, real_reader, hardware)) > 1:
         raise click.UsageError("a card comes from --certs, --reader or --hardware, not from two")
     if (real_reader, hardware) != (None, None) and (db, atr) != (None, None):
         raise click.UsageError("--db and --atr go with --certs")
-    parameters: Parameters = {
-        "reader": reader,
+    return {
         "certificates": None if certs is None else [absolute_item(i) for i in split_items(certs)],
         "database": None if db is None else absolute_database(db),
         "atr": atr,
@@ -121,10 +133,23 @@ def insert(
         "hardware": hardware,
         "password": secrets.encoded(_secret(password_file, ask_password, "password")),
         "pin": secrets.encoded(_secret(pin_file, ask_pin, "card PIN", confirm=True)),
-        "wait": wait,
     }
+
+
+@click.command(cls=WaitCommand)
+@reader_argument()
+@card_options
+@wait_option
+@json_option
+@pass_context
+def insert(context: Context, reader: str | None, wait: float | None, **card: Any) -> None:
+    """Make a card from certificates, or follow a real one, and put it into READER.
+
+    Where neither is named, the card last inserted there comes back.
+    """
+    request = {**card_request(**card), "reader": reader, "wait": wait}
     with context.connect() as client:
-        reply = _insert(client, {k: v for k, v in parameters.items() if v is not None})
+        reply = call_insert(client, request)
     if context.json:
         output.print_json(reply)
     else:
@@ -139,8 +164,9 @@ def _what_is_in(card: Parameters | None) -> str:
     return f"card {card['serial']} ({card['label']}) is in".replace("  ", " ")
 
 
-def _insert(client: Client, parameters: Parameters) -> Parameters:
+def call_insert(client: Client, request: Parameters) -> Parameters:
     """Insert; where a password turns out to be needed and somebody can be asked, ask once."""
+    parameters = {name: value for name, value in request.items() if value is not None}
     try:
         return client.call("Insert", parameters)
     except DaemonError as error:

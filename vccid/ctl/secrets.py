@@ -20,7 +20,9 @@ def from_file(path: Path) -> bytes:
     """
     try:
         if str(path) == "-":
-            line = sys.stdin.buffer.readline()
+            # Unbuffered: what stands behind the line is for whoever reads next.
+            with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as file:
+                line = file.readline()
         else:
             with path.open("rb") as file:
                 line = file.readline()

@@ -8,6 +8,7 @@ import ctypes
 import os
 import resource
 import sys
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,16 @@ _LAST_WAIT: Final = 1.0
 _directory = click.Path(path_type=Path, file_okay=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What stood before the command's own verb: directories, and settings by table and key."""
+
+    runtime: Path | None
+    state: Path | None
+    configuration: Path | None
+    overrides: dict[tuple[str, ...], str]
+
+
 def _setting_options() -> list[click.Option]:
     """`--TABLE-KEY` for the settings that go on the command line."""
     return [
@@ -54,7 +65,8 @@ def _setting_options() -> list[click.Option]:
     ]
 
 
-@click.command(
+@click.group(
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     params=_setting_options(),
     epilog="Exit status: 0 ended when told to, 1 failed, 2 wrong command line, "
@@ -69,7 +81,9 @@ def _setting_options() -> list[click.Option]:
     help="vccid.toml and vccid.toml.d.  [$CONFIGURATION_DIRECTORY]",
 )
 @click.version_option(__version__, prog_name="vccid")
+@click.pass_context
 def cli(
+    ctx: click.Context,
     check: bool,
     runtime_directory: Path | None,
     state_directory: Path | None,
@@ -81,6 +95,11 @@ def cli(
     Runs in the foreground until SIGTERM or SIGINT; SIGHUP reads the settings again.
     """
     overrides = _overrides(settings)
+    if ctx.invoked_subcommand is not None:
+        if check:
+            raise click.UsageError("--check stands alone")
+        ctx.obj = Given(runtime_directory, state_directory, configuration_directory, overrides)
+        return
     places = directories.find(
         os.environ, os.geteuid(), runtime_directory, state_directory, configuration_directory
     )

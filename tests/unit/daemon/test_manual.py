@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 
 from vccid.daemon.config import READER_TABLE, TABLES, ReaderSettings, declared
-from vccid.daemon.main import Exit, cli
 
 MANUAL = (Path(__file__).parents[3] / "docs" / "man" / "vccid.toml.5").read_text()
 PLAIN = re.sub(r"\\f.", "", MANUAL).replace("\\-", "-")
@@ -42,12 +41,3 @@ def test_every_setting_is_there_with_its_default() -> None:
             default = re.search(r"Default: (.+?)\.\s*$", texts[setting])
             assert default is not None, setting
             assert tomllib.loads(f"value = {default[1]}")["value"] == in_toml(declaration.default)
-
-
-def test_every_option_of_the_daemon_is_in_its_manual_and_the_other_way_round() -> None:
-    manual = (Path(__file__).parents[3] / "docs" / "man" / "vccid.8").read_text()
-    written = set(re.findall(r"--[a-z-]+", re.sub(r"\\f.", "", manual).replace("\\-", "-")))
-    options = {name for parameter in cli.params for name in parameter.opts}
-    assert written == {*options, "--help"}
-    section = manual.partition(".SH EXIT STATUS")[2].partition(".SH")[0]
-    assert re.findall(r"^\.B (\d+)$", section, re.MULTILINE) == [str(int(code)) for code in Exit]

@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`vccid run` with the real pcscd and OpenSC: as an ordinary user, and however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.peers.daemon import BIN, PATIENCE
+from tests.peers.desk import OPENSC_MODULE, PIN
+from tests.peers.libcacard import Database
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+CARD = "vccid vccid0 00 00"
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, and mounts")
+
+#: Where unprivileged user namespaces are forbidden, as in most containers: the kernel allows
+#: none in a chroot (user_namespaces(7)).
+NO_NAMESPACES = (
+    "unshare", "--mount",
+    "sh", "-c", 'mount --rbind / /mnt && exec /usr/sbin/chroot /mnt "$@"', "sh",
+)  # fmt: skip
+#: Where systemd never was.
+NO_RUN_PCSCD = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mount -t tmpfs -o mode=755 run /run && exec "$@"',
+    "sh",
+)
+BECOME_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+
+class User:
+    """Somebody at a shell, with a home and a folder for temporary files.
+
+    Attributes:
+        home: the home, and the working directory.
+        temporary: TMPDIR; nothing may stay in it.
+    """
+
+    def __init__(self, directory: Path, uid: int) -> None:
+        self.uid = uid
+        self.home = directory / "home"
+        self.temporary = directory / "tmp"
+        for path in (directory, self.home, self.temporary):
+            path.mkdir(exist_ok=True)
+            os.chown(path, uid, uid)
+        kept = {k: v for k, v in os.environ.items() if k not in ("XDG_RUNTIME_DIR", "VCCID_SOCKET")}
+        self.env = {
+            **kept,
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "PATH": f"{BIN}:/usr/bin:/bin",
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def start(
+        self,
+        *arguments: str | Path,
+        wrapper: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = subprocess.DEVNULL,
+    ) -> subprocess.Popen[str]:
+        """`vccid` with arguments, in a process group of its own."""
+        becoming = [] if self.uid == os.geteuid() else BECOME_NOBODY
+        return subprocess.Popen(
+            [*wrapper, *becoming, "vccid", *map(str, arguments)],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.home,
+            env={**self.env, **(env or {})},
+            process_group=0,
+        )
+
+    def run(
+        self,
+        *arguments: str | Path,
+        wrapper: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """The same to its end, which must leave nothing behind."""
+        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+        process = self.start(*arguments, wrapper=wrapper, env=env, stdin=stdin)
+        with ended(process):
+            out, error = process.communicate(input, timeout=60)
+        assert self.left_over() == []
+        return subprocess.CompletedProcess(arguments, process.returncode, out, error)
+
+    def say(self, *arguments: str | Path, input: str | None = None) -> str:
+        """What a `vccid run` that must succeed printed."""
+        done = self.run(*arguments, input=input)
+        assert done.returncode == 0, f"{done.returncode}\n{done.stdout}{done.stderr}"
+        assert "vccid:" not in done.stderr
+        return done.stdout
+
+    def left_over(self) -> list[str]:
+        """Files in TMPDIR, and processes that know of it."""
+        found = [str(path) for path in self.temporary.iterdir()]
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.fsencode(f"{self.temporary}/") in (process / "cmdline").read_bytes():
+                    found.append(process.name)
+        return found
+
+    def wait_for_nothing_left(self) -> None:
+        wait_for(lambda: self.left_over() == [], self.left_over)
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End it however the block ends."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition: Callable[[], bool], what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def user() -> Iterator[User]:
+    """An ordinary user."""
+    with temporary_user(os.geteuid() or NOBODY) as somebody:
+        yield somebody
+
+
+@pytest.fixture(params=["user", pytest.param("root", marks=as_root)])
+def anybody(request: pytest.FixtureRequest) -> Iterator[User]:
+    """An ordinary user, and root."""
+    with temporary_user(0 if request.param == "root" else os.geteuid() or NOBODY) as somebody:
+        yield somebody
+
+
+@contextlib.contextmanager
+def temporary_user(uid: int) -> Iterator[User]:
+    directory = Path(f"/tmp/run-{os.getpid()}-{time.monotonic_ns()}")
+    directory.mkdir()
+    try:
+        yield User(directory, uid)
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def public_database(database: Database) -> Iterator[str]:
+    """The seed's certificates where every user can read them."""
+    directory = Path(f"/tmp/run-nss-{os.getpid()}")
+    shutil.copytree(database.directory, directory)
+    for path in (directory, *directory.iterdir()):
+        path.chmod(0o755)
+    (directory / "password").write_text(f"{PIN}\n")
+    yield str(directory)
+    shutil.rmtree(directory)
+
+
+# -- what it is for --------------------------------------------------------------------------------
+
+
+def test_opensc_signs_with_a_card_from_an_nss_database(anybody: User, public_database: str) -> None:
+    said = anybody.say(
+        "run", "--certs", "cert1,cert2,cert3", "--db", f"sql:{public_database}",
+        "--password-file", f"{public_database}/password", "--",
+        "pkcs11-tool", "--module", OPENSC_MODULE, "--test", "--login", "--pin", PIN,
+    )  # fmt: skip
+    assert said.endswith("No errors\n")
+
+
+def test_a_card_without_any_certificates_at_hand(user: User) -> None:
+    said = user.say("run", "--generate", "opensc-tool", "--list-readers")
+    assert re.search(rf"^0 +Yes +{CARD}$", said, re.MULTILINE)
+
+
+def test_vccidctl_finds_the_private_daemon(user: User) -> None:
+    script = "vccidctl reader list && vccidctl remove --wait >/dev/null && opensc-tool -l"
+    said = user.say("run", "--generate", "--readers", "2", "--", "sh", "-c", script)
+    assert re.findall(r"^vccid\d", said, re.MULTILINE) == ["vccid0", "vccid1"]
+    assert re.findall(r"^\d +(\w+) +vccid", said, re.MULTILINE) == ["No", "No"]
+
+
+def test_the_command_has_our_standard_streams_and_home(user: User) -> None:
+    said = user.say("run", "--", "sh", "-c", 'cat; echo "$HOME"; pwd', input="words\n")
+    assert said == f"words\n{user.home}\n{user.home}\n"
+
+
+def test_a_password_from_standard_input_leaves_the_rest(user: User, public_database: str) -> None:
+    said = user.say(
+        "run", "--certs", "cert1", "--db", public_database, "--password-file", "-", "--", "cat",
+        input=f"{PIN}\nthe command's own\n",
+    )  # fmt: skip
+    assert said == "the command's own\n"
+
+
+def test_side_by_side_and_one_within_another(user: User) -> None:
+    where = ["sh", "-c", "echo $PCSCLITE_CSOCK_NAME; opensc-tool -l; exec vccidctl reader list"]
+    inner = ["vccid", "run", "--readers", "3", "--", *where]
+    others = [user.start("run", "--", *inner) for _ in range(2)]
+    with ended(others[0]), ended(others[1]):
+        said = [process.communicate(timeout=60)[0] for process in others]
+    for text in said:
+        assert re.findall(r"^(vccid\d) +empty", text, re.MULTILINE) == [
+            "vccid0",
+            "vccid1",
+            "vccid2",
+        ]
+        assert len(re.findall(r"^\d +No +vccid", text, re.MULTILINE)) == 3
+    assert said[0].splitlines()[0] != said[1].splitlines()[0]
+    user.wait_for_nothing_left()
+
+
+def test_the_daemons_options_stand_before_run(user: User, public_database: str) -> None:
+    settings = user.home / "conf"
+    settings.mkdir()
+    (settings / "vccid.toml").write_text("[reader.vccid0]\npin_pad = true\n[reader.desk]\n")
+    os.chown(settings, user.uid, user.uid)
+    options = ["--configuration-directory", "conf", "--state-directory", "state"]
+    options += ["--certificates-database", public_database]
+    card = ["--certs", "cert1", "--password-file", f"{public_database}/password"]
+    wrong = ["pkcs15-tool", "--verify-pin", "--pin", "999999"]
+    user.run(*options, "run", *card, "--log", "log", "--", *wrong)
+    for again in ([], card):
+        script = "vccidctl card info; opensc-tool -l"
+        said = user.say(*options, "run", *again, "--", "sh", "-c", script)
+        assert "2 left" in said, "the card of the first run, and its wrong PIN"
+        assert re.search(r"^1 +Yes +PIN pad +vccid vccid0", said, re.MULTILINE)
+        assert re.search(r"^0 +No +vccid desk", said, re.MULTILINE)
+    assert "card-inserted" in (user.home / "log").read_text()
+
+
+def test_a_service_managers_variables_are_not_for_the_daemon(user: User) -> None:
+    env = {"RUNTIME_DIRECTORY": "/nonexistent", "NOTIFY_SOCKET": "/nonexistent", "LISTEN_FDS": "3"}
+    assert user.run("run", "--", "true", env=env).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["a b", "x" * 80])
+def test_a_folder_for_temporary_files_that_pcscd_cannot_use(user: User, name: str) -> None:
+    folder = user.home / name
+    folder.mkdir()
+    os.chown(folder, user.uid, user.uid)
+    done = user.run("run", "opensc-tool", "--list-readers", env={"TMPDIR": str(folder)})
+    assert CARD in done.stdout, done.stderr
+    assert list(folder.iterdir()) == []
+
+
+# -- where there is little to stand on -------------------------------------------------------------
+
+
+@as_root
+@pytest.mark.parametrize(
+    "wrapper", [NO_NAMESPACES, NO_RUN_PCSCD], ids=["no-namespaces", "no-run-pcscd"]
+)
+def test_it_takes_either_namespaces_or_a_folder(user: User, wrapper: Sequence[str]) -> None:
+    done = user.run("run", "opensc-tool", "--list-readers", wrapper=wrapper)
+    assert CARD in done.stdout, done.stderr
+
+
+@as_root
+def test_without_both_it_says_what_to_do(user: User) -> None:
+    done = user.run("run", "true", wrapper=(*NO_NAMESPACES, *NO_RUN_PCSCD))
+    assert done.returncode == 125
+    assert "cannot create /run/pcscd: Permission denied" in done.stderr, "pcscd's own words"
+    assert "as root: mkdir /run/pcscd" in done.stderr
+
+
+@as_root
+def test_the_systems_pcscd_keeps_its_pid_file() -> None:
+    with temporary_user(0) as root:
+        script = (
+            "mkdir -p /run/pcscd && mount -t tmpfs run /run/pcscd && echo 1 >/run/pcscd/pcscd.pid"
+            ' && "$@" && cat /run/pcscd/pcscd.pid'
+        )
+        wrapper = ("unshare", "--mount", "sh", "-c", script, "sh")
+        assert root.run("run", "true", wrapper=wrapper).stdout == "1\n"
+
+
+@as_root
+def test_without_pcscd_it_says_which_package(user: User) -> None:
+    hidden = 'mount --bind /dev/null /usr/sbin/pcscd && exec "$@"'
+    done = user.run("run", "true", wrapper=("unshare", "--mount", "sh", "-c", hidden, "sh"))
+    assert (done.returncode, "apt install pcscd" in done.stderr) == (125, True)
+
+
+def test_a_pcscd_that_fails_is_quoted(user: User) -> None:
+    fake = user.home / "pcscd"
+    fake.write_text("#!/bin/sh\necho no readers today\nexit 1\n")
+    fake.chmod(0o755)
+    done = user.run("run", "true", env={"PATH": f"{user.home}:{user.env['PATH']}"})
+    assert done.returncode == 125
+    assert "| no readers today" in done.stderr
+    assert "pcscd ended at once" in done.stderr
+
+
+def test_a_card_that_cannot_be_made_is_told_as_vccidctl_does(user: User) -> None:
+    done = user.run("run", "--certs", "/nonexistent.pem", "--", "true")
+    assert done.returncode == 125
+    assert "vccid: certificate file /nonexistent.pem does not exist" in done.stderr
+
+
+def test_unfit_settings_are_told_by_the_daemon(user: User) -> None:
+    (user.home / "vccid.toml").write_text("nonsense = 1\n")
+    done = user.run("--configuration-directory", ".", "run", "true")
+    assert done.returncode == 125
+    assert "vccid.toml:1: unknown" in done.stderr
+
+
+def test_more_readers_than_a_pcscd_takes(user: User) -> None:
+    (user.home / "vccid.toml").write_text("".join(f"[reader.r{n}]\n" for n in range(16)))
+    done = user.run("--configuration-directory", ".", "run", "true")
+    assert (done.returncode, "17 readers" in done.stderr) == (125, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["run", "nosuch"], 127, "nosuch is not to be found"),
+        (["run", "/etc/passwd"], 126, "/etc/passwd cannot be run"),
+        (["run", "--nosuch", "true"], 125, "No such option: --nosuch"),
+        (["run"], 125, "Missing argument"),
+        (["run", "--generate", "--certs", "a", "true"], 125, "--generate makes its own"),
+        (["run", "--certs", "a", "--reader", "b", "true"], 125, "not from two"),
+        (["run", "--db", "a", "true"], 125, "say what the card is made from"),
+        (["run", "--driver", "/nonexistent", "true"], 125, "does not exist"),
+        (["run", "--log", "/nonexistent/log", "true"], 125, "/nonexistent/log"),
+        (["--runtime-directory", "/proc/x", "run", "true"], 125, "cannot be made"),
+        (["--check", "run", "true"], 2, "--check stands alone"),
+    ],
+)
+def test_what_is_wrong_is_told_and_nothing_runs(
+    user: User, arguments: Sequence[str], code: int, said: str
+) -> None:
+    done = user.run(*arguments)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# -- how it ends -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill $$", -15), ("kill -9 $$", -9)])
+def test_it_ends_as_the_command_does(user: User, script: str, code: int) -> None:
+    assert user.run("run", "--", "sh", "-c", script).returncode == code
+
+
+def test_started_by_one_who_ignores_the_end_of_children(user: User) -> None:
+    ignoring = ("sh", "-c", 'trap "" CHLD; exec "$@"', "sh")
+    assert user.run("run", "--", "sh", "-c", "exit 7", wrapper=ignoring).returncode == 7
+
+
+def start_and_wait(user: User, script: str) -> subprocess.Popen[str]:
+    """A run whose command has begun, and says so by a line."""
+    process = user.start("run", "--", "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n", process.communicate()
+    return process
+
+
+def test_a_signal_is_passed_on_and_all_ends(anybody: User) -> None:
+    trap = 'trap "echo got it; exit 9" TERM; echo begun; while :; do sleep 0.01; done'
+    process = start_and_wait(anybody, trap)
+    with ended(process):
+        process.terminate()
+        assert process.communicate(timeout=PATIENCE) == ("got it\n", "")
+    assert process.returncode == 9
+    assert anybody.left_over() == []
+
+
+def test_killed_it_takes_everything_along(anybody: User) -> None:
+    process = start_and_wait(anybody, "echo $$ >pid; echo begun; exec sleep 1000")
+    with ended(process):
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+    anybody.wait_for_nothing_left()
+    command = Path("/proc", (anybody.home / "pid").read_text().strip())
+    wait_for(lambda: not (command / "exe").exists(), command.exists)
+
+
+def test_told_to_end_before_the_command_ran(user: User) -> None:
+    fifo = user.home / "never-written"
+    os.mkfifo(fifo, 0o666)
+    process = user.start("run", "--generate", "--atr", "t1", "--pin-file", fifo, "--", "true")
+    with ended(process):
+        writer = os.open(fifo, os.O_WRONLY)  # it reads the PIN now
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+        os.close(writer)
+    assert process.returncode == -signal.SIGTERM
+    user.wait_for_nothing_left()
+
+
+def test_a_pcscd_that_dies_meanwhile_is_told(user: User) -> None:
+    script = 'kill $(pgrep -f "pcscd.*$(dirname "$(dirname "$VCCID_SOCKET")")/") && sleep 0.5'
+    done = user.run("run", "--", "sh", "-c", script)
+    assert done.stderr == "vccid: pcscd ended before the command did; see --log\n"
+
+
+def test_an_interrupt_at_the_terminal_arrives_once(anybody: User) -> None:
+    script = 'trap "echo interrupted" INT; echo begun; sleep 0.5 & wait; wait; exit 3'
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(anybody.home)
+        become = [] if anybody.uid == os.geteuid() else BECOME_NOBODY
+        argv = [*become, str(BIN / "vccid"), "run", "--", "sh", "-c", script]
+        os.execvpe(argv[0], argv, anybody.env)
+    said = b""
+    while b"begun" not in said:
+        said += os.read(terminal, 1024)
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # EIO: everybody has left the terminal
+        while more := os.read(terminal, 1024):
+            said += more
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert said.count(b"interrupted") == 1
+    anybody.wait_for_nothing_left()

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`vccid run`: a private daemon and a private pcscd for one command."""
