@@ -5,8 +5,19 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
+
+from tests import debian_packages as packages
+
+
+@pytest.fixture(scope="session")
+def debian_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the Debian packages of this checkout."""
+    directory = tmp_path_factory.mktemp("deb")
+    packages.build(directory)
+    return directory
 
 
 def pytest_configure() -> None:
