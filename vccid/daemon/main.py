@@ -8,6 +8,7 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -65,7 +66,22 @@ def _setting_options() -> list[click.Option]:
     ]
 
 
+#: Verbs beside the daemon, by name: what loads them when they are asked for.
+VERBS: Final[dict[str, Callable[[], click.Command]]] = {}
+
+
+class _Verbs(click.Group):
+    """The daemon, or one of VERBS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return VERBS[cmd_name]() if cmd_name in VERBS else None
+
+
 @click.group(
+    cls=_Verbs,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     params=_setting_options(),

@@ -3,138 +3,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-from enum import IntEnum
-from pathlib import Path
-from typing import Any, Final
-
 import click
 
-import vccid
-from vccid.ctl import cards
-from vccid.daemon.main import Given, cli, main
-from vccid.errors import RunFailed, VccidError
-from vccid.run.pcscd import MOST_READERS
+from vccid.daemon.main import VERBS, cli, main
 
-__all__ = ["main"]
+__all__ = ["cli", "main"]
 
 
-class Exit(IntEnum):
-    """How `vccid run` ends where its command did not; as env(1) has it."""
+def _run() -> click.Command:
+    from vccid.run.command import run
 
-    FAILED = 125
-    NOT_RUNNABLE = 126
-    NOT_FOUND = 127
+    return run
 
 
-#: Where the driver is: in a checkout, else as packaged.
-_DRIVERS: Final = (
-    Path(vccid.__file__).parents[1] / "build" / "libifdvccid.so",
-    Path("/usr/lib/pcsc/drivers/serial/libifdvccid.so"),
-)
-
-
-class RunCommand(click.Command):
-    """A wrong command line ends with our exit code, lest it be taken for the command's."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            error.exit_code = Exit.FAILED
-            raise
-
-
-@cli.command(
-    cls=RunCommand,
-    context_settings={"allow_interspersed_args": False},
-    options_metavar="[OPTIONS] --",
-    epilog="Exit status: that of COMMAND; 125 it was not started, 126 it cannot be run, "
-    "127 there is no such command.",
-)
-@click.argument(
-    "command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENT]..."
-)
-@click.option("--generate", is_flag=True, help="A card of new certificates; its PIN is 123456.")
-@cards.card_options
-@click.option(
-    "--readers",
-    type=click.IntRange(1, MOST_READERS),
-    default=1,
-    show_default=True,
-    metavar="NUMBER",
-    help="Readers, named vccid0, vccid1 and on; the card is in the first.",
-)
-@click.option(
-    "--driver",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
-    help="libifdvccid.so, where it is not where the package has it.",
-)
-@click.option(
-    "--log",
-    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
-    help="File to which the log of daemon and pcscd is added.",
-)
-@click.pass_obj
-def run(
-    given: Given,
-    command: tuple[str, ...],
-    generate: bool,
-    readers: int,
-    driver: Path | None,
-    log: Path | None,
-    **card: Any,
-) -> None:
-    """Run COMMAND with a smart card reader that nothing else sees, as any user.
-
-    A daemon and a pcscd of its own start before COMMAND and end with it. The daemon's options
-    stand before "run"; without them it has no settings and forgets its cards' PIN tries.
-    """
-    from vccid.run import launch, process
-
-    try:
-        _check_command(command[0])
-        request = _card_request(generate, card)
-        wish = launch.Wish(given, request, generate, readers, _driver(driver), log)
-        status = launch.run(wish, list(command))
-    except launch.Interrupted as interrupted:
-        status = interrupted.number  # the wait status of who was ended by it
-    except click.UsageError as error:
-        error.exit_code = Exit.FAILED
-        raise
-    except VccidError as error:
-        click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
-        sys.exit(Exit.FAILED)
-    process.end_as(status)
-
-
-def _check_command(name: str) -> None:
-    """Start nothing for a command that is not there."""
-    if shutil.which(name) is not None:
-        return
-    there = shutil.which(name, mode=os.F_OK) is not None
-    click.echo(f"vccid: {name} {'cannot be run' if there else 'is not to be found'}", err=True)
-    sys.exit(Exit.NOT_RUNNABLE if there else Exit.NOT_FOUND)
-
-
-def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of Insert; empty where no card was asked for."""
-    request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
-    sources = {"certificates", "pcsc_reader", "hardware"} & request.keys()
-    if generate and sources | {"database", "password"} & request.keys():
-        raise click.UsageError("--generate makes its own certificates")
-    if request and not (generate or sources):
-        raise click.UsageError("say what the card is made from: --certs or --generate")
-    return request
-
-
-def _driver(given: Path | None) -> Path:
-    driver = next((path for path in (given, *_DRIVERS) if path is not None and path.exists()), None)
-    if driver is None:
-        raise RunFailed(
-            "pcscd's driver libifdvccid.so is not to be found",
-            "as root: apt install libifdvccid; or name it: vccid run --driver FILE",
-        )
-    return driver
+VERBS["run"] = _run

@@ -7,12 +7,13 @@ import subprocess
 import sys
 
 #: What a daemon imports until READY, with one reader for pcscd's driver.
-START = "import vccid.daemon.main, vccid.daemon.daemon, vccid.frontends.ifd"
+START = "import vccid.run.main, vccid.daemon.daemon, vccid.frontends.ifd"
 
 #: For cards, and for other frontends than pcscd's: each is loaded with the first of its kind.
 LATER = (
     "cryptography", "rich", "smartcard", "sqlite3",
-    "vccid.backends", "vccid.card.cac", "vccid.ccid", "vccid.ctl", "vccid.keys", "vccid.usb",
+    "vccid.backends", "vccid.card.cac", "vccid.ccid", "vccid.ctl", "vccid.keys",
+    "vccid.run.command", "vccid.usb",
 )  # fmt: skip
 
 
