@@ -20,11 +20,13 @@ class Host(ABC):
         kind: the frontend's name: "ifd", "vhci", "usbip", "vsc", "usbredir", "cuse".
         peer: who is at the other end, for people: "pcscd (pid 812)".
         seen: the last generation of the reader this host is known to have noticed.
+        commands: APDUs it sent to cards here since it is attached.
     """
 
     kind: str
     peer: str
     seen: int
+    commands: int = 0
 
     @abstractmethod
     def card_changed(self) -> None:

@@ -204,6 +204,10 @@ def test_a_card_of_one_daemon_is_in_a_reader_of_another(tmp_path: Path) -> None:
         away.ctl("attach", "vsc", place)
         near.wait_for(lambda: far_card(near) is not None)
         assert near.ctl_json("card", "info", "far0")["atr"] == away.ctl_json("card", "info")["atr"]
+        shown = near.ctl("status")
+        assert f"listening for far cards at {place}: pid {away.pid}" in shown
+        assert f"far0 is vccid0 of pid {away.pid}: 0 commands" in shown
+        assert "vsc (attached (once so far))" in away.ctl("status")
         refused = near.run_ctl("reader", "remove", "far0")
         assert refused.returncode == 1 and "belongs to a far card" in refused.stderr
         away.ctl("remove")

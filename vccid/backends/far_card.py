@@ -29,6 +29,8 @@ class FarReader:
 
     Attributes:
         reader: ours, that shows it.
+        name: what the far end calls it.
+        peer: who is at the far end, for people.
         commands: how many APDUs were sent.
     """
 
@@ -38,9 +40,10 @@ class FarReader:
         self.reader = reader
         self.commands = 0
         self.limits = limits
+        self.name = name
+        self.peer = client.peer
         self._client = client
         self._id = reader_id
-        self._name = name
         self._card: FarCard | None = None
         self._current: asyncio.Future[bytes] | None = None
         self._waiting: deque[tuple[bytes, asyncio.Future[bytes]]] = deque()
@@ -54,7 +57,7 @@ class FarReader:
         self.removed()
         if self.reader.card is not None:
             return vsc.CARD_ALREADY_INSERTED  # somebody put another one in
-        self._card = FarCard(self, atr, self._name or "far card")
+        self._card = FarCard(self, atr, self.name or "far card")
         self.reader.insert(self._card)
         return vsc.SUCCESS
 

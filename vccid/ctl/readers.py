@@ -33,6 +33,9 @@ def status(context: Context) -> None:
     )
     click.echo()
     _print_readers(reply["readers"])
+    if far := reply["far_cards"]:
+        peers = ", ".join(far["peers"]) or "nobody is connected"
+        click.echo(f"listening for far cards at {far['address']}: {peers}")
     output.print_warnings(reply["problems"])
 
 
@@ -185,6 +188,11 @@ def _print_readers(readers: list[Parameters]) -> None:
         if real := reader.get("real_card"):
             how = "has a card made from" if real["emulated"] else "passes through"
             click.echo(f"{reader['name']} {how} the card in {real['reader']}: {real['status']}")
+        if far := reader.get("far_card"):
+            click.echo(
+                f"{reader['name']} is {far['name'] or 'a reader'} of {far['peer']}: "
+                f"{far['commands']} commands"
+            )
         for frontend in reader["frontends"]:
             if not frontend["up"]:
                 place = f"{frontend['kind']} {frontend['address']}".rstrip()
@@ -194,8 +202,9 @@ def _print_readers(readers: list[Parameters]) -> None:
 
 
 def _row(reader: Parameters) -> tuple[str, ...]:
-    hosts = ", ".join(
-        f"{host['kind']} {host['peer']}" + ("" if host["seen"] else " (not looked yet)")
+    hosts = "; ".join(
+        f"{host['kind']} {host['peer']}, {host['commands']} APDUs"
+        + ("" if host["seen"] else " (not looked yet)")
         for host in reader["hosts"]
     )
     places = ", ".join(

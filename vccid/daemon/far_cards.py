@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from itertools import count
 
+from vccid.backends.far_card import FarReader
 from vccid.backends.vsc import Limits, VscListener
 from vccid.daemon.config import FarCards, Guests
 from vccid.daemon.guests import endpoint
@@ -77,6 +78,22 @@ class FarCardListener:
                 "set another far_cards.listen",
             ) from error
         self._listener = listener
+
+    @property
+    def address(self) -> str:
+        """Where it listens, or ""."""
+        return str(self._listener.endpoint.address) if self._listener is not None else ""
+
+    @property
+    def peers(self) -> list[str]:
+        """Who is connected."""
+        return [client.peer for client in self._listener.clients] if self._listener else []
+
+    def find(self, reader: Reader) -> FarReader | None:
+        """The far end of one of our readers."""
+        clients = self._listener.clients if self._listener is not None else ()
+        readers = (far for client in clients for far in client.readers.values())
+        return next((far for far in readers if far.reader is reader), None)
 
     async def stop(self) -> None:
         """Let every client go. May be repeated."""

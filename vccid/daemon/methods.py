@@ -18,6 +18,7 @@ from vccid.daemon.parameters import BadParameter, Taker
 from vccid.daemon.service import Service
 from vccid.daemon.station import Station
 from vccid.errors import ReaderError, VccidError
+from vccid.reader import Reader
 from vccid.wire.varlink import Parameters
 
 Method = Callable[[Taker], Awaitable[Parameters]]
@@ -74,6 +75,7 @@ class Methods:
             "uptime": round(time.monotonic() - self._since, 3),
             "socket": self._socket,
             "readers": self._readers(),
+            "far_cards": self._far_cards(),
             "problems": self._service.problems,
         }
 
@@ -84,7 +86,7 @@ class Methods:
     async def add_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
         given.done()
-        return {"reader": _reader(await self._service.add_reader(name))}
+        return {"reader": self._reader(await self._service.add_reader(name))}
 
     async def remove_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
@@ -198,7 +200,53 @@ class Methods:
 
     def _readers(self) -> list[Parameters]:
         stations = self._service.stations
-        return [_reader(stations[name]) for name in sorted(stations)]
+        return [self._reader(stations[name]) for name in sorted(stations)]
+
+    def _reader(self, station: Station) -> Parameters:
+        reader, problem = station.reader, station.problem
+        return {
+            "name": station.name,
+            "declared": station.declared,
+            "generation": reader.generation,
+            "frontends": [
+                {
+                    "kind": standing.attachment.kind,
+                    "address": standing.attachment.address,
+                    "up": standing.up,
+                    "status": standing.status,
+                }
+                for standing in station.standings
+            ],
+            "hosts": [
+                {
+                    "kind": host.kind,
+                    "peer": host.peer,
+                    "seen": host.seen >= reader.generation,
+                    "commands": host.commands,
+                }
+                for host in reader.hosts
+            ],
+            "card": None if reader.card is None else _card(reader.card),
+            "wanted": list(station.wanted.certificates)
+            if isinstance(station.wanted, Wanted)
+            else [],
+            "real_card": _followed(station),
+            "far_card": self._far_card(reader),
+            "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
+        }
+
+    def _far_card(self, reader: Reader) -> Parameters | None:
+        listener = self._service.far_cards
+        far = None if listener is None else listener.find(reader)
+        if far is None:
+            return None
+        return {"peer": far.peer, "name": far.name, "commands": far.commands}
+
+    def _far_cards(self) -> Parameters | None:
+        listener = self._service.far_cards
+        if listener is None or not listener.address:
+            return None
+        return {"address": listener.address, "peers": listener.peers}
 
 
 def _required(given: Taker, name: str) -> str:
@@ -247,32 +295,6 @@ async def _seen(station: Station, generation: int, wait: float | None) -> Parame
         # Nobody asked to wait: that hosts have not looked yet is no failure.
         "seen": wait is None or not unseen,
         "unseen": sorted(unseen),
-    }
-
-
-def _reader(station: Station) -> Parameters:
-    reader, problem = station.reader, station.problem
-    return {
-        "name": station.name,
-        "declared": station.declared,
-        "generation": reader.generation,
-        "frontends": [
-            {
-                "kind": standing.attachment.kind,
-                "address": standing.attachment.address,
-                "up": standing.up,
-                "status": standing.status,
-            }
-            for standing in station.standings
-        ],
-        "hosts": [
-            {"kind": host.kind, "peer": host.peer, "seen": host.seen >= reader.generation}
-            for host in reader.hosts
-        ],
-        "card": None if reader.card is None else _card(reader.card),
-        "wanted": list(station.wanted.certificates) if isinstance(station.wanted, Wanted) else [],
-        "real_card": _followed(station),
-        "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
     }
 
 

@@ -56,6 +56,7 @@ class Service:
 
     Attributes:
         stations: by reader's name.
+        far_cards: the listener for cards from elsewhere, once the settings wanted one.
         changed: called after anything that `summary` tells has changed.
     """
 
@@ -70,7 +71,7 @@ class Service:
         self._cards = CardMaker(directories)
         self._serials = Serials(directories.state)
         self._frontends = FrontendMaker(directories.runtime, self._serials, settings)
-        self._far_cards: FarCardListener | None = None
+        self.far_cards: FarCardListener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[Watcher] = set()
 
@@ -119,8 +120,8 @@ class Service:
 
     async def stop(self) -> None:
         """Close every reader; what was in stays noted."""
-        if self._far_cards is not None:
-            await self._far_cards.stop()
+        if self.far_cards is not None:
+            await self.far_cards.stop()
         for station in tuple(self.stations.values()):
             await station.close()
 
@@ -298,14 +299,14 @@ class Service:
 
     async def _take_far_cards(self) -> None:
         """Listen for far cards as the settings want it."""
-        if self._far_cards is None:
+        if self.far_cards is None:
             if not self._settings.far_cards.listen:
                 return
             from vccid.daemon.far_cards import FarCardListener, ReaderPool
 
             pool = ReaderPool(self.stations.__contains__, self._open_fleeting, self._close_fleeting)
-            self._far_cards = FarCardListener(pool)
-        await self._far_cards.apply(self._settings.far_cards, self._settings.guests)
+            self.far_cards = FarCardListener(pool)
+        await self.far_cards.apply(self._settings.far_cards, self._settings.guests)
 
     async def _open_fleeting(self, name: str) -> Reader:
         settings = ReaderSettings()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vccid.frontends.pin_pad import PinPad
 
 _IFD: Final = Attachment("ifd")
+_LET_GO: Final = "the other end let go of it (usbip detach?), and it stays so: attach it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Station:
         self._find = find
         self._frontends: dict[Attachment, Frontend] = {}
         self._failed: dict[Attachment, VccidError] = {}
+        self._let_go: set[Attachment] = set()
 
     @property
     def name(self) -> str:
@@ -93,7 +95,8 @@ class Station:
         """What it is attached to, and what it should be."""
         up = [Standing(key, True, frontend.status) for key, frontend in self._frontends.items()]
         down = [Standing(key, False, error.message) for key, error in self._failed.items()]
-        return sorted(up + down, key=lambda standing: standing.attachment)
+        gone = [Standing(key, False, _LET_GO) for key in self._let_go]
+        return sorted(up + down + gone, key=lambda standing: standing.attachment)
 
     @property
     def entry(self) -> Entry | None:
@@ -156,7 +159,8 @@ class Station:
         Raises:
             ReaderError: it is not attached so.
         """
-        if self._failed.pop(attachment, None) is not None:
+        if self._failed.pop(attachment, None) is not None or attachment in self._let_go:
+            self._let_go.discard(attachment)
             return
         if attachment not in self._frontends:
             raise ReaderError(
@@ -183,6 +187,7 @@ class Station:
         await frontend.start()
         self._frontends[attachment] = frontend
         self._failed.pop(attachment, None)
+        self._let_go.discard(attachment)
 
     def _slots(self) -> list[tuple[Reader, PinPad | None]]:
         stations = map(self._find, slot_names(self.name, self.settings.slots))
@@ -190,4 +195,5 @@ class Station:
 
     def _lost(self, attachment: Attachment) -> None:
         if self._frontends.pop(attachment, None) is not None:
+            self._let_go.add(attachment)
             self.lost()

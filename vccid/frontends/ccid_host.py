@@ -162,6 +162,7 @@ class _Slot(Host):
             self._reader.power_off(session)
 
     def _transmit(self, action: Transmit) -> None:
+        self.commands += 1
         if self._session is None:
             self._interface.failed(self._number, action.work, Error.ICC_MUTE)
             return

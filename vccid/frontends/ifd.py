@@ -57,6 +57,7 @@ class IfdFrontend:
         reader: the slot that is shown.
         path: of the socket; anybody may connect, only root, our own user and pcscd are served.
         serial: the reader's serial number, for programs that ask.
+        hosts: by peer, those whose driver's EVENTS connection there is.
         pin_pad: the reader's, or None where it has none; programs are told of it accordingly.
     """
 
@@ -77,6 +78,7 @@ class IfdFrontend:
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[_Connection] = set()
         self._complaints: set[tuple[str, str]] = set()
+        self.hosts: dict[str, Host] = {}
 
     @property
     def status(self) -> str:
@@ -195,7 +197,7 @@ class _Connection(asyncio.BufferedProtocol):
         role: _Role
         peer = f"pcscd ({self._peer})"
         if message.role == ifd.Role.EVENTS:
-            role = _Events(self._frontend.reader, send, peer)
+            role = _Events(self._frontend, send, peer)
         else:
             role = _Commands(self._frontend, send, peer)
         self._role = role
@@ -205,11 +207,13 @@ class _Connection(asyncio.BufferedProtocol):
 class _Events(Host):
     """Tells the driver of the card, and the reader of what pcscd has seen."""
 
-    def __init__(self, reader: Reader, send: Callable[[bytes], None], peer: str) -> None:
+    def __init__(self, frontend: IfdFrontend, send: Callable[[bytes], None], peer: str) -> None:
         self.kind = "ifd"
         self.peer = peer
         self.seen = -1
-        self._reader = reader
+        self._hosts = frontend.hosts
+        self._hosts[peer] = self
+        self._reader = reader = frontend.reader
         self._send = send
         reader.attach(self)
         self.card_changed()
@@ -224,6 +228,8 @@ class _Events(Host):
         self._reader.acknowledge(self, message.generation)
 
     def closed(self) -> None:
+        if self._hosts.get(self.peer) is self:
+            del self._hosts[self.peer]
         self._reader.detach(self)
 
 
@@ -231,6 +237,7 @@ class _Commands:
     """Answers the driver's commands with a session of its own."""
 
     def __init__(self, frontend: IfdFrontend, send: Callable[[bytes], None], peer: str) -> None:
+        self._host = frontend.hosts.get(peer)
         self._reader = reader = frontend.reader
         self._send = send
         self._keepalive = frontend.keepalive
@@ -248,6 +255,8 @@ class _Commands:
         if self._waiting is not None:
             raise RemoteProtocolError("a command before the answer to the last one")
         if isinstance(message, ifd.Transmit):
+            if self._host is not None:
+                self._host.commands += 1
             try:
                 if self._session is None:
                     raise CardRemoved("the card is not powered")

@@ -16,7 +16,6 @@ class VscFrontend(Host):
     """One reader shown to one QEMU.
 
     Attributes:
-        commands: how many APDUs came in.
         refusal: why the guest does not see the card that is in the reader, or "".
     """
 
@@ -29,7 +28,6 @@ class VscFrontend(Host):
         """
         self.peer = str(endpoint.address)
         self.seen = 0
-        self.commands = 0
         self.refusal = ""
         self.reader = reader
         self.timing = timing
@@ -45,8 +43,7 @@ class VscFrontend(Host):
     @property
     def status(self) -> str:
         """How it stands, in a few words."""
-        told = f"{self._call.status}, {self.commands} commands" if self.commands else ""
-        return ": ".join(filter(None, (told or self._call.status, self.refusal)))
+        return ": ".join(filter(None, (self._call.status, self.refusal)))
 
     @property
     def trouble(self) -> str:
