@@ -119,8 +119,8 @@ class CertificateBackend:
             await offload(loading.open)
             own_pin = pin is not None or len(loading.tokens) != 1
             await self._unlock(loading.tokens, own_pin, offload)
-            credentials = await offload(loading.read)
-            opened = await self._open_pin(loading.tokens, credentials, pin, offload)
+            credentials, kept = await offload(partial(self._read, loading))
+            opened = await self._open_pin(loading.tokens, kept, pin, offload)
             warnings += loading.warnings + opened.warnings
             card = CertificateCard(
                 credentials, opened.pin, offload, _ATRS[request.atr], loading.close
@@ -146,16 +146,21 @@ class CertificateBackend:
             async with login.lock:
                 await offload(partial(login.unlock, locked.password))
 
+    def _read(self, loading: Loading) -> tuple[list[Credential], _KeptPin]:
+        """The card's credentials, and what is kept of its PIN. Blocks."""
+        credentials = loading.read()
+        serial = card_serial([credential.certificate for credential in credentials])
+        return credentials, _KeptPin(serial, self._has_users_pin(serial))
+
     async def _open_pin(
         self,
         tokens: Sequence[LockedToken],
-        credentials: Sequence[Credential],
+        kept: _KeptPin,
         initial: bytes | None,
         offload: Offload[Any],
     ) -> _OpenedPin:
         """The card's PIN: the one token's, unless the user gave the card a PIN of its own."""
-        serial = card_serial([credential.certificate for credential in credentials])
-        known = await offload(partial(self._has_users_pin, serial))
+        serial, known = kept.serial, kept.users
         unlocked = all(locked.password is not None for locked in tokens)
         if len(tokens) == 1 and initial is None and not (known and unlocked):
             login = self._logins.of(tokens[0].token)
@@ -170,6 +175,19 @@ class CertificateBackend:
         except StateError:
             return False  # The card shows its certificates all the same: `Pin.fault`.
         return state is not None and state.pin is not None and not state.factory
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptPin:
+    """What the disk says of a card's PIN.
+
+    Attributes:
+        serial: the card's serial number.
+        users: whether it has a PIN that somebody chose.
+    """
+
+    serial: str
+    users: bool
 
 
 @dataclass(frozen=True, slots=True)
