@@ -7,9 +7,11 @@ name; a later file's value replaces an earlier one's, key by key.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast, get_args, get_type_hints
@@ -345,9 +347,21 @@ def _readers(values: _Values) -> dict[str, ReaderSettings]:
 
 
 def _files(directory: Path) -> list[Path]:
-    main = directory / "vccid.toml"
-    dropins = sorted((directory / "vccid.toml.d").glob("*.toml"))
-    return [path for path in (main, *dropins) if path.exists()]
+    """The files there are, in the order they are read; hidden ones are left alone."""
+    main, folder = directory / "vccid.toml", directory / "vccid.toml.d"
+    found = []
+    try:
+        with suppress(FileNotFoundError):
+            main.lstat()
+            found.append(main)
+        with suppress(FileNotFoundError):
+            names = (name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.toml", name))
+            found += [folder / name for name in sorted(names)]
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename} cannot be read: {error.strerror}", "let the daemon's user read it"
+        ) from error
+    return found
 
 
 class _File:
@@ -367,18 +381,18 @@ class _File:
         try:
             self.tables = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise ConfigError(*_syntax(path, str(error))) from error
+            raise ConfigError(*_syntax(path, text, str(error))) from error
         self._lines = key_lines(text)
 
     def wrong(self, key: tuple[str, ...], what: str, hint: str) -> ConfigError:
         return ConfigError(f"{self._path}:{line_of(self._lines, key)}: {what}", hint)
 
 
-def _syntax(path: Path, error: str) -> tuple[str, str]:
+def _syntax(path: Path, text: str, error: str) -> tuple[str, str]:
     position = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", error)
-    line = f":{position[1]}" if position and position[1] else ""
     what = error[: position.start()] if position else error
-    return f"{path}{line}: no valid TOML: {what}", "text goes in quotes; see vccid.toml(5)"
+    line = position[1] if position and position[1] else text.rstrip("\n").count("\n") + 1
+    return f"{path}:{line}: no valid TOML: {what}", "text goes in quotes; see vccid.toml(5)"
 
 
 def _read(path: Path) -> _Values:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,18 @@ def write(directory: Path, text: str, name: str = "vccid.toml") -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     return path
+
+
+@pytest.fixture
+def nobody(tmp_path: Path) -> Iterator[None]:
+    """Whom a folder's mode keeps out, as it never does root."""
+    tmp_path.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+    tmp_path.chmod(0o700)
 
 
 def test_no_file_is_one_reader(tmp_path: Path) -> None:
@@ -99,6 +113,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("[reader]\na = 1", 2, "reader.a is a table", "[reader.a]"),
         ("[log]\nlevel = info\n", 2, "no valid TOML", "quotes"),
         ("[log\n", 1, "no valid TOML", "quotes"),
+        ('[log]\nlevel = """\ninfo\n', 3, "no valid TOML", "quotes"),
         ('[log]\nlevel = """\n[log]\nlevel = 3\n"""\nx = 1', 2, "log.level must be one of", ""),
     ],
 )
@@ -122,6 +137,35 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "vccid.toml").mkdir()
     with pytest.raises(ConfigError, match=r"vccid\.toml cannot be read: Is a directory"):
         load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_entered(tmp_path: Path, nobody: None) -> None:
+    with pytest.raises(ConfigError, match=r"vccid\.toml cannot be read: Permission denied"):
+        load(tmp_path)
+
+
+def test_drop_ins_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "vccid.toml.d").write_text("")
+    with pytest.raises(ConfigError, match=r"vccid\.toml\.d cannot be read: Not a directory"):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match=r"vccid\.toml cannot be read: Not a directory"):
+        load(tmp_path / "vccid.toml.d")
+
+
+def test_a_link_to_nothing_is_no_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "vccid.toml").symlink_to("gone")
+    with pytest.raises(ConfigError, match=r"vccid\.toml cannot be read: No such file"):
+        load(tmp_path)
+
+
+def test_what_is_read_of_the_drop_ins(tmp_path: Path) -> None:
+    write(tmp_path, "log.level = 'error'", "vccid.toml.d/b.toml")
+    write(tmp_path, "log.level = 'debug'", "vccid.toml.d/a.toml")
+    for unread in (".hidden.toml", ".toml", "c.toml.bak", "toml"):
+        write(tmp_path, "no TOML", f"vccid.toml.d/{unread}")
+    settings = load(tmp_path)
+    assert settings.log.level == "error"
+    assert [path.name for path in settings.files] == ["a.toml", "b.toml"]
 
 
 def test_every_declared_default_suits_its_own_setting() -> None:
