@@ -15,8 +15,15 @@ from vccid.transport import Endpoint, keep_alive
 
 _log = logging.getLogger(__name__)
 
+Log = logging.LoggerAdapter[logging.Logger]
+
 #: What `vccidctl status` calls where a call is.
 State = Literal["waiting", "dialling", "listening", "attached", "closed"]
+
+
+def log_of(logger: logging.Logger, reader: str) -> Log:
+    """A logger whose lines have a reader's name."""
+    return logging.LoggerAdapter(logger, {"reader": reader})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +47,14 @@ class Timing:
 
 
 class Link(asyncio.Protocol, ABC):
-    """One connection, from greeting to end."""
+    """One connection, from greeting to end.
 
-    def __init__(self) -> None:
+    Attributes:
+        log: whose lines have the reader's name.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = loop.create_future()
         self._closed: asyncio.Future[None] = loop.create_future()
@@ -113,14 +125,15 @@ class Call(Generic[L]):
 
     def __init__(
         self,
-        name: str,
+        reader: str,
+        peer: str,
         endpoint: Endpoint,
         make: Callable[[], L],
         timing: Timing,
         *,
         listen: bool = False,
     ) -> None:
-        """`name` is for the log.
+        """`reader` and `peer` are for the log.
 
         Raises:
             NotPermitted: the endpoint is plain TCP beyond loopback.
@@ -130,7 +143,8 @@ class Call(Generic[L]):
         self.state: State = "waiting"
         self.trouble = ""
         self.connections = 0
-        self._name = name
+        self._log = log_of(_log, reader)
+        self._peer = peer
         self._endpoint = endpoint
         self._make = make
         self._timing = timing
@@ -192,7 +206,7 @@ class Call(Generic[L]):
 
     def _accept(self) -> asyncio.Protocol:
         if self.link is not None:
-            _log.warning("%s: a second peer is refused, there is one", self._name)
+            self._log.warning("%s: a second peer is refused, there is one", self._peer)
             return _Refusal()
         self.link = self._make()
         self._keep(self._serve_accepted(self.link))
@@ -212,7 +226,7 @@ class Call(Generic[L]):
             ready = True
             self.state, self.trouble = "attached", ""
             self.connections += 1
-            _log.info("%s: attached", self._name)
+            self._log.info("%s: attached", self._peer)
             await link.wait_closed()
             self._troubled(ConnectionResetError("the peer hung up"))
         except TimeoutError:
@@ -232,7 +246,7 @@ class Call(Generic[L]):
     def _troubled(self, error: Exception) -> None:
         trouble = str(error) or type(error).__name__
         if trouble != self.trouble:
-            _log.info("%s: %s", self._name, trouble)
+            self._log.info("%s: %s", self._peer, trouble)
         self.trouble = trouble
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from vccid import __version__
 from vccid.errors import ProtocolError, RemoteProtocolError
-from vccid.frontends.calls import Link, Timing
+from vccid.frontends.calls import Link, Timing, log_of
 from vccid.frontends.usb_host import UsbHost, UsbReader
 from vccid.transport import peer_name
 from vccid.usb import descriptors
@@ -58,7 +58,7 @@ class RedirLink(Link):
 
     def __init__(self, reader: UsbReader, peer: str, timing: Timing) -> None:
         """`peer` is who is called; "" where the guest's QEMU is the one that calls."""
-        super().__init__()
+        super().__init__(log_of(_log, reader.name))
         self.rejected = False
         self._reader = reader
         self._peer = peer
@@ -94,7 +94,7 @@ class RedirLink(Link):
                 try:
                     await asyncio.wait_for(self._acknowledged.wait(), self._timing.leave)
                 except TimeoutError:
-                    _log.warning("%s took no leave in time", self._peer)
+                    self.log.warning("%s took no leave in time", self._peer)
         self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -127,10 +127,10 @@ class RedirLink(Link):
 
     def _handle(self, message: usbredir.Message) -> None:
         if isinstance(message, usbredir.Hello):
-            _log.info("%s is %s", self._peer, message.version)
+            self.log.info("%s is %s", self._peer, message.version)
             self._plug()
         elif isinstance(message, usbredir.Filter):
-            _log.debug("%s takes %s", self._peer, message.rules)
+            self.log.debug("%s takes %s", self._peer, message.rules)
         elif isinstance(message, usbredir.Request) and message.type in self._handlers:
             self._handlers[message.type](message)
         elif self._host is None:
@@ -156,7 +156,7 @@ class RedirLink(Link):
             )
         )
         if not self._agreed(usbredir.XHCI):
-            _log.warning("%s is too old for a device at an xHCI port", self._peer)
+            self.log.warning("%s is too old for a device at an xHCI port", self._peer)
         self._made_ready()
 
     def _unplug(self) -> None:
@@ -278,7 +278,7 @@ class RedirLink(Link):
 
     def _reject(self, request: usbredir.Request) -> None:
         self.rejected = True
-        _log.warning(
+        self.log.warning(
             "%s refuses the device: its filter, or its controller, does not take it", self._peer
         )
         self._unplug()

@@ -259,7 +259,8 @@ class _Connection(asyncio.Protocol):
         self._reader = reader
         transport.write(usbip.reply_import(self._server.record(reader)))
         self._link = UrbLink(reader, "usbip", self._peer, transport)
-        log.info("USB/IP: %s imported reader %s", self._peer, reader.name)
+        where = {"reader": reader.name}
+        log.info("USB/IP: %s imported reader %s", self._peer, reader.name, extra=where)
         self._link.received(self._receiver.begin_urbs())
 
     # --- the end -------------------------------------------------------------------------

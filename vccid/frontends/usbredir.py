@@ -39,7 +39,8 @@ class UsbRedirFrontend:
         self.endpoint = endpoint
         self.peer = "" if listen else str(endpoint.address)
         self._call: Call[RedirLink] = Call(
-            f"reader {reader.name}, usbredir at {endpoint.address}",
+            reader.name,
+            f"usbredir at {endpoint.address}",
             endpoint,
             lambda: RedirLink(reader, self.peer, timing),
             timing,

@@ -32,7 +32,7 @@ class VscFrontend(Host):
         self.reader = reader
         self.timing = timing
         self._call: Call[VscLink] = Call(
-            f"reader {reader.name}, guest at {self.peer}", endpoint, lambda: VscLink(self), timing
+            reader.name, f"guest at {self.peer}", endpoint, lambda: VscLink(self), timing
         )
 
     @property

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from vccid.card.card import Card
 from vccid.card.t0 import T0Session
 from vccid.errors import CardRemoved, ProtocolError, RemoteProtocolError, VccidError
-from vccid.frontends.calls import Link
+from vccid.frontends.calls import Link, log_of
 from vccid.iso7816 import status
 from vccid.iso7816.atr import Atr
 from vccid.wire import vsc
@@ -32,7 +32,7 @@ class VscLink(Link):
     """The client's side of one connection."""
 
     def __init__(self, frontend: VscFrontend) -> None:
-        super().__init__()
+        super().__init__(log_of(_log, frontend.reader.name))
         self._frontend = frontend
         self._reader = frontend.reader
         self._loop = asyncio.get_running_loop()
@@ -63,7 +63,7 @@ class VscLink(Link):
             try:
                 await asyncio.wait_for(self._answered.wait(), self._frontend.timing.leave)
             except TimeoutError:
-                _log.warning("%s took no leave in time", self._frontend.peer)
+                self.log.warning("%s took no leave in time", self._frontend.peer)
         self._transport.close()
 
     def look(self) -> None:
@@ -123,7 +123,7 @@ class VscLink(Link):
             self._flush_asked = True
             self._flush()
         elif isinstance(message, vsc.Unknown):
-            _log.debug("%s sent a VSC message of type %d", self._frontend.peer, message.type)
+            self.log.debug("%s sent a VSC message of type %d", self._frontend.peer, message.type)
         else:
             raise RemoteProtocolError(f"a VSC host sent {type(message).__name__}")
 
@@ -148,7 +148,7 @@ class VscLink(Link):
 
     def _error(self, answer: vsc.Error) -> None:
         if not self._asked:
-            _log.debug("%s sent VSC error %d unasked", self._frontend.peer, answer.code)
+            self.log.debug("%s sent VSC error %d unasked", self._frontend.peer, answer.code)
             return
         self._asked.popleft()(answer)
         if not self._asked:
@@ -156,7 +156,7 @@ class VscLink(Link):
 
     def _atr_answered(self, answer: vsc.Error) -> None:
         if answer.code != vsc.SUCCESS:
-            _log.warning(
+            self.log.warning(
                 "%s refused the card's ATR: VSC error %d", self._frontend.peer, answer.code
             )
             self._frontend.refusal = "QEMU refused the card's ATR"
@@ -252,7 +252,7 @@ class VscLink(Link):
             self._hide()
             self._rest_then_look()
         else:
-            _log.warning("guest at %s: %s", self._frontend.peer, error.message)
+            self.log.warning("guest at %s: %s", self._frontend.peer, error.message)
             self._send(vsc.Apdu(self._id, status.NO_PRECISE_DIAGNOSIS))
 
     def _flush(self) -> None:
@@ -279,7 +279,7 @@ class VscLink(Link):
             fits = True  # a real card's, with a slip in it: QEMU looks for itself
         if not fits:
             self._frontend.refusal = "the card has no T=0, QEMU's usb-ccid nothing else"
-            _log.warning(
+            self.log.warning(
                 "the card with ATR %s cannot T=0, and QEMU's usb-ccid nothing else: use usbredir",
                 card.atr.hex(" "),
             )

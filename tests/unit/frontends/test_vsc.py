@@ -114,6 +114,20 @@ async def test_the_seeds_table_of_events(qemu: Qemu, reader: Reader, frontend: V
     # The table's last line: nothing is left in the guest.
 
 
+async def test_the_links_lines_have_the_readers_name(
+    qemu: Qemu, frontend: VscFrontend, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "vccid.frontends")
+    host = await qemu.accept_reader()
+    host.send(vsc.Error(5, vsc.SUCCESS))
+    while "unasked" not in caplog.text:
+        await asyncio.sleep(0.01)
+    assert {record.__dict__["reader"] for record in caplog.records} == {"vccid0"}
+    assert {record.name for record in caplog.records} == {
+        "vccid.frontends.calls", "vccid.frontends.vsc_link"
+    }  # fmt: skip
+
+
 async def test_card_and_reader_leave_the_guest_before_we_hang_up(
     qemu: Qemu, reader: Reader, frontend: VscFrontend
 ) -> None:
