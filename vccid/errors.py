@@ -16,6 +16,7 @@ VccidError                    what is wrong, and a hint: what to do about it
 ├── ReaderError               no such reader, it has a card, it has none
 │   └── CardRemoved           the card left while a host used it
 ├── CardBusy                  another host owns a card that has one security state
+├── CardMute                  the card does not answer to this
 ├── NotPermitted              the caller may not ask for this
 ├── DaemonRunning             a second daemon was started where one runs
 ├── RunFailed                 `vccid run` could not have what its command needs
@@ -103,6 +104,10 @@ class CardRemoved(ReaderError):
 
 class CardBusy(VccidError):
     """Another host owns this card, which has only one security state."""
+
+
+class CardMute(VccidError):
+    """The card gives no answer: so it refuses what it cannot even decline."""
 
 
 class NotPermitted(VccidError):

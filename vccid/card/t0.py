@@ -1,16 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A session as a T=0 card gives it: short answers, the rest by GET RESPONSE.
 
-QEMU's usb-ccid speaks T=0 TPDUs only and drops an answer of more than 374 bytes.
 A T=0 command has no Le behind its data (ISO/IEC 7816-3:2006, 12.2.5), so what such a
 command answers waits for GET RESPONSE; and at most 256 bytes go out at once.
-
-One length is left out. QEMU's releases up to 10.0 let go of an answer only when what they
-last handed over is not 64 bytes: right for UHCI, which reads packet by packet and needs an
-empty one to end with, wrong for xHCI, which takes all 64 bytes in one transfer. There the
-guest's next read gets nothing, every later answer comes one read late, and libccid gives
-the reader up. A CCID block of 64 bytes is a header of 10, 52 bytes of data and the status
-word: so a card that never answers 52 bytes never meets the fault.
 """
 
 from __future__ import annotations
@@ -24,8 +16,6 @@ from vccid.iso7816 import status
 from vccid.iso7816.apdu import INS_GET_RESPONSE, Command
 
 _MAX_DATA: Final = 256
-#: 64 − 10 (CCID header) − 2 (status word).
-_LEFT_OUT: Final = 52
 
 
 class T0Session(Session):
@@ -35,8 +25,10 @@ class T0Session(Session):
         under: the session itself, which `close` ends.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, left_out: int = 0) -> None:
+        """`left_out`: no answer has so many bytes of data; 0 where every length will do."""
         self.under = session
+        self._left_out = left_out
         self._waiting = b""
         self._status = b""
 
@@ -62,22 +54,65 @@ class T0Session(Session):
         return self._fit(await answer, room)
 
     def _fit(self, answer: bytes, room: int) -> bytes:
-        if len(answer) - 2 <= room and len(answer) - 2 != _LEFT_OUT:
+        count = len(answer) - 2
+        if count <= room and self._allowed(count) == count:
             return answer
         return self._hand_out(answer[:-2], answer[-2:], room)
 
     def _hand_out(self, data: bytes, status_word: bytes, room: int) -> bytes:
         """As much of `data` as fits into `room` bytes; the rest is kept and announced."""
-        count = _allowed(min(len(data), room))
+        count = self._allowed(min(len(data), room))
         self._waiting, self._status = data[count:], status_word
         if not self._waiting:
             return data + status_word
-        announced = _allowed(min(len(self._waiting), _MAX_DATA))
+        announced = self._allowed(min(len(self._waiting), _MAX_DATA))
         return data[:count] + status.BYTES_AVAILABLE[announced]
 
+    def _allowed(self, count: int) -> int:
+        return count - 1 if count and count == self._left_out else count
 
-def _allowed(count: int) -> int:
-    return count - 1 if count == _LEFT_OUT else count
+
+class T0Tpdu(Session):
+    """The same, for a reader that hands on T=0's TPDUs (12.2): P3 counts exactly.
+
+    Once the card has acknowledged a command, as many bytes cross the line as P3 says. So where
+    there are fewer, the answer is 6Cxx, and the data come when the host asks with P3 = xx; the
+    command is not executed again.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = T0Session(session)
+        self._asked = b""
+        self._held = b""
+
+    @property
+    def atr(self) -> bytes:
+        return self._session.atr
+
+    def execute(self, command: bytes) -> bytes | Awaitable[bytes]:
+        held, self._held = self._held, b""
+        if held and command == self._asked:
+            return held
+        if len(command) > 5:
+            command = command[: 5 + (command[4] or len(command))]  # no Le behind the data
+        answer = self._session.execute(command)
+        if isinstance(answer, bytes):
+            return self._count(command, answer)
+        return self._wait(command, answer)
+
+    def close(self) -> None:
+        self._held = b""
+        self._session.close()
+
+    async def _wait(self, command: bytes, answer: Awaitable[bytes]) -> bytes:
+        return self._count(command, await answer)
+
+    def _count(self, command: bytes, answer: bytes) -> bytes:
+        count = len(answer) - 2
+        if len(command) != 5 or not 0 < count < (command[4] or _MAX_DATA):
+            return answer
+        self._asked, self._held = command[:4] + bytes((count,)), answer
+        return status.wrong_le(count)
 
 
 def _room(command: bytes) -> int:

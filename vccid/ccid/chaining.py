@@ -12,6 +12,8 @@ from vccid.ccid.messages import HEADER_SIZE, Refused
 #: A short command APDU and its response (ISO/IEC 7816-3, 12.1.3).
 _SHORT_COMMAND: Final = 261
 _SHORT_RESPONSE: Final = 258
+#: A block of T=1: prologue, 254 bytes, and an EDC of two (11.3). T=0's TPDUs are as short APDUs.
+_LONGEST_BLOCK: Final = 259
 _LONGEST_RESPONSE: Final = 65538
 
 
@@ -20,6 +22,9 @@ class Chaining:
 
     def __init__(self, descriptor: ClassDescriptor) -> None:
         self._extended = Feature.EXTENDED_APDU in descriptor.features
+        self._longest = _LONGEST_RESPONSE if self._extended else _SHORT_RESPONSE
+        if Feature.TPDU in descriptor.features:
+            self._longest = _LONGEST_BLOCK
         self._part = descriptor.max_message - HEADER_SIZE
         self._command: bytearray | None = None
         self._response = b""
@@ -33,7 +38,7 @@ class Chaining:
         """Take what one XfrBlock carries.
 
         Returns:
-            The whole APDU, or None where the host is to send more or wants more.
+            The whole APDU or TPDU, or None where the host is to send more or wants more.
 
         Raises:
             Refused: BAD_LEVEL, BAD_LENGTH, XFR_OVERRUN.
@@ -84,7 +89,7 @@ class Chaining:
         Raises:
             Refused: XFR_OVERRUN, longer than the level allows.
         """
-        if len(response) > (_LONGEST_RESPONSE if self._extended else _SHORT_RESPONSE):
+        if len(response) > self._longest:
             raise Refused(Error.XFR_OVERRUN)
         if len(response) <= self._part:
             return Chain.WHOLE, response

@@ -18,7 +18,7 @@ from vccid.ccid.messages import HEADER_SIZE, Header, answer_type
 from vccid.ccid.outbox import Outbox
 from vccid.ccid.pin import PinEnd
 from vccid.ccid.responses import NotifySlotChange
-from vccid.ccid.slot import Slot
+from vccid.ccid.slot import Escapes, Slot
 from vccid.ccid.states import BUSY, State
 
 #: Responses that may wait for the host before the reader takes no more commands (5.2).
@@ -28,11 +28,12 @@ _WAITING: Final = 32
 class Interface:
     """One CCID function with as many slots as its class descriptor says."""
 
-    def __init__(self, descriptor: ClassDescriptor) -> None:
+    def __init__(self, descriptor: ClassDescriptor, escape: Escapes | None = None) -> None:
+        """`escape`: the vendor's own commands; without it there are none."""
         self.descriptor = descriptor
         self._outbox = Outbox()
         self._slots = tuple(
-            Slot(number, descriptor, self._outbox)
+            Slot(number, descriptor, self._outbox, escape)
             for number in range(descriptor.max_slot_index + 1)
         )
         self._partial = bytearray()

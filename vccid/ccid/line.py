@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from vccid.ccid.codes import ClockStatus, Error, Protocol
+from vccid.ccid.codes import ClockStatus, Error, Feature, Protocol
 from vccid.ccid.descriptor import ClassDescriptor
 from vccid.ccid.messages import IccClock, IccPowerOn, Refused, SetParameters
 from vccid.ccid.parameters import Offer, Parameters, ParametersT0, ParametersT1
+from vccid.iso7816.t1 import Block, Edc
 
 
 class Line:
@@ -42,7 +43,7 @@ class Line:
         offer = Offer.parse(atr)
         protocol = offer.choose(self._descriptor.protocols, self._descriptor.voltage)
         self._offer = offer
-        self.parameters = offer.parameters(protocol)
+        self.parameters = self._initial(offer, protocol)
         self.clock = ClockStatus.RUNNING
 
     def off(self) -> None:
@@ -59,13 +60,33 @@ class Line:
         offered = self._offer is not None and command.protocol in self._offer.atr.protocols
         if not offered or not self._descriptor.protocols >> command.protocol & 1:
             raise Refused(Error.BAD_FIELD_7)
-        kind = ParametersT0 if command.protocol == Protocol.T0 else ParametersT1
-        self.parameters = kind.parse(command.data)
+        if command.protocol == Protocol.T0:
+            self.parameters = ParametersT0.parse(command.data)
+        else:
+            nad = Feature.NAD in self._descriptor.features
+            self.parameters = ParametersT1.parse(command.data, nad=nad)
 
     def reset_parameters(self) -> None:
         """6.1.6: what the reader uses without the host's help."""
         if self._offer is not None:
-            self.parameters = self._offer.parameters(self.parameters.PROTOCOL)
+            self.parameters = self._initial(self._offer, self.parameters.PROTOCOL)
+
+    def _initial(self, offer: Offer, protocol: int) -> Parameters:
+        """The card's own where the reader looks for them, else the standard's."""
+        if Feature.AUTO_PARAMETERS in self._descriptor.features:
+            return offer.parameters(protocol)
+        return ParametersT0() if protocol == Protocol.T0 else ParametersT1()
+
+    def tpdu(self, prologue: bytes, apdu: bytes) -> bytes:
+        """A command completed at the key pad, as the card's protocol wants it (6.1.11).
+
+        Args:
+            prologue: bTeoPrologue: NAD, PCB and LEN of the block before the PIN went in.
+        """
+        if isinstance(self.parameters, ParametersT0):
+            return apdu
+        edc = Edc(self.parameters.tccks & 1)
+        return Block(prologue[0], prologue[1], apdu).serialize(edc)
 
     def set_clock(self, command: IccClock) -> None:
         """6.1.9.

@@ -71,8 +71,11 @@ class ParametersT1:
     STRUCT: ClassVar[struct.Struct] = struct.Struct("<7B")
 
     @classmethod
-    def parse(cls, raw: bytes) -> ParametersT1:
+    def parse(cls, raw: bytes, *, nad: bool = False) -> ParametersT1:
         """Read 7 bytes.
+
+        Args:
+            nad: dwFeatures 200h is announced: any node address will do.
 
         Raises:
             Refused: with the offset in the message of the first wrong field.
@@ -85,8 +88,8 @@ class ParametersT1:
             raise Refused(Error.BAD_CLOCK_STOP)
         if not 0x01 <= parameters.ifsc <= 0xFE:
             raise Refused(Error.BAD_IFSC)
-        if parameters.nad != 0:
-            raise Refused(Error.BAD_NAD)  # dwFeatures 200h is not announced
+        if parameters.nad != 0 and not nad:
+            raise Refused(Error.BAD_NAD)
         return parameters
 
     def serialize(self) -> bytes:
@@ -102,15 +105,9 @@ Parameters = ParametersT0 | ParametersT1
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a card offers in its ATR.
-
-    Attributes:
-        specific: protocol -> letter -> the first such interface byte behind the TDi that
-            names the protocol; 15 has the global ones (ISO/IEC 7816-3, 8.2.3 and 8.3).
-    """
+    """What a card offers in its ATR."""
 
     atr: Atr
-    specific: dict[int, dict[str, int]]
 
     @classmethod
     def parse(cls, raw: bytes) -> Offer:
@@ -122,28 +119,21 @@ class Offer:
         if raw[:1] not in (b"\x3b", b"\x3f"):
             raise Refused(Error.BAD_ATR_TS)
         try:
-            atr = Atr.parse(raw)
+            return cls(Atr.parse(raw))
         except RemoteProtocolError:
             raise Refused(Error.BAD_ATR_TCK) from None
-        specific: dict[int, dict[str, int]] = {}
-        for name, value in atr.interface.items():
-            letter, number = name[1], int(name[2:])
-            if number > 2:  # those of TD1 are global, but for TC2, which is always T=0's
-                owner = atr.interface[f"TD{number - 1}"] & 0x0F
-                specific.setdefault(owner, {}).setdefault(letter, value)
-        return cls(atr, specific)
 
     def parameters(self, protocol: int) -> Parameters:
         """What an automatic reader uses for T=0 or T=1 without the host's help."""
         interface = self.atr.interface
         findex_dindex, guard_time = interface.get("TA1", 0x11), interface.get("TC1", 0)
-        clock_stop = self.specific.get(15, {}).get("A", 0) >> 6
+        clock_stop = self.atr.specific(15).get("A", 0) >> 6
         inverse = 0x02 if self.atr.raw[0] == 0x3F else 0x00
         if protocol == Protocol.T0:
             return ParametersT0(
                 findex_dindex, inverse, guard_time, interface.get("TC2", 10), clock_stop
             )
-        bytes_of_t1 = self.specific.get(1, {})
+        bytes_of_t1 = self.atr.specific(1)
         return ParametersT1(
             findex_dindex,
             0x10 | inverse | bytes_of_t1.get("C", 0) & 0x01,
@@ -163,7 +153,7 @@ class Offer:
             Refused: ICC_PROTOCOL_NOT_SUPPORTED or ICC_CLASS_NOT_SUPPORTED.
         """
         # 8.3: TA of T=15 has the classes of operating conditions, 0 where it tells none.
-        classes = self.specific.get(15, {}).get("A", 0) & 0x3F
+        classes = self.atr.specific(15).get("A", 0) & 0x3F
         if classes and not classes & voltage:
             raise Refused(Error.ICC_CLASS_NOT_SUPPORTED)
         for protocol in self.atr.protocols:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 from typing import ClassVar, Final, Literal
 
@@ -115,6 +115,7 @@ class PinRequest:
         prompts: what is to be typed, in order.
         offsets: for each prompt the byte of the data field its PIN goes to.
         template: the command APDU without the PIN.
+        prologue: bTeoPrologue: NAD, PCB, LEN of the template's block where T=1 blocks are sent.
     """
 
     operation: PinOperation
@@ -125,6 +126,7 @@ class PinRequest:
     prompts: tuple[Prompt, ...]
     offsets: tuple[int, ...]
     template: bytes = field(repr=False)
+    prologue: bytes = bytes(3)
 
     #: bTimeOut, bmFormatString, bmPINBlockString, bmPINLengthFormat, wPINMaxExtraDigit (low
     #: byte the maximum), bEntryValidationCondition, bNumberMessage, wLangId, bMsgIndex,
@@ -162,10 +164,12 @@ class PinRequest:
     def _parse_verify(cls, body: bytes) -> PinRequest:
         if len(body) < cls.VERIFY.size + _SHORTEST_APDU:
             raise Refused(Error.BAD_LENGTH)
-        timeout, form, block, length, maximum, minimum, _, _, _, _, _ = cls.VERIFY.unpack_from(body)
-        return cls._verify(
-            timeout, PinFormat.parse(form, block, length), minimum, maximum, body[cls.VERIFY.size :]
+        (timeout, form, block, length, maximum, minimum, _, _, _, _, prologue) = (
+            cls.VERIFY.unpack_from(body)
         )
+        form_of = PinFormat.parse(form, block, length)
+        request = cls._verify(timeout, form_of, minimum, maximum, body[cls.VERIFY.size :])
+        return replace(request, prologue=prologue)
 
     @classmethod
     def _parse_modify(cls, body: bytes) -> PinRequest:
@@ -176,11 +180,13 @@ class PinRequest:
         )
         # bMsgIndex2 is there unless bNumberMessage is 0, bMsgIndex3 from 3 on (6.1.11.7).
         indices = 0 if messages == 0 else 2 if messages >= 3 else 1
-        template = body[cls.MODIFY.size + indices + 3 :]
+        start = cls.MODIFY.size + indices + 3
+        template = body[start:]
         if len(template) < _SHORTEST_APDU:
             raise Refused(Error.BAD_LENGTH)
         form_of = PinFormat.parse(form, block, length)
-        return cls._modify(timeout, form_of, minimum, maximum, confirm, (old, new), template)
+        request = cls._modify(timeout, form_of, minimum, maximum, confirm, (old, new), template)
+        return replace(request, prologue=body[start - 3 : start])
 
     @classmethod
     def parse_part10(cls, operation: PinOperation, raw: bytes) -> PinRequest:

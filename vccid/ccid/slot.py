@@ -6,7 +6,7 @@ No I/O and no clock: the owner does the card's work and says when time has passe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from vccid.ccid.actions import AskPin, Cancel, Noticed, PowerOff, PowerOn, Transmit
@@ -48,12 +48,16 @@ from vccid.ccid.pin import CONFIRMATION_FAILED, PinEnd, PinOperation, PinRequest
 from vccid.ccid.responses import (
     DataBlock,
     DataRateAndClockFrequency,
+    EscapeAnswer,
     ParametersAnswer,
     Response,
     SlotStatus,
 )
 from vccid.ccid.states import BUSY, ICC_STATUS, NEEDS, TRANSITIONS, Event, State
 from vccid.errors import LocalProtocolError
+
+#: What Escape commands are answered with; None where there is no such command.
+Escapes = Callable[[bytes], bytes | None]
 
 #: Multiplier of the waiting time that a time extension asks for.
 _EXTENSION: Final = 1
@@ -68,13 +72,21 @@ class Slot:
         stamp: the owner's mark of the last change of presence.
     """
 
-    def __init__(self, number: int, descriptor: ClassDescriptor, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        number: int,
+        descriptor: ClassDescriptor,
+        outbox: Outbox,
+        escape: Escapes | None = None,
+    ) -> None:
+        """`escape`: as in vccid.ccid.interface."""
         self.state = State.ABSENT
         self.changed = False
         self.stamp = 0
         self._number = number
         self._descriptor = descriptor
         self._outbox = outbox
+        self._escape = escape
         self._chaining = Chaining(descriptor)
         self._line = Line(descriptor)
         self._seq = 0
@@ -221,6 +233,8 @@ class Slot:
             self._reply(DataBlock, data=CONFIRMATION_FAILED)
             return
         self._move(Event.TYPED)
+        if Feature.TPDU in self._descriptor.features:
+            command = self._line.tpdu(request.prologue, command)
         self._transmit(command)
 
     def not_typed(self, work: int, end: PinEnd) -> None:
@@ -268,7 +282,7 @@ class Slot:
         """What the class descriptor does not announce is CMD_NOT_SUPPORTED."""
         descriptor = self._descriptor
         if (
-            isinstance(command, Escape)
+            (isinstance(command, Escape) and self._escape is None)
             or (isinstance(command, IccClock) and Feature.CLOCK_STOP not in descriptor.features)
             or (isinstance(command, Secure) and not descriptor.pin_support)
         ):
@@ -302,6 +316,11 @@ class Slot:
                 self._reply_status()
             case T0APDU():
                 self._t0_apdu(command)
+            case Escape() if self._escape is not None:
+                answer = self._escape(command.data)
+                if answer is None:
+                    raise Refused(Error.CMD_NOT_SUPPORTED)
+                self._reply(EscapeAnswer, data=answer)
             case SetDataRateAndClockFrequency():
                 # 6.1.14: "the value really set"; clock and rate are the reader's own affair.
                 data = DataRateAndClockFrequency.DATA.pack(

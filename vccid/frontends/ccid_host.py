@@ -14,11 +14,12 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from vccid.card.card import Session
+from vccid.card.tpdu import TpduSession
 from vccid.ccid.actions import Action, AskPin, Cancel, Noticed, PowerOff, PowerOn, Transmit
-from vccid.ccid.codes import Error
+from vccid.ccid.codes import Error, Feature
 from vccid.ccid.interface import Interface
 from vccid.ccid.pin import PinEnd, PinRequest
-from vccid.errors import CardBusy, CardRemoved, LocalProtocolError, VccidError
+from vccid.errors import CardBusy, CardMute, CardRemoved, LocalProtocolError, VccidError
 from vccid.frontends.pin_pad import PinPad
 from vccid.reader import Host, Reader
 
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between time extensions; libccid's shortest patience is 3.
 EXTENSION_PERIOD: Final = 1.0
+#: Seconds a card that speaks T=1 works before it asks for a block waiting time more; ours have
+#: 1.4 (BWI 4).
+BLOCK_PATIENCE: Final = 0.5
 #: Seconds an exchanged card is held back so that the host sees the empty slot first.
 EXCHANGE_GAP: Final = 0.5
 #: Seconds after which a host that does not wait for news is taken not to look at all.
@@ -104,6 +108,7 @@ class _Slot(Host):
         self._reader = reader
         self._pin_pad = pin_pad
         self._session: Session | None = None
+        self._line: Session | None = None
         self._waiting: asyncio.Future[Any] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         reader.attach(self)
@@ -150,7 +155,9 @@ class _Slot(Host):
     async def _power_on(self) -> bytes:
         # Nothing waits between the session's start and its being kept here, so a cancelled
         # power-on leaves none behind.
-        self._session = await self._reader.power_on()
+        self._session = self._line = await self._reader.power_on()
+        if Feature.TPDU in self._interface.descriptor.features:
+            self._line = TpduSession(self._session, lambda: asyncio.sleep(BLOCK_PATIENCE))
         return self._session.atr
 
     def _powered(self, work: int, atr: bytes) -> None:
@@ -158,16 +165,18 @@ class _Slot(Host):
 
     def _power_off(self) -> None:
         session, self._session = self._session, None
-        if session is not None:
+        line, self._line = self._line, None
+        if session is not None and line is not None:
             self._reader.power_off(session)
+            line.close()
 
     def _transmit(self, action: Transmit) -> None:
         self.commands += 1
-        if self._session is None:
+        if self._line is None:
             self._interface.failed(self._number, action.work, Error.ICC_MUTE)
             return
         try:
-            answer = self._session.execute(action.apdu)
+            answer = self._line.execute(action.apdu)
         except VccidError as error:
             self._interface.failed(self._number, action.work, self._complain(error))
             return
@@ -228,7 +237,7 @@ class _Slot(Host):
         where = {"reader": self._reader.name}
         if isinstance(error, CardRemoved):
             return Error.ICC_MUTE
-        if isinstance(error, CardBusy):
+        if isinstance(error, CardBusy | CardMute):
             log.warning("%s", error.message, extra=where)
             return Error.ICC_MUTE
         expected = isinstance(error, VccidError)

@@ -57,6 +57,28 @@ class Atr:
         protocols = tuple(dict.fromkeys(number for number in offered if number != 15)) or (0,)
         return cls(raw, interface, raw[at:end], protocols)
 
+    @property
+    def is_negotiable(self) -> bool:
+        """Whether PPS may change the protocol: TA2 is absent (6.3.1)."""
+        return "TA2" not in self.interface
+
+    @property
+    def first_protocol(self) -> int:
+        """The T in force until PPS: TA2's, or that offered first (6.3.1, 8.2.3)."""
+        return self.interface["TA2"] & 0x0F if "TA2" in self.interface else self.protocols[0]
+
+    def specific(self, protocol: int) -> dict[str, int]:
+        """By letter, the first such interface byte behind a TDi that names the protocol (8.3).
+
+        Those behind TD1 are global but for TC2, which is always T=0's; 15 has the global ones.
+        """
+        found: dict[str, int] = {}
+        for name, value in self.interface.items():
+            letter, number = name[1], int(name[2:])
+            if number > 2 and self.interface[f"TD{number - 1}"] & 0x0F == protocol:
+                found.setdefault(letter, value)
+        return found
+
 
 def _interface_bytes(raw: bytes) -> tuple[dict[str, int], int]:
     """TA1 and on, by name, and where the historical bytes begin (8.2.3)."""
