@@ -4,10 +4,11 @@
     with PlainDaemon([path]) as daemon:
         daemon.ask("insert 0")
 
+A path that ends in .tty becomes the link to a pseudo-terminal, any other the driver's socket.
 The child is this same file, run as a program; each line it reads is answered by one line:
-insert N, exchange N, remove N and seen N (wait until every host has seen it: True or False),
-attached N (wait until there is a host), hosts N, working N (wait until a card works at WAIT)
-and finish N.
+insert N, insert-t1 N, exchange N, remove N and seen N (wait until every host has seen it: True
+or False), attached N (wait until there is a host), hosts N, working N (wait until a card works
+at WAIT) and finish N.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from types import TracebackType
 
 from tests.peers.plain_card import ATR_T0, ATR_T1, PlainCard
 from vccid.frontends.ifd import IfdFrontend
+from vccid.frontends.pty import PtyFrontend
 from vccid.reader import Reader
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +100,8 @@ async def _until(condition: Callable[[], bool]) -> str:
 async def _obey(reader: Reader, verb: str) -> str:
     if verb == "insert":
         return str(reader.insert(PlainCard(ATR_T0, "01")))
+    if verb == "insert-t1":
+        return str(reader.insert(PlainCard(ATR_T1, "02")))
     if verb == "remove":
         return str(reader.remove())
     if verb == "exchange":
@@ -118,10 +122,18 @@ async def _obey(reader: Reader, verb: str) -> str:
     return "ok"
 
 
+def _frontend(reader: Reader, path: Path) -> IfdFrontend | PtyFrontend:
+    return (
+        PtyFrontend(reader, path)
+        if path.suffix == ".tty"
+        else IfdFrontend(reader, path, serial=reader.name)
+    )
+
+
 async def _serve(paths: list[Path]) -> None:
     readers = [Reader(path.stem) for path in paths]
     for reader, path in zip(readers, paths, strict=True):
-        await IfdFrontend(reader, path, serial=reader.name).start()
+        await _frontend(reader, path).start()
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

@@ -91,7 +91,7 @@ def _attachment_options(command: F) -> F:
         click.option("--reader", help="The reader, where there are several."),
         click.option("--listen", is_flag=True, help="usbredir: wait there for QEMU to dial."),
         click.argument("address", required=False),
-        click.argument("kind", type=click.Choice(["vhci", "usbip", "vsc", "usbredir"])),
+        click.argument("kind", type=click.Choice(["vhci", "usbip", "vsc", "usbredir", "pty"])),
     ):
         command = option(command)
     return command
@@ -111,6 +111,7 @@ def attach(
     usbip              other hosts, which import it from the USB/IP server
     vsc ADDRESS        a QEMU guest: its ccid-card-passthru is at this path or HOST:PORT
     usbredir ADDRESS   a QEMU guest: its usb-redir is at this path or HOST:PORT
+    pty [PATH]         a serial reader at a pseudo-terminal, which PATH leads to
     """
     reply = _call_for(context, "Attach", kind, address, listen, reader)
     if context.json:
@@ -142,7 +143,11 @@ def _call_for(
     listen: bool,
     reader: str | None,
 ) -> Parameters:
-    if address is not None and "/" in address and not address.startswith("unix:"):
+    if (
+        address is not None
+        and ("/" in address or kind == "pty")
+        and not address.startswith("unix:")
+    ):
         address = os.path.abspath(address)
     parameters = {"kind": kind, "address": address, "listen": listen or None, "reader": reader}
     with context.connect() as client:

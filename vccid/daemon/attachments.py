@@ -8,12 +8,14 @@ from typing import Final, Literal, Protocol, cast, get_args
 
 from vccid.errors import ReaderError
 
-Kind = Literal["ifd", "vhci", "usbip", "vsc", "usbredir"]
+Kind = Literal["ifd", "vhci", "usbip", "vsc", "usbredir", "pty"]
 #: What may be asked for; whether pcscd's driver finds a reader is a setting.
 KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "ifd")
 
 #: Kinds that say where the guest is; the others have one place each.
 WITH_ADDRESS: Final = frozenset(("vsc", "usbredir"))
+#: Kinds that may say what their place is to be called.
+MAY_HAVE_ADDRESS: Final = frozenset(("pty",))
 #: Kinds that can also wait at the address for the guest to dial.
 CAN_LISTEN: Final = frozenset(("usbredir",))
 
@@ -42,7 +44,8 @@ class Attachment:
 
     Attributes:
         kind: one of `KINDS`.
-        address: where the guest is: a unix socket's path or HOST:PORT; "" for the other kinds.
+        address: where the guest is: a unix socket's path or HOST:PORT; of pty the path of the
+            link to the terminal, "" for the usual one; "" for the other kinds.
         listen: wait there for the guest, not dial.
     """
 
@@ -64,7 +67,10 @@ class Attachment:
             raise ReaderError(
                 f"a reader cannot be attached to {kind!r}", f"one of {', '.join(KINDS)}"
             )
-        if bool(address) != (kind in WITH_ADDRESS):
+        if kind in MAY_HAVE_ADDRESS:
+            if address and not address.startswith("/"):
+                raise ReaderError(f"{address} is no path from the root on", "name all of it")
+        elif bool(address) != (kind in WITH_ADDRESS):
             wanted = "takes no address" if address else "needs the address of the guest"
             raise ReaderError(
                 f"attach {kind} {wanted}",

@@ -183,6 +183,16 @@ class Guests:
 
 
 @dataclass(frozen=True, slots=True)
+class Pty:
+    """Pseudo-terminals of vccidctl attach pty, which pcscd opens."""
+
+    group: Annotated[
+        str, Help("Group of the terminals, one of the daemon's user; empty: its own.")
+    ] = ""
+    mode: Annotated[str, Help("Octal mode of the terminals.", _octal_mode)] = "0660"
+
+
+@dataclass(frozen=True, slots=True)
 class FarCards:
     """Cards that come in over VSC, as vscclient sends them; each gets a reader far0, far1 ..."""
 
@@ -246,6 +256,7 @@ class Settings:
     usb: Usb = field(default_factory=Usb)
     usbip: UsbIp = field(default_factory=UsbIp)
     guests: Guests = field(default_factory=Guests)
+    pty: Pty = field(default_factory=Pty)
     far_cards: FarCards = field(default_factory=FarCards)
     real_cards: RealCards = field(default_factory=RealCards)
     readers: Mapping[str, ReaderSettings] = field(
@@ -262,6 +273,7 @@ TABLES: Final[dict[str, type]] = {
     "usb": Usb,
     "usbip": UsbIp,
     "guests": Guests,
+    "pty": Pty,
     "far_cards": FarCards,
     "real_cards": RealCards,
 }

@@ -57,6 +57,14 @@ class FrontendMaker:
             from vccid.frontends.vsc import VscFrontend
 
             return VscFrontend(reader, endpoint(attachment.address, self.settings.guests))
+        if attachment.kind == "pty":
+            from vccid.frontends.pty import PtyFrontend
+
+            path = Path(attachment.address or self._runtime / f"{reader.name}.tty")
+            look = self.settings.pty
+            return PtyFrontend(
+                reader, path, pin_pad=pin_pad, group=look.group, mode=int(look.mode, 8)
+            )
         from vccid.daemon.usb import UsbIpFrontend, usb_reader
 
         shown = usb_reader(slots, serial, self.settings.usb)
