@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.peers.daemon import Daemon, make_nss_database
+from tests.peers.daemon import BIN, Daemon, make_nss_database
 from vccid.ctl.client import Client
 
 STARTS: Final = 9
@@ -72,6 +76,21 @@ def insert_and_remove(daemon: Daemon, database: str) -> float:
         return statistics.median(once() for _ in range(CALLS))
 
 
+def at_narrow_terminal(daemon: Daemon, *arguments: str) -> None:
+    """Run vccidctl at a terminal of 60 columns, too few for its table: rich folds it."""
+    ours, its = pty.openpty()
+    command = [BIN / "vccidctl", "--socket", daemon.control, *arguments]
+    with subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, env={**os.environ, "COLUMNS": "60"}
+    ) as running:
+        os.close(its)
+        with contextlib.suppress(OSError):  # EIO: it has ended
+            while os.read(ours, 65536):
+                continue
+    os.close(ours)
+    assert running.returncode == 0
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vccid-bench-") as name:
         directory = Path(name)
@@ -85,9 +104,11 @@ def main() -> None:
         with Daemon(directory / "c") as daemon:
             daemon.ctl("insert", "--certs", ",".join(CERTIFICATES), "--db", database)
             status = median_ms(lambda: daemon.ctl("status"), CALLS)
+            folded = median_ms(lambda: at_narrow_terminal(daemon, "status"), CALLS)
             figures += [
                 figure("resident memory with one card", resident_mb(daemon), "MB", 40),
                 figure("`vccidctl status`, whole process, median", status, "ms", 150),
+                figure("`vccidctl status` at a terminal too narrow for it", folded, "ms", 150),
             ]
     print(json.dumps(figures))
 

@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import click
 
 from vccid.errors import VccidError
 from vccid.wire.varlink import Parameters
+
+#: Blanks between two columns.
+_GAP: Final = 2
 
 
 def print_json(value: object) -> None:
@@ -19,16 +24,17 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table: with rich at a terminal, else columns two blanks apart."""
+    """A table, its columns two blanks apart; at a terminal nothing is cut off."""
     rows = [list(map(_printable, row)) for row in rows]
-    if sys.stdout.isatty():
-        _rich_table(columns, rows)
-        return
     lines = [list(columns), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
+    if sys.stdout.isatty() and not _fits(lines, widths):
+        _rich_table(columns, rows)
+        return
+    for number, line in enumerate(lines):
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+        text = (_GAP * " ").join(cells).rstrip()
+        click.echo(text if number else click.style(text, bold=True))
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
@@ -61,15 +67,24 @@ def tries_text(card: Parameters) -> str:
     return f"{tries} left" if tries else "none left: the PIN is blocked"
 
 
+def _fits(lines: Sequence[Sequence[str]], widths: Sequence[int]) -> bool:
+    """Whether it fits the terminal, and each character takes one place of it."""
+    width = sum(widths) + _GAP * (len(widths) - 1)
+    plain = all(cell.isascii() for line in lines for cell in line)
+    return plain and width <= shutil.get_terminal_size().columns
+
+
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box
+    """The same with cells in several lines; rich takes as long to load as all else here."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, markup=False).print(table)
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 def _printable(text: str) -> str:

@@ -185,9 +185,12 @@ def version(context: Context) -> None:
 
 
 def _print_readers(readers: list[Parameters]) -> None:
-    columns = ("reader", "card", "label", "PIN tries", "attached to", "hosts")
+    columns = ("reader", "card", "label", "PIN tries", "attached to")
     output.print_table(columns, [_row(reader) for reader in readers])
     for reader in readers:
+        for host in reader["hosts"]:
+            looked = f"{host['commands']} APDUs" if host["seen"] else "not looked yet"
+            click.echo(f"{reader['name']} has a host, {host['kind']} {host['peer']}: {looked}")
         if reader.get("problem"):
             output.print_warnings([f"{reader['name']}: {reader['problem']}"])
         if real := reader.get("real_card"):
@@ -207,11 +210,6 @@ def _print_readers(readers: list[Parameters]) -> None:
 
 
 def _row(reader: Parameters) -> tuple[str, ...]:
-    hosts = "; ".join(
-        f"{host['kind']} {host['peer']}, {host['commands']} APDUs"
-        + ("" if host["seen"] else " (not looked yet)")
-        for host in reader["hosts"]
-    )
     places = ", ".join(
         f"{frontend['kind']} ({frontend['status']})" if frontend["kind"] != "ifd" else "ifd"
         for frontend in reader["frontends"]
@@ -219,9 +217,9 @@ def _row(reader: Parameters) -> tuple[str, ...]:
     )
     card = reader.get("card")
     if card is None:
-        return reader["name"], "empty", "", "", places, hosts
+        return reader["name"], "empty", "", "", places
     tries = output.tries_text(card)
-    return reader["name"], card["serial"] or card["kind"], card["label"], tries, places, hosts
+    return reader["name"], card["serial"] or card["kind"], card["label"], tries, places
 
 
 def _duration(seconds: float) -> str:
