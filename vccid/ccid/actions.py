@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from vccid.ccid.pin import PinRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PowerOn:
     """Begin a session with the card, ending one there is; answer `powered` or `failed`."""
 
@@ -20,14 +20,14 @@ class PowerOn:
     work: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PowerOff:
     """End the session, if there is one. No answer."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Transmit:
     """Let the card execute a command; answer `answered` or `failed`."""
 
@@ -36,7 +36,7 @@ class Transmit:
     apdu: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskPin:
     """Let a person type; answer `typed` or `not_typed`."""
 
@@ -45,7 +45,7 @@ class AskPin:
     request: PinRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cancel:
     """Give up a PowerOn or an AskPin: nobody waits for its result any more."""
 
@@ -53,7 +53,7 @@ class Cancel:
     work: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Noticed:
     """The host has been shown what the slot's last change was; `stamp` is that change's."""
 

@@ -15,6 +15,7 @@ _SHORT_RESPONSE: Final = 258
 #: A block of T=1: prologue, 254 bytes, and an EDC of two (11.3). T=0's TPDUs are as short APDUs.
 _LONGEST_BLOCK: Final = 259
 _LONGEST_RESPONSE: Final = 65538
+_WHOLE: Final = Chain.WHOLE
 
 
 class Chaining:
@@ -44,10 +45,13 @@ class Chaining:
             Refused: BAD_LEVEL, BAD_LENGTH, XFR_OVERRUN.
         """
         if not self._extended:
-            if level != Chain.WHOLE:
+            if level != _WHOLE:
                 raise Refused(Error.BAD_LEVEL)
             if not 1 <= len(data) <= _SHORT_COMMAND:
                 raise Refused(Error.BAD_LENGTH)
+            return data
+        if level == _WHOLE and self._command is None and 1 <= len(data) <= LONGEST_APDU:
+            self._response = b""
             return data
         if level == Chain.EMPTY:
             self._check_continued(data)
@@ -92,7 +96,7 @@ class Chaining:
         if len(response) > self._longest:
             raise Refused(Error.XFR_OVERRUN)
         if len(response) <= self._part:
-            return Chain.WHOLE, response
+            return _WHOLE, response
         if not self._extended:
             raise Refused(Error.XFR_OVERRUN)
         self._response = response[self._part :]

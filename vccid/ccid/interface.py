@@ -23,6 +23,7 @@ from vccid.ccid.states import BUSY, State
 
 #: Responses that may wait for the host before the reader takes no more commands (5.2).
 _WAITING: Final = 32
+_ABSENT: Final = IccStatus.ABSENT
 
 
 class Interface:
@@ -101,14 +102,17 @@ class Interface:
             return None
         response, stamp = self._outbox.responses.popleft()
         if response.slot < len(self._slots):
-            present = response.icc is not IccStatus.ABSENT
+            present = response.icc != _ABSENT
             self._slots[response.slot].shown(present, stamp, by_response=True)
         return response.serialize()
 
     @property
     def has_notification(self) -> bool:
         """A slot changed since the last notification."""
-        return any(slot.changed for slot in self._slots)
+        for slot in self._slots:  # noqa: SIM110 - asked with every transfer, and quicker so
+            if slot.changed:
+                return True
+        return False
 
     @property
     def notification_size(self) -> int:
@@ -155,7 +159,9 @@ class Interface:
 
     def take_actions(self) -> list[Action]:
         """What there is to do; each is given once, in order."""
-        actions, self._outbox.actions = self._outbox.actions, []
+        actions = self._outbox.actions
+        if actions:
+            self._outbox.actions = []
         return actions
 
     def insert(self, slot: int, stamp: int) -> None:

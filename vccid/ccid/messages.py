@@ -27,6 +27,8 @@ from vccid.errors import RemoteProtocolError
 HEADER_SIZE: Final = 10
 #: bMessageType, dwLength, bSlot, bSeq, bytes 7 to 9 (6.1)
 HEADER: Final = struct.Struct("<BIBB3s")
+#: bytes 7 to 9 of XfrBlock and Secure: bBWI, wLevelParameter (6.1.4, 6.1.11)
+_XFR_SPECIFIC: Final = struct.Struct("<BH")
 
 
 class Refused(RemoteProtocolError):
@@ -41,7 +43,7 @@ class Refused(RemoteProtocolError):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Header:
     """The ten bytes every message begins with (6.1).
 
@@ -62,7 +64,7 @@ class Header:
         return cls(*HEADER.unpack_from(raw))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Command:
     """One PC_to_RDR message. ANSWER is the response's type, also when it fails (6.2)."""
 
@@ -90,7 +92,7 @@ class Command:
         return HEADER.pack(self.TYPE, len(data), self.slot, self.seq, specific) + data
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IccPowerOn(Command):
     """6.1.1. power_select: 0 automatic, 1 5 V, 2 3 V, 3 1.8 V."""
 
@@ -108,21 +110,21 @@ class IccPowerOn(Command):
         return self._message(bytes((self.power_select, 0, 0)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IccPowerOff(Command):
     """6.1.2."""
 
     TYPE = MessageType.ICC_POWER_OFF
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GetSlotStatus(Command):
     """6.1.3."""
 
     TYPE = MessageType.GET_SLOT_STATUS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class XfrBlock(Command):
     """6.1.4. data is an APDU, or a part of one; it may hold a PIN and is never shown."""
 
@@ -132,19 +134,17 @@ class XfrBlock(Command):
 
     TYPE = MessageType.XFR_BLOCK
     ANSWER = DataBlock
-    #: bBWI, wLevelParameter
-    SPECIFIC: ClassVar[struct.Struct] = struct.Struct("<BH")
 
     @classmethod
     def parse(cls, header: Header, data: bytes) -> Self:
-        bwi, level = cls.SPECIFIC.unpack(header.specific)
+        bwi, level = _XFR_SPECIFIC.unpack(header.specific)
         return cls(header.slot, header.seq, bwi, level, data)
 
     def serialize(self) -> bytes:
-        return self._message(self.SPECIFIC.pack(self.bwi, self.level), self.data)
+        return self._message(_XFR_SPECIFIC.pack(self.bwi, self.level), self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GetParameters(Command):
     """6.1.5."""
 
@@ -152,7 +152,7 @@ class GetParameters(Command):
     ANSWER = ParametersAnswer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResetParameters(Command):
     """6.1.6."""
 
@@ -160,7 +160,7 @@ class ResetParameters(Command):
     ANSWER = ParametersAnswer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SetParameters(Command):
     """6.1.7. data: abProtocolDataStructure, 5 bytes for T=0 and 7 for T=1."""
 
@@ -182,7 +182,7 @@ class SetParameters(Command):
         return self._message(bytes((self.protocol, 0, 0)), self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Escape(Command):
     """6.1.8. data is the vendor's."""
 
@@ -199,7 +199,7 @@ class Escape(Command):
         return self._message(data=self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class IccClock(Command):
     """6.1.9. clock_command: 0 restart, 1 stop as bClockStop says."""
 
@@ -216,7 +216,7 @@ class IccClock(Command):
         return self._message(bytes((self.clock_command, 0, 0)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class T0APDU(Command):
     """6.1.10. changes: bit 0 takes class_get_response, bit 1 class_envelope."""
 
@@ -235,7 +235,7 @@ class T0APDU(Command):
         return self._message(bytes((self.changes, self.class_get_response, self.class_envelope)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Secure(Command):
     """6.1.11. data: bPINOperation, then its structure (vccid.ccid.pin)."""
 
@@ -245,21 +245,19 @@ class Secure(Command):
 
     TYPE = MessageType.SECURE
     ANSWER = DataBlock
-    #: bBWI, wLevelParameter
-    SPECIFIC: ClassVar[struct.Struct] = struct.Struct("<BH")
 
     @classmethod
     def parse(cls, header: Header, data: bytes) -> Self:
         if not data:
             raise Refused(Error.BAD_LENGTH)
-        bwi, level = cls.SPECIFIC.unpack(header.specific)
+        bwi, level = _XFR_SPECIFIC.unpack(header.specific)
         return cls(header.slot, header.seq, bwi, level, data)
 
     def serialize(self) -> bytes:
-        return self._message(self.SPECIFIC.pack(self.bwi, self.level), self.data)
+        return self._message(_XFR_SPECIFIC.pack(self.bwi, self.level), self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mechanical(Command):
     """6.1.12. function: 1 accept, 2 eject, 3 capture, 4 lock, 5 unlock."""
 
@@ -276,14 +274,14 @@ class Mechanical(Command):
         return self._message(bytes((self.function, 0, 0)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Abort(Command):
     """6.1.13: the bulk half; the other is the control request ABORT (5.3.1)."""
 
     TYPE = MessageType.ABORT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SetDataRateAndClockFrequency(Command):
     """6.1.14. clock in kHz, rate in bit/s."""
 

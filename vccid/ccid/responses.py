@@ -14,7 +14,7 @@ from vccid.errors import RemoteProtocolError
 HEADER: Final = struct.Struct("<BIBBBBB")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
     """One RDR_to_PC message of the response pipe.
 
@@ -67,7 +67,7 @@ class Response:
         ) + self.data  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DataBlock(Response):
     """6.2.1. Byte 9 is bChainParameter; data an ATR or a response."""
 
@@ -79,7 +79,7 @@ class DataBlock(Response):
         return Chain(self.specific)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SlotStatus(Response):
     """6.2.2. Byte 9 is bClockStatus; no data."""
 
@@ -91,7 +91,7 @@ class SlotStatus(Response):
         return ClockStatus(self.specific)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ParametersAnswer(Response):
     """6.2.3. Byte 9 is bProtocolNum; data the 5 or 7 bytes now in force."""
 
@@ -103,14 +103,14 @@ class ParametersAnswer(Response):
         return Protocol(self.specific)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EscapeAnswer(Response):
     """6.2.4."""
 
     TYPE = MessageType.ESCAPE_ANSWER
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DataRateAndClockFrequency(Response):
     """6.2.5. data: dwClockFrequency in kHz and dwDataRate in bit/s, as really set."""
 
@@ -124,7 +124,7 @@ RESPONSES: Final[dict[int, type[Response]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NotifySlotChange:
     """6.3.1, interrupt pipe.
 
@@ -157,7 +157,7 @@ class NotifySlotChange:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HardwareError:
     """6.3.2, interrupt pipe. seq is that of the command that caused it; code 1 is over-current."""
 

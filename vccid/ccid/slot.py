@@ -7,7 +7,7 @@ No I/O and no clock: the owner does the card's work and says when time has passe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from vccid.ccid.actions import AskPin, Cancel, Noticed, PowerOff, PowerOn, Transmit
 from vccid.ccid.chaining import Chaining
@@ -61,6 +61,22 @@ Escapes = Callable[[bytes], bytes | None]
 
 #: Multiplier of the waiting time that a time extension asks for.
 _EXTENSION: Final = 1
+#: An enum's member is found slowly, and these with every command.
+_ABORT: Final = Abort.TYPE.value
+_ABSENT: Final = IccStatus.ABSENT
+_DONE: Final = CommandStatus.DONE
+
+
+def _not_offered(descriptor: ClassDescriptor, has_escapes: bool) -> frozenset[type[Command]]:
+    """The commands a reader with this descriptor has not."""
+    kinds: set[type[Command]] = {Mechanical}  # dwMechanical is 0
+    if not has_escapes:
+        kinds.add(Escape)
+    if Feature.CLOCK_STOP not in descriptor.features:
+        kinds.add(IccClock)
+    if not descriptor.pin_support:
+        kinds.add(Secure)
+    return frozenset(kinds)
 
 
 class Slot:
@@ -87,6 +103,7 @@ class Slot:
         self._descriptor = descriptor
         self._outbox = outbox
         self._escape = escape
+        self._not_offered = _not_offered(descriptor, escape is not None)
         self._chaining = Chaining(descriptor)
         self._line = Line(descriptor)
         self._seq = 0
@@ -108,16 +125,17 @@ class Slot:
             others_busy: as many other slots work as bMaxCCIDBusySlots allows.
         """
         try:
-            if header.type == Abort.TYPE:
+            if header.type == _ABORT:
                 self._abort_bulk_half(self._parse(header, data).seq)
                 return
             if self.state in BUSY or others_busy:
                 raise Refused(Error.CMD_SLOT_BUSY)
-            if self._aborting:
+            if self._abort_control is not None or self._abort_bulk is not None:
                 raise Refused(Error.CMD_ABORTED)
             command = self._parse(header, data)
-            self._need_offered(command)
-            if ICC_STATUS[self.state] > NEEDS.get(type(command), IccStatus.ABSENT):
+            if type(command) in self._not_offered:
+                self._refuse_not_offered(command)
+            if ICC_STATUS[self.state] > NEEDS.get(type(command), _ABSENT):
                 raise Refused(Error.ICC_MUTE)
             self._seq = header.seq
             self._execute(command)
@@ -278,18 +296,12 @@ class Slot:
             raise Refused(Error.BAD_LENGTH)
         return parse_command(header, data)
 
-    def _need_offered(self, command: Command) -> None:
+    @staticmethod
+    def _refuse_not_offered(command: Command) -> NoReturn:
         """What the class descriptor does not announce is CMD_NOT_SUPPORTED."""
-        descriptor = self._descriptor
-        if (
-            (isinstance(command, Escape) and self._escape is None)
-            or (isinstance(command, IccClock) and Feature.CLOCK_STOP not in descriptor.features)
-            or (isinstance(command, Secure) and not descriptor.pin_support)
-        ):
-            raise Refused(Error.CMD_NOT_SUPPORTED)
-        if isinstance(command, Mechanical):  # dwMechanical is 0
-            known = 1 <= command.function <= 5
-            raise Refused(Error.CMD_NOT_SUPPORTED if known else Error.BAD_FIELD_7)
+        if isinstance(command, Mechanical) and not 1 <= command.function <= 5:
+            raise Refused(Error.BAD_FIELD_7)
+        raise Refused(Error.CMD_NOT_SUPPORTED)
 
     def _execute(self, command: Command) -> None:
         match command:
@@ -446,8 +458,7 @@ class Slot:
     def _reply(self, kind: type[Response], *, specific: int = 0, data: bytes = b"") -> None:
         self._respond(
             kind(
-                self._number, self._seq, ICC_STATUS[self.state],
-                CommandStatus.DONE, 0, specific, data,
+                self._number, self._seq, ICC_STATUS[self.state], _DONE, 0, specific, data,
             )
         )  # fmt: skip
 

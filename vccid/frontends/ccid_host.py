@@ -79,12 +79,14 @@ class CcidHost:
 
     def work(self) -> bool:
         """Do what the interface asks for; whether there was anything."""
-        worked = False
-        while actions := self.interface.take_actions():
-            worked = True
+        actions = self.interface.take_actions()
+        if not actions:
+            return False
+        while actions:
             for action in actions:
                 self._slots[action.slot].do(action)
-        return worked
+            actions = self.interface.take_actions()
+        return True
 
 
 class _Slot(Host):

@@ -39,9 +39,9 @@ class UrbLink:
             RemoteProtocolError: the peer asks for what no kernel asks for.
         """
         for message in messages:
-            if isinstance(message, usbip.Submit):
+            if type(message) is usbip.Submit:
                 self._submit(message)
-            else:
+            elif isinstance(message, usbip.Unlink):
                 self._unlink(message)
 
     def close(self) -> None:
@@ -80,18 +80,14 @@ class UrbLink:
         self._write(usbip.reply_unlink(message.seqnum, status))
 
     def _completed(self, completions: list[Completion]) -> None:
-        answers = []
+        answers = b""
         for completion in completions:
-            self._pending.discard(completion.transfer.id)
-            answers.append(
-                usbip.reply_submit(
-                    completion.transfer.id,
-                    _STATUS[completion.status],
-                    completion.length,
-                    completion.data,
-                )
+            seqnum = completion.transfer.id
+            self._pending.discard(seqnum)
+            answers += usbip.reply_submit(
+                seqnum, _STATUS[completion.status], completion.length, completion.data
             )
-        self._write(b"".join(answers))
+        self._write(answers)
 
     def _write(self, answers: bytes) -> None:
         if not self._transport.is_closing():

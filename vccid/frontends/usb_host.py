@@ -101,10 +101,10 @@ class UsbHost:
 
         What ended is told before the card works: the host takes its next step meanwhile.
         """
+        device, work = self.device, self._ccid.work
         while True:
-            completions = self.device.take_completions()
-            if completions:
+            if completions := device.take_completions():
                 self._complete(completions)
-            if not self._ccid.work() and not completions:
+            if not work():
                 return
-            self.device.pump()
+            device.pump()

@@ -41,11 +41,10 @@ class Device:
         self.speed = speed
         self._packet = BULK_SIZE[speed]
         self._control = ControlPipe(self.descriptors, function, self._forget_message)
-        self._queues: dict[int, deque[Transfer]] = {
-            BULK_OUT: deque(),
-            BULK_IN: deque(),
-            INTERRUPT_IN: deque(),
-        }
+        self._out: deque[Transfer] = deque()
+        self._in: deque[Transfer] = deque()
+        self._interrupt: deque[Transfer] = deque()
+        self._queues = {BULK_OUT: self._out, BULK_IN: self._in, INTERRUPT_IN: self._interrupt}
         self._completions: list[Completion] = []
         self._message = b""
         self._closes_empty = False
@@ -58,7 +57,7 @@ class Device:
     @property
     def listening(self) -> bool:
         """The host waits for news of the slots."""
-        return bool(self._queues[INTERRUPT_IN])
+        return bool(self._interrupt)
 
     @property
     def pending(self) -> int:
@@ -93,17 +92,22 @@ class Device:
 
     def take_completions(self) -> list[Completion]:
         """What ended since the last call, in order; each is given once."""
-        completions, self._completions = self._completions, []
+        completions = self._completions
+        if completions:
+            self._completions = []
         return completions
 
     def pump(self) -> None:
         """Let waiting transfers meet what there is for them."""
-        queues = self._queues
-        if queues[BULK_OUT]:
-            self._pump_out()
-        if queues[BULK_IN]:
-            self._pump_in()
-        if queues[INTERRUPT_IN]:
+        while True:
+            if self._out:
+                self._pump_out()
+            if self._in:
+                self._pump_in()
+            # What was fetched may have made room for another command.
+            if not self._out or not self.function.accepts:
+                break
+        if self._interrupt:
             self._pump_interrupt()
 
     def reset(self) -> None:
@@ -114,7 +118,7 @@ class Device:
         self._control.reset()
 
     def _pump_out(self) -> None:
-        queue = self._queues[BULK_OUT]
+        queue = self._out
         while queue:
             if self._stalls(BULK_OUT):
                 self._end(queue, Status.STALL)
@@ -122,9 +126,9 @@ class Device:
                 transfer = queue[0]
                 # Whoever sends the next command has all he wanted of the last response.
                 self._closes_empty = False
-                ends = len(transfer.data) % self._packet != 0 or not transfer.data
-                if self.function.bulk_out(transfer.data, ends):
-                    self._end(queue, Status.DONE, length=len(transfer.data))
+                data = transfer.data
+                if self.function.bulk_out(data, len(data) % self._packet != 0 or not data):
+                    self._end(queue, Status.DONE, length=len(data))
                 else:
                     self._control.halted.add(BULK_OUT)
                     self._end(queue, Status.STALL)
@@ -132,7 +136,7 @@ class Device:
                 return
 
     def _pump_in(self) -> None:
-        queue = self._queues[BULK_IN]
+        queue = self._in
         while queue:
             if self._stalls(BULK_IN):
                 self._end(queue, Status.STALL)
@@ -162,7 +166,7 @@ class Device:
         return True
 
     def _pump_interrupt(self) -> None:
-        queue = self._queues[INTERRUPT_IN]
+        queue = self._interrupt
         while queue:
             if self._stalls(INTERRUPT_IN):
                 self._end(queue, Status.STALL)
@@ -174,7 +178,7 @@ class Device:
                 self._end(queue, Status.DONE, data=self.function.next_notification())
 
     def _stalls(self, address: int) -> bool:
-        return not self.configured or address in self._control.halted
+        return not self._control.configuration or address in self._control.halted
 
     def _end(
         self, queue: deque[Transfer], status: Status, *, data: bytes = b"", length: int = 0

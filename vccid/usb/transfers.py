@@ -19,7 +19,7 @@ class Status(IntEnum):
     OVERFLOW = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Transfer:
     """One transfer.
 
@@ -40,7 +40,7 @@ class Transfer:
     setup: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Completion:
     """The end of a transfer; `length` is never above what was asked for.
 
@@ -55,7 +55,7 @@ class Completion:
     data: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Setup:
     """A control request (9.3, table 9-2)."""
 

@@ -140,7 +140,7 @@ def refuse_import(status: OpStatus) -> bytes:
     return _OP.pack(VERSION, _OP_REP_IMPORT, status)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Submit:
     """CMD_SUBMIT.
 
@@ -159,7 +159,7 @@ class Submit:
     isochronous: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Unlink:
     """CMD_UNLINK: `victim` is the seqnum of the submit to cancel."""
 
@@ -236,8 +236,14 @@ class Receiver:
         Raises:
             RemoteProtocolError: no such message, or an impossible field; the stream is lost.
         """
-        self._buffer += data
-        return self._urbs()
+        if self._buffer:
+            self._buffer += data
+            return self._urbs()
+        messages: list[UrbMessage] = []
+        taken = _take_urbs(data, messages)
+        if taken < len(data):
+            self._buffer += data[taken:]
+        return messages
 
     def _asked_for(self, request: OpMessage, size: int) -> OpMessage:
         self._asked = True
@@ -246,45 +252,38 @@ class Receiver:
 
     def _urbs(self) -> list[UrbMessage]:
         messages: list[UrbMessage] = []
-        buffer, at, end = self._buffer, 0, len(self._buffer)
-        while end - at >= _REQUEST.size:
-            fields = _REQUEST.unpack_from(buffer, at)
-            size = _urb_size(fields)
-            if end - at < size:
-                break
-            messages.append(_urb(fields, buffer, at + _REQUEST.size))
-            at += size
-        del buffer[:at]
+        taken = _take_urbs(self._buffer, messages)
+        del self._buffer[:taken]
         return messages
 
 
-#: A header as _REQUEST unpacks it.
-_Fields = tuple[int, int, int, int, int, int, int, int, int, int, bytes]
-
-
-def _urb_size(fields: _Fields) -> int:
-    """The size of the message with this header, which is checked here."""
-    command, _, _, direction, endpoint, _, length, _, packets, _, _ = fields
-    if command == _CMD_UNLINK:
-        return _REQUEST.size
-    if command != _CMD_SUBMIT:
-        raise RemoteProtocolError(f"no URB message has command {command:#x}")
-    if direction > 1 or endpoint > 15:
-        raise RemoteProtocolError(f"direction {direction}, endpoint {endpoint}: no such thing")
-    if length > MAX_TRANSFER:
-        raise RemoteProtocolError(f"a transfer of {length} bytes")
-    if packets == _NOT_ISOCHRONOUS:
-        packets = 0
-    if packets > _MAX_ISO_PACKETS:
-        raise RemoteProtocolError(f"{packets} isochronous packets")
-    return _REQUEST.size + (0 if direction else length) + packets * _ISO_DESCRIPTOR
-
-
-def _urb(fields: _Fields, buffer: bytearray, at: int) -> UrbMessage:
-    """The whole message; its data begin at `at`."""
-    command, seqnum, _, direction, endpoint, flags, length, _, packets, _, setup = fields
-    if command == _CMD_UNLINK:
-        return Unlink(seqnum, flags)
-    data = b"" if direction else bytes(buffer[at : at + length])
-    isochronous = packets not in (0, _NOT_ISOCHRONOUS)
-    return Submit(seqnum, bool(direction), endpoint, length, setup, data, isochronous)
+def _take_urbs(buffer: bytes | bytearray, messages: list[UrbMessage]) -> int:
+    """Append the whole messages at the head of `buffer`; returns their size together."""
+    at, end = 0, len(buffer)
+    while end - at >= _REQUEST.size:
+        command, seqnum, _, direction, endpoint, flags, length, _, packets, _, setup = (
+            _REQUEST.unpack_from(buffer, at)
+        )
+        data_at = at + _REQUEST.size
+        if command == _CMD_UNLINK:
+            messages.append(Unlink(seqnum, flags))
+            at = data_at
+            continue
+        if command != _CMD_SUBMIT:
+            raise RemoteProtocolError(f"no URB message has command {command:#x}")
+        if direction > 1 or endpoint > 15:
+            raise RemoteProtocolError(f"direction {direction}, endpoint {endpoint}: no such thing")
+        if length > MAX_TRANSFER:
+            raise RemoteProtocolError(f"a transfer of {length} bytes")
+        if packets == _NOT_ISOCHRONOUS:
+            packets = 0
+        if packets > _MAX_ISO_PACKETS:
+            raise RemoteProtocolError(f"{packets} isochronous packets")
+        data_end = data_at if direction else data_at + length
+        following = data_end + packets * _ISO_DESCRIPTOR
+        if following > end:
+            break
+        data = bytes(buffer[data_at:data_end]) if data_end > data_at else b""
+        messages.append(Submit(seqnum, direction == 1, endpoint, length, setup, data, packets != 0))
+        at = following
+    return at
