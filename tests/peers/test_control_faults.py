@@ -194,6 +194,16 @@ def test_a_secret_is_in_no_line_at_any_level(tmp_path: Path) -> None:
         assert secret not in daemon.printed() and "secret-secret" not in daemon.printed()
 
 
+#: More connections than strangers may have, until its standard input ends.
+CROWD = """
+import socket, sys
+connections = [socket.socket(socket.AF_UNIX) for _ in range(80)]
+for connection in connections:
+    connection.connect(sys.argv[1])
+sys.stdin.read()
+"""
+
+
 # -- other users ---------------------------------------------------------------------------------
 
 
@@ -252,6 +262,24 @@ def test_a_stranger_before_a_closed_socket_is_told_the_same(open_directory: Path
         assert f"member of group {group}" in refused.stderr
         member = ctl_as(daemon, "status", groups=[grp.getgrnam(group).gr_gid])
         assert member.returncode == 0, member
+
+
+@as_root
+def test_strangers_do_not_keep_out_those_who_may(open_directory: Path) -> None:
+    group = some_group()
+    settings = f"[control]\nmode = '0666'\ngroup = '{group}'\n"
+    with Daemon(open_directory / "v", settings=settings) as daemon:
+        crowd = subprocess.Popen(
+            [str(BIN / "python"), "-c", CROWD, str(daemon.control)],
+            user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", stdin=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            daemon.wait_for(lambda: "too many are open" in daemon.printed())
+            member = ctl_as(daemon, "status", groups=[grp.getgrnam(group).gr_gid])
+            assert member.returncode == 0, member
+            assert daemon.run_ctl("status").returncode == 0
+        finally:
+            crowd.communicate(timeout=PATIENCE)
 
 
 @as_root

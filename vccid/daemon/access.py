@@ -72,13 +72,17 @@ class Access:
         self.group = group
         self.gid = group_id(group)
 
+    def admits(self, peer: Peer) -> bool:
+        """Whether it is root, our own user, or in the group."""
+        return peer.uid in (0, os.geteuid()) or (self.gid is not None and self.gid in peer.gids)
+
     def check(self, peer: Peer) -> None:
         """Let a peer pass.
 
         Raises:
             NotPermitted: it is neither root nor our own user nor in the group.
         """
-        if peer.uid in (0, os.geteuid()) or (self.gid is not None and self.gid in peer.gids):
+        if self.admits(peer):
             return
         who = _user(peer.uid)
         message = f"{who} may not control vccid: not a member of group {self.group}"

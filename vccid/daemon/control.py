@@ -22,9 +22,11 @@ from vccid.wire.varlink import INTERFACE, SERVICE, Call, Decoder, Parameters, Re
 
 log = logging.getLogger(__name__)
 
-#: Connections at once, of everyone together and of any one user but root.
+#: Connections at once: of those who may control the daemon, of any one of them but root, and of
+#: those who may not, who so cannot keep out the others.
 MOST_CONNECTIONS: Final = 256
 MOST_OF_A_USER: Final = 64
+MOST_OF_STRANGERS: Final = 64
 
 #: Seconds a message may take from its first byte to its last.
 PATIENCE: Final = 30.0
@@ -79,9 +81,12 @@ class ControlServer:
             writer.close()
 
     def _crowded(self, peer: Peer) -> bool:
-        of_user = sum(other.uid == peer.uid for other in self._connections.values())
-        many = peer.uid != 0 and of_user >= MOST_OF_A_USER
-        return many or len(self._connections) >= MOST_CONNECTIONS
+        admitted = self.access.admits(peer)
+        alike = [p for p in self._connections.values() if self.access.admits(p) == admitted]
+        if not admitted:
+            return len(alike) >= MOST_OF_STRANGERS
+        many = peer.uid != 0 and sum(p.uid == peer.uid for p in alike) >= MOST_OF_A_USER
+        return many or len(alike) >= MOST_CONNECTIONS
 
 
 class _Connection:
