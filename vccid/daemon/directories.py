@@ -6,6 +6,8 @@ Source: systemd.exec(5), RuntimeDirectory= and LoadCredential=; XDG Base Directo
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +40,7 @@ class Directories:
         """Make the runtime and state directories where they are missing.
 
         Raises:
-            ConfigError: they cannot be made.
+            ConfigError: they cannot be made, or are open to others.
         """
         _create(self.runtime, 0o755)
         _create(self.state, 0o700)
@@ -95,8 +97,16 @@ def _default(uid: int, system: str, environ: Mapping[str, str], xdg: str, user: 
 def _create(path: Path, mode: int) -> None:
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
+        status = path.stat()
     except OSError as error:
         raise ConfigError(
             f"directory {path} cannot be made: {error.strerror}",
             "make it for the daemon's user, or name another (vccid --help)",
         ) from error
+    # Whoever can write there could put a socket of their own in the place of ours.
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH:
+        raise ConfigError(
+            f"directory {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}, "
+            f"owner {status.st_uid})",
+            "name one that belongs to the daemon's user and that others cannot write to",
+        )

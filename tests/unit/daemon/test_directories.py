@@ -74,3 +74,19 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"file/r cannot be made: Not a directory"):
         Directories(tmp_path / "file/r", tmp_path / "s", tmp_path / "c", None).create()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r").chmod(mode)
+    with pytest.raises(ConfigError, match=rf"/r is open to others \(mode {mode:04o}"):
+        Directories(tmp_path / "r", tmp_path / "s", tmp_path / "c", None).create()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory away")
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    os.chown(tmp_path / "s", 65534, -1)
+    with pytest.raises(ConfigError, match=r"/s is open to others .* owner 65534\)"):
+        Directories(tmp_path / "r", tmp_path / "s", tmp_path / "c", None).create()
