@@ -104,10 +104,27 @@ def test_fewer_certificates_and_the_factory_pin_are_warned_of(
 
 def test_paths_are_the_callers(daemon: Daemon, pkcs12: Path, tmp_path: Path) -> None:
     (tmp_path / "pw").write_text("locked\n")
+    (tmp_path / "pw").chmod(0o600)
     shutil.copy(pkcs12, tmp_path / "id.p12")
     done = daemon.run_ctl("insert", "--certs", "id.p12", "--password-file", "pw", cwd=tmp_path)
     assert done.returncode == 0, done
     assert daemon.reader()["wanted"] == [str(tmp_path / "id.p12")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "warning"), [(0o600, ""), (0o640, "its group"), (0o604, "every user")]
+)
+def test_a_secret_that_others_can_read(
+    daemon: Daemon, database: str, tmp_path: Path, mode: int, warning: str
+) -> None:
+    file = tmp_path / "pin"
+    file.write_text("4711\n")
+    file.chmod(mode)
+    insert = ("insert", "--certs", "cert1", "--db", database, "--pin-file", file)
+    told = f"warning: {file} can be read by {warning}: chmod 600 {file}"
+    assert (told in daemon.run_ctl(*insert).stderr) == bool(warning)
+    daemon.ctl("remove")
+    assert "can be read by" not in daemon.run_ctl(*insert, "--json").stderr
 
 
 def test_several_readers(daemon: Daemon, database: str) -> None:

@@ -279,7 +279,7 @@ def pin_enter(
     """Type a PIN on READER's PIN pad, for the host that asks for one."""
     parameters: Parameters = {"reader": reader, "end": end, "wait": wait}
     if end is None:
-        typed = [secrets.from_file(path) for path in pin_files] or [secrets.ask("PIN")]
+        typed = [_secret_in(path) for path in pin_files] or [secrets.ask("PIN")]
         parameters["pins"] = [secrets.encoded(pin) for pin in typed]
     elif pin_files:
         raise click.UsageError("the entry is either typed or ended")
@@ -295,8 +295,16 @@ def _secret(path: Path | None, ask: bool, what: str, confirm: bool = False) -> b
     if path is not None and ask:
         raise click.UsageError(f"the {what} comes from a file or is asked for, not both")
     if path is not None:
-        return secrets.from_file(path)
+        return _secret_in(path)
     return secrets.ask(what, confirm) if ask else None
+
+
+def _secret_in(path: Path) -> bytes:
+    context = click.get_current_context().find_object(Context)
+    silent = context is not None and context.json
+    if not silent and (warning := secrets.exposure(path)):
+        output.print_warnings([warning])
+    return secrets.from_file(path)
 
 
 def _end_of_wait(context: Context, reply: Parameters) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import stat
 import sys
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def from_file(path: Path) -> bytes:
     if not secret:
         raise ConfigError(f"the first line of {path} is empty", "put the secret on its first line")
     return secret
+
+
+def exposure(path: Path) -> str:
+    """A warning where others can read the file, or ""."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return ""
+    # A pipe or a terminal has nothing to be read a second time.
+    if not stat.S_ISREG(mode) or not mode & (stat.S_IRGRP | stat.S_IROTH):
+        return ""
+    who = "every user" if mode & stat.S_IROTH else "its group"
+    return f"{path} can be read by {who}: chmod 600 {path}"
 
 
 def ask(what: str, confirm: bool = False) -> bytes:
