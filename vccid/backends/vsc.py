@@ -96,6 +96,11 @@ class VscListener:
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._accept)
 
     def _accept(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # As many again as can have a reader may wait for one.
+        if len(self.clients) >= 2 * self.limits.readers:
+            _log.warning("VSC client %s was refused: too many", peer_name(writer.transport))
+            writer.transport.abort()
+            return
         client = VscClient(self, stream, writer)
         task = asyncio.get_running_loop().create_task(client.run())
         self.clients[client] = task

@@ -159,6 +159,16 @@ async def test_several_clients_and_the_one_too_many(connect: Connect, pool: Pool
     assert await clients[2].ask(vsc.ReaderAdd(0, "four")) == refused
 
 
+async def test_clients_without_a_reader_are_not_taken_for_ever(connect: Connect) -> None:
+    clients = [await connect() for _ in range(2 * LIMITS.readers)]
+    for client in clients:
+        assert await client.ask(vsc.Init(0)) == vsc.Init(vsc.UNDEFINED_READER_ID)
+    refused = await connect()
+    assert await refused.receive() is None
+    added = vsc.Error(0, vsc.SUCCESS)
+    assert await clients[0].ask(vsc.ReaderAdd(0, "one")) == added
+
+
 async def test_two_readers_of_one_client(connect: Connect, pool: Pool) -> None:
     client = await connect()
     await client.add("one")
