@@ -30,6 +30,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 REQUEST_TIMEOUT: Final = 10.0
 #: Unsent bytes above which nothing more is read from a peer: three of the longest answers.
 _WRITE_LIMIT: Final = 3 * 65_600
+#: Connections the kernel keeps waiting, and seconds until the next is tried after a failure.
+_BACKLOG: Final = 100
+_BREATH: Final = 1.0
 #: Seconds of silence, seconds between probes, and probes, until a vanished importer is let go.
 _KEEPALIVE: Final = (60, 10, 3)
 
@@ -78,8 +81,9 @@ class UsbIpServer:
         self.settings = settings
         self._readers = readers
         self._numbers: dict[str, int] = {}
-        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
+        self._joining: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Begin to listen.
@@ -87,33 +91,31 @@ class UsbIpServer:
         Raises:
             ConfigError: the address cannot be had.
         """
-        loop = asyncio.get_running_loop()
-        tls = self.settings.tls
+        place = (self.settings.address, self.settings.port)
+        family = socket.AF_INET6 if ":" in self.settings.address else socket.AF_INET
         try:
-            self._server = await loop.create_server(
-                lambda: _Connection(self),
-                self.settings.address,
-                self.settings.port,
-                ssl=tls,
-                ssl_handshake_timeout=None if tls is None else REQUEST_TIMEOUT,
-            )
+            listener = socket.create_server(place, family=family, backlog=_BACKLOG)
         except OSError as error:
             raise ConfigError(
                 f"cannot listen for USB/IP on {self.settings.address} port "
                 f"{self.settings.port}: {error.strerror or error}",
                 "is another USB/IP server (usbipd) there? set another port or address",
             ) from error
-        self.address = self._server.sockets[0].getsockname()[:2]
+        listener.setblocking(False)
+        self.address = listener.getsockname()[:2]
+        self._accepting = asyncio.create_task(self._accept(listener), name="USB/IP")
 
     async def stop(self) -> None:
         """Let every importer go and listen no more."""
-        if self._server is None:
+        if self._accepting is None:
             return
-        self._server.close()
+        ending = [self._accepting, *self._joining]
+        self._accepting = None
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
         for connection in tuple(self._connections):
             connection.close()
-        await self._server.wait_closed()
-        self._server = None
 
     def drop(self, name: str) -> None:
         """The reader is no longer exported: take it from its importer."""
@@ -157,28 +159,67 @@ class UsbIpServer:
         """Whether somebody has imported it."""
         return any(connection.owns(name) for connection in self._connections)
 
-    def admit(self, connection: _Connection, peer: str) -> str:
-        """Take a new connection; returns why not, or ""."""
-        if not self.settings.allows(peer):
-            return "its address is not allowed"
-        if len(self._connections) >= self.settings.max_connections:
-            return f"there are {self.settings.max_connections} connections already"
-        self._connections.add(connection)
-        return ""
-
     def forget(self, connection: _Connection) -> None:
         """A connection is over."""
         self._connections.discard(connection)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Take who may connect, before TLS costs anything."""
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                try:
+                    sock, address = await loop.sock_accept(listener)
+                except OSError as error:  # no descriptor is left, or the peer is gone
+                    log.error("USB/IP: a connection cannot be taken: %s", error)
+                    await asyncio.sleep(_BREATH)
+                    continue
+                peer = f"{address[0]} port {address[1]}"
+                if refusal := self._refusal(address[0]):
+                    log.warning("USB/IP: %s was refused: %s", peer, refusal)
+                    sock.close()
+                    continue
+                connection = _Connection(self, peer)
+                self._connections.add(connection)
+                task = loop.create_task(self._join(sock, connection, peer))
+                self._joining.add(task)
+                task.add_done_callback(self._joining.discard)
+
+    def _refusal(self, address: str) -> str:
+        """Why an address may not connect now, or ""."""
+        if not self.settings.allows(address):
+            return "its address is not allowed"
+        if len(self._connections) >= self.settings.max_connections:
+            return f"there are {self.settings.max_connections} connections already"
+        return ""
+
+    async def _join(self, sock: socket.socket, connection: _Connection, peer: str) -> None:
+        """Give the connection its transport, after TLS's handshake where there is TLS."""
+        loop = asyncio.get_running_loop()
+        tls = self.settings.tls
+        try:
+            await loop.connect_accepted_socket(
+                lambda: connection,
+                sock,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else REQUEST_TIMEOUT,
+            )
+        except OSError as error:
+            log.warning("USB/IP: %s did not come in: %s", peer, error)
+            self.forget(connection)
+        except asyncio.CancelledError:
+            self.forget(connection)
+            raise
 
 
 class _Connection(asyncio.Protocol):
     """One peer: a listing, or an import and its URBs."""
 
-    def __init__(self, server: UsbIpServer) -> None:
+    def __init__(self, server: UsbIpServer, peer: str) -> None:
         self._server = server
         self._receiver = usbip.Receiver()
         self._transport: asyncio.Transport | None = None
-        self._peer = ""
+        self._peer = peer
         self._reader: UsbReader | None = None
         self._link: UrbLink | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -198,13 +239,6 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
-        address = transport.get_extra_info("peername")
-        self._peer = f"{address[0]} port {address[1]}"
-        refusal = self._server.admit(self, address[0])
-        if refusal:
-            log.warning("USB/IP: %s was refused: %s", self._peer, refusal)
-            self._transport.abort()
-            return
         _keep_alive(transport.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(REQUEST_TIMEOUT, self._drop, "no request came in time")

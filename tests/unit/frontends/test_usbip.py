@@ -214,7 +214,7 @@ async def test_a_peer_that_does_not_read_is_not_read_either(
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(stranger, IMPORT)
         sending = asyncio.ensure_future(loop.sock_sendall(stranger, flood))
-        while not server._connections:
+        while not any(connection._transport for connection in server._connections):
             await asyncio.sleep(0)
         (connection,) = server._connections
         assert connection._transport is not None
@@ -259,6 +259,26 @@ async def test_an_address_that_is_taken(server: UsbIpServer) -> None:
     with pytest.raises(ConfigError, match="cannot listen for USB/IP"):
         await second.start()
     await second.stop()
+
+
+async def test_a_handshake_is_a_connection(
+    readers: list[Reader], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    authority = make_authority(tmp_path, ec.SECP256R1())
+    settings = UsbIpSettings(port=0, tls=authority.server_context(), max_connections=1)
+    server = UsbIpServer(lambda: [usb_reader(reader) for reader in readers], settings)
+    await server.start()
+    _, silent = await asyncio.open_connection(*server.address)
+    stranger, writer = await asyncio.open_connection(*server.address)
+    assert await stranger.read() == b""
+    writer.close()
+    assert "there are 1 connections already" in caplog.text
+    silent.close()
+    while server._connections:
+        await asyncio.sleep(0.001)
+    async with await UsbIpClient.connect(server.address, authority.client_context()) as client:
+        assert await client.import_device("1-1") == 0
+    await server.stop()
 
 
 async def test_tls_with_client_certificates(readers: list[Reader], tmp_path: Path) -> None:
