@@ -51,6 +51,8 @@ class Daemon:
         self._control = ControlServer(self._methods, Access(settings.control.group))
         self._notifier = Notifier()
         self._stop = asyncio.Event()
+        # One reload at a time, so that what was read last is what stays.
+        self._reloads = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -115,6 +117,10 @@ class Daemon:
 
     async def _reload(self) -> None:
         """Read the settings again; unfit ones change nothing."""
+        async with self._reloads:
+            await self._read_again()
+
+    async def _read_again(self) -> None:
         self._notifier.reloading()
         try:
             settings = config.load(self._directories.configuration, self._overrides)
