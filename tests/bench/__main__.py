@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`./dev bench [NAME...]`: run the measurements and write docs/benchmarks.md.
+"""`./dev bench [NAME...]`: run all measurements, or those named, and write docs/benchmarks.md.
 
 Each other module of this folder is one, run as `python -m tests.bench.NAME`; it prints a JSON
 list of figures, each with the keys of `Figure`.
@@ -24,8 +24,10 @@ from vccid import __version__
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "benchmarks.md"
 
-#: The page from the first marker to the second is written anew; what people wrote around stays.
-BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+#: The page between a measurement's two markers is written anew; what people wrote around stays.
+BEGIN, END = "<!-- figures of {} -->", "<!-- end of figures of {} -->"
+#: Before this goes the table of a measurement the page has not yet.
+LAST = "<!-- end of figures -->"
 
 #: Seconds one module may take.
 PATIENCE = 600
@@ -116,36 +118,39 @@ def machine() -> str:
     return ", ".join(facts)
 
 
-def write_page(figures: Sequence[Figure], command: str) -> None:
-    """Put the table between the page's markers."""
+def write_page(name: str, figures: Sequence[Figure]) -> None:
+    """Put a measurement's table where its last one stood, or behind all others."""
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    begin, end = BEGIN.format(name), END.format(name)
     table = "\n".join(
         [
-            BEGIN,
+            begin,
+            f"### {name}",
             "",
-            f"vccid {__version__}, {day}, by `{command}`: {machine()}.",
+            f"vccid {__version__}, {day}, by `./dev bench {name}`: {machine()}.",
             "",
             "| what | vccid | beside | ratio | target | met |",
             "| --- | --- | --- | --- | --- | --- |",
             *(figure.row() for figure in figures),
             "",
-            END,
+            end,
         ]
     )
     page = PAGE.read_text()
-    before, after = page.index(BEGIN), page.index(END) + len(END)
-    PAGE.write_text(page[:before] + table + page[after:])
+    if begin in page:
+        page = page[: page.index(begin)] + table + page[page.index(end) + len(end) :]
+    else:
+        page = page.replace(LAST, f"{table}\n\n{LAST}")
+    PAGE.write_text(page)
 
 
 def main(names: Sequence[str]) -> None:
-    figures: list[Figure] = []
     for name in modules(names):
         print(f"measuring {name}", file=sys.stderr)
-        for figure in measure(name):
+        figures = measure(name)
+        for figure in figures:
             print(figure.row())
-            figures.append(figure)
-    if not names:
-        write_page(figures, "./dev bench")
+        write_page(name, figures)
 
 
 if __name__ == "__main__":

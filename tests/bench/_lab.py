@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One guest with a reader on each route, all with cards of the same certificates.
 
-QEMU's own reader with libcacard's card, and ours over VSC, usbredir and vhci. Two vccids run:
-one here, for the first two, and one in the guest, for vhci.
+QEMU's own reader with libcacard's card, and ours over VSC, usbredir, vhci and USB/IP. Two vccids
+run: one in the guest, for vhci, and one here for the others. QEMU runs in pure emulation, so the
+first is some fifteen times slower than it is; USB/IP has the same kernel's vhci_hcd and libccid,
+and a vccid that is not emulated, as QEMU's own reader is not.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Final
 
 from tests.peers.daemon import Daemon
 from tests.peers.libcacard import NICKNAMES, make_database
+from tests.peers.vpcd import free_port
 from tests.vm.guest import Guest, GuestOptions, until
 from vccid.ctl.client import Client
 from vccid.wire.varlink import INTERFACE
@@ -30,7 +33,7 @@ PIN: Final = "123456"
 
 #: In the order in which the lab brings them up; the first is what the others are held beside.
 PEER: Final = "QEMU"
-OURS: Final = ("VSC", "usbredir", "vhci")
+OURS: Final = ("VSC", "usbredir", "vhci", "USB/IP")
 ROUTES: Final = (PEER, *OURS)
 
 #: Each reader on a controller of its own: QEMU's on those it keeps step on, usb-redir on the one
@@ -109,10 +112,13 @@ class Lab:
 
     def _set_up(self) -> None:
         database = make_database(self.directory / "db", PIN).directory
-        options = GuestOptions(qemu=_devices(self.directory))
+        options = GuestOptions(qemu=_devices(self.directory), network=True)
         self.guest = self._end.enter_context(Guest(options, self.directory / "guest"))
         _full_share(self.guest.qemu_pid)
-        self.daemon = self._end.enter_context(Daemon(self.directory / "vccid"))
+        self._port = free_port()
+        settings = f"[usbip]\nport = {self._port}\n"
+        daemon = Daemon(self.directory / "vccid", settings=settings)
+        self.daemon = self._end.enter_context(daemon)
         insert = ("insert", "--certs", ",".join(NICKNAMES), "--password-file")
         self.daemon.ctl(*insert, database / "password", "--db", f"sql:{database}")
         guest = self.guest
@@ -155,6 +161,9 @@ class Lab:
             self.listed[route] = self._watched("cards", 2, self._attach_here("vsc", "vsc"))
         elif route == "usbredir":
             self.listed[route] = self._watched("listed", 3, self._attach_here("usbredir", "redir"))
+        elif route == "USB/IP":
+            self.daemon.ctl("attach", "usbip")
+            self.listed[route] = self._watched("listed", 5, self._import)
         else:
             call = {"method": f"{INTERFACE}.Attach", "parameters": {"kind": "vhci"}}
             watch = f"{INSIDE}.watch listed 4 '{json.dumps(call)}'"
@@ -164,6 +173,10 @@ class Lab:
         client = self._end.enter_context(Client(self.daemon.control))
         parameters = {"kind": kind, "address": f"{self.directory}/{path}"}
         return lambda: client.call("Attach", parameters)
+
+    def _import(self) -> None:
+        usbip = f"usbip --tcp-port {self._port}"
+        self.guest.run(f"{usbip} attach -r 10.0.2.2 -b 1-1")
 
     def _attach_peer(self) -> None:
         """Plug in a second reader of QEMU's, empty, and pull it out again."""
@@ -200,7 +213,7 @@ class Lab:
         for kind in ("vsc", "usbredir"):
             path = self.directory / ("vsc" if kind == "vsc" else "redir")
             self.daemon.ctl("detach", kind, path)
-        self.guest.run("vccidctl detach vhci")
+        self.guest.run("usbip detach -p 1 && vccidctl detach vhci")
         self.guest.run(until("test $(opensc-tool -l | grep -c Yes) = 1"))
 
     def daemon_pid(self) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A guest's pcscd and OpenSC on our three routes, beside QEMU's own reader and libcacard.
+"""A guest's pcscd and OpenSC on our four routes, beside QEMU's own reader and libcacard.
 
 One guest, one run, the same certificates, each on the controller that suits it; QEMU in pure
 emulation, so everything within the guest takes ten times its time, and that includes vhci's
@@ -118,7 +118,7 @@ def idleness(lab: Lab) -> Rows:
     time.sleep(IDLE_SECONDS)
     after, seconds = spent(), time.monotonic() - start
     shares = [(b - a) / seconds / 1e7 for a, b in zip(before, after, strict=True)]
-    names = ("VSC and usbredir", "vhci, in the guest")
+    names = ("VSC, usbredir and USB/IP", "vhci, in the guest")
     return [
         {
             "name": f"CPU of a daemon with idle readers on {name}",
