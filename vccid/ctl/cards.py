@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from vccid.ctl import output, secrets
 from vccid.ctl.client import Client, DaemonError
@@ -65,10 +66,23 @@ def card_options(command: F) -> F:
     return command
 
 
+def _complete_file(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _complete_folder(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="dir")]
+
+
 _CARD_OPTIONS: Final = (
     click.option(
         "--certs",
         metavar="A,B,C",
+        shell_complete=_complete_file,
         help="One to ten certificates: NSS nicknames, pkcs11: URIs, PEM or PKCS#12 files. The "
         "first three are ID, signature and encryption.",
     ),
@@ -86,7 +100,12 @@ _CARD_OPTIONS: Final = (
         help="Make the card from the real card in this PC/SC reader, or with this token label or "
         "pkcs11: URI; left out, the only one there is.",
     ),
-    click.option("--db", metavar="DATABASE", help="NSS database of the nicknames."),
+    click.option(
+        "--db",
+        metavar="DATABASE",
+        shell_complete=_complete_folder,
+        help="NSS database of the nicknames.",
+    ),
     click.option(
         "--atr",
         type=click.Choice(["cac", "t1"]),

@@ -46,14 +46,18 @@ def default_socket() -> Path:
 class Client:
     """A connected control socket; a context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float | None = None) -> None:
         """Connect.
+
+        Args:
+            patience: seconds to wait for the daemon each time, or None for ever.
 
         Raises:
             NoDaemon: nobody listens there.
             NotPermitted: the socket is closed to this user.
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._socket.settimeout(patience)
         self._decoder = Decoder()
         self._messages: deque[bytes] = deque()
         try:

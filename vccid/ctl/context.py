@@ -17,6 +17,9 @@ from vccid.errors import NotPermitted, VccidError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Seconds a daemon is given to answer while somebody waits for a completion.
+PROMPT: Final = 0.5
+
 #: How long --wait waits when no seconds are given.
 DEFAULT_WAIT: Final = 30.0
 
@@ -46,9 +49,9 @@ class Context:
     socket: Path | None = None
     json: bool = False
 
-    def connect(self) -> Client:
+    def connect(self, patience: float | None = None) -> Client:
         """The daemon."""
-        return Client(self.socket or default_socket())
+        return Client(self.socket or default_socket(), patience)
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)
@@ -97,12 +100,13 @@ wait_option = click.option(
 )
 
 
-def _complete_reader(
+def complete_reader(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
+    """The names of the daemon's readers; none where no daemon answers."""
     try:
         # While completing, click parses the line and calls nothing that would note the socket.
-        with Context(socket=ctx.find_root().params.get("socket")).connect() as client:
+        with Context(socket=ctx.find_root().params.get("socket")).connect(PROMPT) as client:
             readers = client.call("ListReaders")["readers"]
     except VccidError:
         return []  # a completion has nobody to complain to
@@ -112,6 +116,4 @@ def _complete_reader(
 
 def reader_argument(required: bool = False) -> Callable[[F], F]:
     """READER: may be left out where there is only one."""
-    return click.argument(
-        "reader", required=required, default=None, shell_complete=_complete_reader
-    )
+    return click.argument("reader", required=required, default=None, shell_complete=complete_reader)

@@ -36,13 +36,15 @@ def cli(context: Context, socket: Path | None) -> None:
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the completion script for SHELL."""
+@click.argument("command", type=click.Choice(["vccidctl", "vccid"]), default="vccidctl")
+def completion(shell: str, command: str) -> None:
+    """Print the completion script for SHELL, of vccidctl or of COMMAND."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
     assert kind is not None, "click completes all three"
-    click.echo(kind(cli, {}, "vccidctl", "_VCCIDCTL_COMPLETE").source())
+    # The script asks the command itself; of what is given here it takes the names.
+    click.echo(kind(cli, {}, command, f"_{command.upper()}_COMPLETE").source())
 
 
 for command in (

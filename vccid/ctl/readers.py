@@ -10,7 +10,14 @@ import click
 
 from vccid import __version__
 from vccid.ctl import output
-from vccid.ctl.context import Context, F, json_option, pass_context, reader_argument
+from vccid.ctl.context import (
+    Context,
+    F,
+    complete_reader,
+    json_option,
+    pass_context,
+    reader_argument,
+)
 from vccid.errors import VccidError
 from vccid.wire.varlink import Parameters
 
@@ -88,7 +95,9 @@ def reader_remove(context: Context, reader: str) -> None:
 def _attachment_options(command: F) -> F:
     """What attach and detach take."""
     for option in (
-        click.option("--reader", help="The reader, where there are several."),
+        click.option(
+            "--reader", help="The reader, where there are several.", shell_complete=complete_reader
+        ),
         click.option("--listen", is_flag=True, help="usbredir: wait there for QEMU to dial."),
         click.argument("address", required=False),
         click.argument("kind", type=click.Choice(["vhci", "usbip", "vsc", "usbredir", "pty"])),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 import vccid
 from vccid.ctl import cards
@@ -45,6 +47,17 @@ class RunCommand(click.Command):
             raise
 
 
+def _complete_command(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """A program, then files."""
+    if "/" in incomplete or ctx.params.get("command") or ctx.args:
+        return [CompletionItem(incomplete, type="file")]
+    folders = map(Path, os.get_exec_path())
+    names = {path.name for folder in folders for path in folder.glob(f"{glob.escape(incomplete)}*")}
+    return [CompletionItem(name) for name in sorted(names)]
+
+
 @click.command(
     cls=RunCommand,
     context_settings={"allow_interspersed_args": False},
@@ -53,7 +66,12 @@ class RunCommand(click.Command):
     "127 there is no such command.",
 )
 @click.argument(
-    "command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENT]..."
+    "command",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    metavar="COMMAND [ARGUMENT]...",
+    shell_complete=_complete_command,
 )
 @click.option("--generate", is_flag=True, help="A card of new certificates; its PIN is 123456.")
 @cards.card_options
