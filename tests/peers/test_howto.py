@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The commands in docs/howto do what the pages say, for an ordinary user with real programs.
+"""The commands in README and docs/howto do what they say, for an ordinary user, with real programs.
 
 A page's `console` blocks are one session. A line that begins with "$ " is run, and must succeed
 unless "# fails" stands behind it; one that begins with "# " is root's and is left out. The lines
@@ -18,8 +18,9 @@ import pytest
 
 from tests.peers.user import NOBODY, ended, temporary_user
 
-HOWTO = Path(__file__).parents[2] / "docs" / "howto"
-PAGES = sorted(page for page in HOWTO.iterdir() if page.name != "README.md")
+ROOT = Path(__file__).parents[2]
+HOWTO = ROOT / "docs" / "howto"
+PAGES = [ROOT / "README.md", *sorted(page for page in HOWTO.iterdir() if page.name != "README.md")]
 MARK = "@@@"
 FAILS = " # fails"
 
@@ -45,9 +46,11 @@ def commands(page: Path) -> list[Command]:
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append(Command(line[2:]))
-            elif not line.startswith("# "):
+            elif line.startswith("# "):
+                found.append(Command(""))
+            else:
                 found[-1].said.append(line)
-    return found
+    return [command for command in found if command.text]
 
 
 def script(session: list[Command]) -> str:
