@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A short run of the fuzz targets of what USB hosts send; for a long one, run a target itself."""
+"""A short run of the fuzz targets of what kernels send; for a long one, run a target itself."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ SEEDS = {
     "fuzz_usbip": [
         "10" "0111" "8003" "00000000" "312d31" + "00" * 29,
         "61" "00000002" "00000d07" "0001000f" "00000000" "00000000" "00000d05" + "00" * 24,
+    ],
+    "fuzz_fuse": [
+        # the header from its opcode on: WRITE of 5 bytes, IOCTL of 4, POLL
+        "80" "00000000" "10000000" + "00" * 48 + "05000000" + "00" * 20 + "00a4040000",
+        "80" "00000000" "27000000" + "00" * 56 + "04000000" "22000000" "01020304",
+        "80" "00000000" "28000000" + "00" * 56,
     ],
 }
 

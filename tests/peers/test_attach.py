@@ -95,6 +95,25 @@ def test_twice_and_not_at_all_are_told(daemon: Daemon) -> None:
     assert never.returncode == 1 and "is not attached to vsc /run/nobody" in never.stderr
 
 
+def test_the_reader_may_stand_where_others_have_an_address(daemon: Daemon, port: int) -> None:
+    daemon.ctl("reader", "add", "second")
+    daemon.ctl("attach", "usbip", "second")
+    assert "usbip" in attachments(daemon, "second")
+    daemon.ctl("detach", "usbip", "second")
+    assert "usbip" not in attachments(daemon, "second")
+
+
+def test_cuse_without_the_module_says_how_to_load_it(daemon: Daemon) -> None:
+    if Path("/dev/cuse").exists():
+        assert daemon.run_ctl("attach", "cuse").returncode == 0
+        daemon.ctl("detach", "cuse")
+        return
+    done = daemon.run_ctl("attach", "cuse")
+    assert done.returncode == 1
+    assert "cuse is not loaded" in done.stderr and "modprobe cuse" in done.stderr
+    assert "cuse" not in attachments(daemon)
+
+
 def test_vhci_without_the_module_says_how_to_load_it(daemon: Daemon) -> None:
     if Path("/sys/devices/platform/vhci_hcd.0").exists():
         assert daemon.run_ctl("attach", "vhci").returncode == 0

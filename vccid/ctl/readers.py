@@ -92,6 +92,10 @@ def reader_remove(context: Context, reader: str) -> None:
         click.echo(f"reader {reader} is gone")
 
 
+#: Kinds whose argument is a place; the others' is the reader.
+_WITH_ADDRESS = ("vsc", "usbredir", "pty")
+
+
 def _attachment_options(command: F) -> F:
     """What attach and detach take."""
     for option in (
@@ -99,8 +103,10 @@ def _attachment_options(command: F) -> F:
             "--reader", help="The reader, where there are several.", shell_complete=complete_reader
         ),
         click.option("--listen", is_flag=True, help="usbredir: wait there for QEMU to dial."),
-        click.argument("address", required=False),
-        click.argument("kind", type=click.Choice(["vhci", "usbip", "vsc", "usbredir", "pty"])),
+        click.argument("address", metavar="[ADDRESS|READER]", required=False),
+        click.argument(
+            "kind", type=click.Choice(["vhci", "usbip", "vsc", "usbredir", "pty", "cuse"])
+        ),
     ):
         command = option(command)
     return command
@@ -121,6 +127,7 @@ def attach(
     vsc ADDRESS        a QEMU guest: its ccid-card-passthru is at this path or HOST:PORT
     usbredir ADDRESS   a QEMU guest: its usb-redir is at this path or HOST:PORT
     pty [PATH]         a serial reader at a pseudo-terminal, which PATH leads to
+    cuse               this host's programs, as the device node /dev/vccid/READER
     """
     reply = _call_for(context, "Attach", kind, address, listen, reader)
     if context.json:
@@ -152,6 +159,8 @@ def _call_for(
     listen: bool,
     reader: str | None,
 ) -> Parameters:
+    if kind not in _WITH_ADDRESS and reader is None and not {"/", ":"} & set(address or ""):
+        address, reader = None, address
     if (
         address is not None
         and ("/" in address or kind == "pty")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a reader is attached to beyond pcscd's driver: this host's USB, other hosts, guests."""
+"""What a reader is attached to beyond pcscd's driver: this host's kernel, other hosts, guests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal, Protocol, cast, get_args
 
 from vccid.errors import ReaderError
 
-Kind = Literal["ifd", "vhci", "usbip", "vsc", "usbredir", "pty"]
+Kind = Literal["ifd", "vhci", "usbip", "vsc", "usbredir", "pty", "cuse"]
 #: What may be asked for; whether pcscd's driver finds a reader is a setting.
 KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "ifd")
 

@@ -65,6 +65,10 @@ class FrontendMaker:
             return PtyFrontend(
                 reader, path, pin_pad=pin_pad, group=look.group, mode=int(look.mode, 8)
             )
+        if attachment.kind == "cuse":
+            from vccid.frontends.cuse import CuseFrontend
+
+            return CuseFrontend(reader, lost)
         from vccid.daemon.usb import UsbIpFrontend, usb_reader
 
         shown = usb_reader(slots, serial, self.settings.usb)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import logging
 import os
 import select
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -30,9 +32,13 @@ CUSE: Final = Path("/dev/cuse")
 
 _SYSFS: Final = Path("/sys/class/cuse")
 _UDEV: Final = Path("/run/udev")
+#: The number a device asks for that takes any.
+_ANY: Final = (0, 0)
 #: Seconds udev may take to give a new node its owner and mode, and between two looks.
 _UDEV_TIMEOUT: Final = 3.0
 _UDEV_POLL: Final = 0.02
+#: Seconds by which a file's time may lie before the clock's: a tick of 100 Hz.
+_CLOCK_TICK: Final = 0.01
 
 _LOAD: Final = "load it: modprobe cuse (and at every start: /etc/modules-load.d)"
 _PERMIT: Final = "give it to the daemon's user: see docs/device-node.md, or install the udev rule"
@@ -88,6 +94,35 @@ class CuseFile(ABC):
 Opener = Callable[[fuse.Open, Callable[[], None]], CuseFile | Awaitable[CuseFile]]
 
 
+class DeviceNumbers:
+    """Device numbers for all our devices, of one major: the kernel has but some 150 to give."""
+
+    def __init__(self) -> None:
+        self._major = 0
+        self._minors: set[int] = set()
+
+    def free(self) -> tuple[int, int]:
+        """The number to ask for; another process may have it."""
+        if not self._minors:
+            return _ANY
+        return self._major, next(n for n in itertools.count() if n not in self._minors)
+
+    def take(self, number: tuple[int, int]) -> None:
+        """It became a device's."""
+        if not self._minors:
+            self._major = number[0]
+        if number[0] == self._major:
+            self._minors.add(number[1])
+
+    def give_back(self, number: tuple[int, int]) -> None:
+        """Its device is gone."""
+        if number[0] == self._major:
+            self._minors.discard(number[1])
+
+
+_numbers = DeviceNumbers()
+
+
 class CuseChannel:
     """One device and its open files.
 
@@ -117,6 +152,7 @@ class CuseChannel:
         self._unrestricted = unrestricted
         self._connect = connect
         self._descriptor = -1
+        self._number = _ANY
         self._buffer = memoryview(bytearray(fuse.MAX_REQUEST))
         self._files: dict[int, tuple[CuseFile, _Pollers]] = {}
         self._last_fh = 0
@@ -134,15 +170,16 @@ class CuseChannel:
             ReaderError: the kernel has no CUSE, or does not take the device.
             NotPermitted: /dev/cuse is closed to the daemon.
         """
-        self._descriptor = self._connect()
+        begun = time.time() - _CLOCK_TICK
+        wanted = _numbers.free()
         try:
-            self._greet()
-        except BaseException:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            raise
+            self._make(wanted)
+        except ReaderError:
+            if wanted == _ANY:
+                raise
+            self._make(_ANY)
         asyncio.get_running_loop().add_reader(self._descriptor, self._readable)
-        await self._wait_for_udev()
+        await self._wait_for_udev(begun)
 
     def close(self) -> None:
         """Take the device away; calls that wait fail with ENODEV. May be repeated."""
@@ -153,13 +190,31 @@ class CuseChannel:
             self._give_up(unique, errno.ENODEV)
         os.close(self._descriptor)
         self._descriptor = -1
+        _numbers.give_back(self._number)
+        self._number = _ANY
         files, self._files = self._files, {}
         for file, _ in files.values():
             file.release()
 
     # -- the beginning -------------------------------------------------------------------
 
-    def _greet(self) -> None:
+    def _make(self, number: tuple[int, int]) -> None:
+        self._descriptor = self._connect()
+        try:
+            self._greet(number)
+        except BaseException:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            raise
+        try:
+            text = (_SYSFS / self.name.replace("/", "!") / "dev").read_text()
+        except OSError:
+            return
+        major, _, minor = text.strip().partition(":")
+        self._number = int(major), int(minor)
+        _numbers.take(self._number)
+
+    def _greet(self, number: tuple[int, int]) -> None:
         """The kernel asks as /dev/cuse is opened, and makes the device within our write."""
         refused = ReaderError(
             f"the kernel does not make {self.path}",
@@ -172,7 +227,7 @@ class CuseChannel:
             name = self.name.replace("/", "!")
             os.write(
                 self._descriptor,
-                fuse.reply_init(request, name, unrestricted=self._unrestricted),
+                fuse.reply_init(request, name, unrestricted=self._unrestricted, number=number),
             )
         except OSError as error:
             raise refused from error
@@ -183,15 +238,17 @@ class CuseChannel:
         if any(events & select.POLLERR for _, events in state.poll(0)):
             raise refused
 
-    async def _wait_for_udev(self) -> None:
-        """Until udev has let in whoever its rules let in; not where there is no udev."""
-        try:
-            number = (_SYSFS / self.name.replace("/", "!") / "dev").read_text().strip()
-        except OSError:
+    async def _wait_for_udev(self, since: float) -> None:
+        """Until udev has let in whoever its rules let in; not where there is no udev.
+
+        It then writes the device's file in its database; an older one is of an earlier device.
+        """
+        if self._number == _ANY:
             return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _UDEV_TIMEOUT
-        while (_UDEV / "control").exists() and not (_UDEV / "data" / f"c{number}").exists():
+        entry = _UDEV / "data" / "c{}:{}".format(*self._number)
+        while (_UDEV / "control").exists() and not _written_since(entry, since):
             if loop.time() > deadline:
                 log.warning("udev has not looked at %s yet", self.path)
                 return
@@ -334,6 +391,13 @@ class _Pollers:
         kh, self.kh = self.kh, None
         if kh is not None:
             self._send(fuse.notify_poll(kh))
+
+
+def _written_since(path: Path, begin: float) -> bool:
+    try:
+        return path.stat().st_mtime >= begin
+    except FileNotFoundError:
+        return False
 
 
 def _error_number(error: Exception) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from vccid.errors import NotPermitted, ReaderError
-from vccid.frontends.cuse_channel import CuseChannel, CuseFile, open_cuse
+from vccid.frontends.cuse_channel import CuseChannel, CuseFile, DeviceNumbers, open_cuse
 from vccid.wire import fuse
 
 from .cuse_kernel import FakeKernel
@@ -247,6 +247,20 @@ def test_why_there_is_no_channel(
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(kind, match=said):
         open_cuse()
+
+
+def test_device_numbers_are_of_one_major() -> None:
+    numbers = DeviceNumbers()
+    assert numbers.free() == (0, 0)
+    numbers.take((240, 0))
+    assert numbers.free() == (240, 1)
+    numbers.take((240, 1))
+    numbers.take((239, 0))  # the kernel's choice, where another process had 240:2
+    numbers.give_back((240, 0))
+    assert numbers.free() == (240, 0)
+    numbers.give_back((240, 1))
+    numbers.give_back((239, 0))
+    assert numbers.free() == (0, 0)
 
 
 async def test_another_greeting() -> None:

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The device node under a real kernel and udev, from the service as it is installed."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cards import PIN
+from tests.peers.libcacard import make_database
+
+from .conftest import MakeGuest
+from .guest import Guest, GuestOptions, until
+from .test_systemd import INSTALL
+
+ROOT = Path(__file__).parents[2]
+NODE = "/dev/vccid/vccid0"
+#: A member of the daemon's group, and nobody else.
+USER = "setpriv --reuid 1234 --regid vccid --clear-groups"
+CLIENT = f"{USER} /usr/local/bin/node_client {NODE}"
+INSERT = "vccidctl insert --certs cert1,cert2,cert3 --password-file /root/password"
+#: What the kernel says of a host that is slow, and of a name that is there already.
+KERNEL_NOISE = ("hrtimer: interrupt took", "cuse: .*already")
+
+
+@pytest.fixture(scope="module")
+def guest(make_guest: MakeGuest, tmp_path_factory: pytest.TempPathFactory) -> Guest:
+    """A machine with vccid installed, module cuse not loaded, and three certificates."""
+    guest = make_guest(GuestOptions(systemd=True))
+    directory = tmp_path_factory.mktemp("node")
+    database = make_database(directory / "db", PIN.decode())
+    guest.push(database.directory, "/etc/pki/nssdb")
+    guest.write("/root/password", PIN + b"\n", mode=0o600)
+    guest.write("/etc/udev/rules.d/60-vccid.rules", (ROOT / "systemd/60-vccid.rules").read_bytes())
+    client = directory / "node_client"
+    source = ROOT / "tests/vm/inside/node_client.c"
+    subprocess.run(
+        ["cc", "-std=c11", "-D_GNU_SOURCE", "-O1", "-o", client, source, "-pthread"], check=True
+    )
+    guest.push(client, "/usr/local/bin/node_client")
+    guest.run(INSTALL)
+    # As it is after a start of the machine: udev has seen the rule and the daemon's user.
+    guest.run("systemctl restart systemd-udevd && systemctl start vccid.socket")
+    guest.run("vccidctl attach cuse")
+    return guest
+
+
+@pytest.fixture
+def card(guest: Guest, quiet_kernel: None) -> None:
+    """The node is there and a card is in, whatever the test before came to."""
+    guest.run(f"test -e {NODE} || vccidctl attach cuse")
+    guest.run(f"sh -c ': 3<>{NODE}' || {INSERT}")
+
+
+def test_the_daemon_has_no_more_than_the_node(guest: Guest, quiet_kernel: None) -> None:
+    assert guest.run("stat -c '%U %G %a' /dev/cuse").text == "vccid root 600\n"
+    assert guest.run(f"stat -c '%U %G %a' {NODE}").text == "root vccid 660\n"
+    pid = guest.run("systemctl show -P MainPID vccid").text.strip()
+    assert "CapEff:\t0000000000000000" in guest.run(f"cat /proc/{pid}/status").text
+    assert f"cuse ({NODE})" in guest.run("vccidctl status").text
+
+
+@pytest.mark.parametrize("check", ["ioctls", "poll", "signals", "two-opens", "threads", "access"])
+def test_a_c_program(guest: Guest, card: None, check: str) -> None:
+    done = guest.run(f"{CLIENT} {check}", check=False)
+    assert done.code == 0, done.errors
+
+
+def test_the_python_example(guest: Guest, card: None) -> None:
+    said = guest.run(
+        f"{USER} python3 /src/docs/examples/device_node.py {NODE} 00A4040007A000000116DB00"
+    )
+    assert said.text.splitlines() == [
+        "ATR 3B 7A 18 00 00 73 66 74 65 20 63 64 31 34 34",
+        "00A4040007A000000116DB00 -> 61 0D",
+    ]
+
+
+def test_the_same_conversations_as_everywhere(guest: Guest, card: None) -> None:
+    def converse(node: str) -> int:
+        import sys
+
+        sys.path[:0] = ["/src", "/src/docs/examples"]
+        from device_node import Card
+
+        from tests.cac_scenarios import SCENARIOS
+
+        class Driven(Card):
+            def power_on(self) -> bytes:
+                self.reset()
+                return self.atr
+
+        for scenario in SCENARIOS:
+            driven = Driven(node)
+            try:
+                scenario(driven)
+            except AssertionError as error:
+                raise AssertionError(scenario.__name__) from error
+            driven.close()
+        return len(SCENARIOS)
+
+    assert guest.call(converse, NODE) > 15
+
+
+def test_a_stranger_is_kept_out(guest: Guest, card: None) -> None:
+    refused = guest.run(f"runuser -u nobody -- /usr/local/bin/node_client {NODE} poll", check=False)
+    assert "Permission denied" in refused.errors
+    assert guest.run("runuser -u nobody -- cat /dev/cuse", check=False).code != 0
+    assert guest.run(f"{USER} cat /dev/cuse", check=False).code != 0
+
+
+def test_the_card_leaves_while_programs_wait(guest: Guest, card: None) -> None:
+    reading, polling = guest.start(f"{CLIENT} wait"), guest.start(f"{CLIENT} wait-in-poll")
+    reading.wait_for("reading")
+    polling.wait_for("polling")
+    guest.run(until("vccidctl status | grep -o 'cuse pid' | grep -c . | grep -q 2"))
+    guest.run("vccidctl remove --wait=10")
+    assert reading.wait(30).text.splitlines()[-1] == "ENXIO, then 18, ENXIO"
+    assert polling.wait(30).text.splitlines()[-1] == "18"
+    assert guest.run(f"{CLIENT} empty").code == 0
+    onlooker = guest.start(f"{CLIENT} presence")
+    onlooker.wait_for("present 0")
+    guest.run(f"{INSERT} --wait=10")
+    onlooker.wait_for("present 1")
+    guest.run("vccidctl remove --wait=10")
+    assert onlooker.wait(30).code == 0
+
+
+def test_many_readers(guest: Guest, card: None) -> None:
+    for name in ("one", "two.x"):
+        guest.run(f"vccidctl reader add {name} && vccidctl attach cuse {name}")
+        guest.run(f"{INSERT.replace('insert', f'insert {name}')}")
+    numbers = guest.run("stat -c %t:%T /dev/vccid/*").text.split()
+    assert len(set(numbers)) == 3 and len({number.split(":")[0] for number in numbers}) == 1
+    said = guest.run(f"{USER} python3 /src/docs/examples/device_node.py /dev/vccid/two.x 00")
+    assert "00 -> 67 00" in said.text
+    guest.run("vccidctl reader remove one && vccidctl reader remove two.x")
+    assert guest.run("ls /dev/vccid").text == "vccid0\n"
+
+
+def test_detached_while_programs_wait(guest: Guest, card: None) -> None:
+    reading, polling = guest.start(f"{CLIENT} wait"), guest.start(f"{CLIENT} wait-in-poll")
+    reading.wait_for("reading")
+    polling.wait_for("polling")
+    guest.run("vccidctl detach cuse")
+    assert reading.wait(30).text.splitlines()[-1] == "ENODEV, then 8, ENOTCONN"
+    assert polling.wait(30).text.splitlines()[-1] == "8"
+    assert guest.run("test -e /dev/vccid", check=False).code == 1
+    guest.run("vccidctl attach cuse")
+    assert guest.run(f"{CLIENT} poll").code == 0
