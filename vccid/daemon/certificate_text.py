@@ -3,26 +3,29 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from vccid.keys.x509 import validity
 
 
 def describe(der: bytes) -> dict[str, str]:
     """Names (RFC 4514), validity (ISO 8601, UTC) and the kind of key of a DER certificate."""
     certificate = x509.load_der_x509_certificate(der)
+    not_before, not_after = validity(certificate)
     return {
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),
-        "not_before": _time(certificate.not_valid_before),
-        "not_after": _time(certificate.not_valid_after),
+        "not_before": _time(not_before),
+        "not_after": _time(not_after),
         "key": _key(certificate),
     }
 
 
-def _time(naive: datetime) -> str:
-    return naive.replace(tzinfo=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _key(certificate: x509.Certificate) -> str:

@@ -58,15 +58,26 @@ def parse_certificate(der: bytes, name: str, applet: str) -> Certificate:
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
-        not_before, not_after = certificate.not_valid_before, certificate.not_valid_after
+        not_before, not_after = validity(certificate)
     except ValueError:
         raise SourceUnusable(f"certificate {name} is no X.509 certificate, or is damaged") from None
     return Certificate(
         der=der,
         modulus=_modulus(certificate, der, name, applet),
-        not_before=not_before.replace(tzinfo=UTC),
-        not_after=not_after.replace(tzinfo=UTC),
+        not_before=not_before,
+        not_after=not_after,
     )
+
+
+def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    """notBefore and notAfter, in UTC."""
+    return _in_utc(certificate, "not_valid_before"), _in_utc(certificate, "not_valid_after")
+
+
+def _in_utc(certificate: x509.Certificate, name: str) -> datetime:
+    """cryptography 42 warns of the attributes without a time zone, and older ones have no other."""
+    time: datetime | None = getattr(certificate, f"{name}_utc", None)
+    return getattr(certificate, name).replace(tzinfo=UTC) if time is None else time
 
 
 def _modulus(certificate: x509.Certificate, der: bytes, name: str, applet: str) -> Modulus:
