@@ -248,7 +248,8 @@ def test_another_program_at_the_socket_and_then_the_daemon(
     application.wait_for(READER, PRESENT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+# SIGALRM is what pcscd --auto-exit sends itself a minute after its last client.
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGALRM])
 def test_pcscd_is_started_again_and_the_card_is_still_there(
     daemon: PlainDaemon, pcscd: PrivatePcscd, number: signal.Signals
 ) -> None:
