@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from smartcard import scard
 
 from vccid.backends.pcsc_card import PcscCard, Worker
-from vccid.backends.pcsc_watch import PcscWatch, check_reader
+from vccid.backends.pcsc_watch import PcscRefusal, PcscWatch, check_reader
 from vccid.card.card import Card
 from vccid.errors import ReaderError, VccidError
 from vccid.reader import Reader
@@ -167,10 +167,16 @@ class PcscEmulation(Follower):
 
 
 class Readers:
-    """The PC/SC readers there are, none without a pcscd; a context manager whose calls block."""
+    """The PC/SC readers there are, none without a pcscd; a context manager whose calls block.
+
+    Raises:
+        PcscRefusal: the daemon may not use pcscd.
+    """
 
     def __enter__(self) -> Readers:
         result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        if result == scard.SCARD_W_SECURITY_VIOLATION:
+            raise PcscRefusal
         self._there = result == scard.SCARD_S_SUCCESS
         return self
 
@@ -190,9 +196,11 @@ class Readers:
         check_reader(self._context, name, is_ours)
 
     def may_be_followed(self, name: str, is_ours: Callable[[str], bool]) -> bool:
-        """Whether `check` finds nothing wrong."""
+        """Whether `check` finds nothing wrong; a refusal is raised."""
         try:
             self.check(name, is_ours)
+        except PcscRefusal:
+            raise
         except ReaderError:
             return False
         return True

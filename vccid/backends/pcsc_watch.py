@@ -20,15 +20,28 @@ _ABSENCE: Final = 0.5
 _DRIVER: Final = "vccid"
 
 
+class PcscRefusal(ReaderError):
+    """pcscd lets the daemon's user neither in nor at a card: polkit, which it asks, says so."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "pcscd refuses the daemon's user: no polkit rule allows it",
+            "docs/examples/50-vccid-pcscd.rules is such a rule, for /etc/polkit-1/rules.d",
+        )
+
+
 def check_reader(context: int, name: str, is_ours: Callable[[str], bool]) -> None:
     """Ask a PC/SC reader whose it is; blocks. No card is needed, and none is powered.
 
     Raises:
+        PcscRefusal: the daemon may not use it.
         ReaderError: it is ours, or there is none, or nobody serves it.
     """
     result, card, _ = scard.SCardConnect(context, name, scard.SCARD_SHARE_DIRECT, 0)
     if result == scard.SCARD_E_SHARING_VIOLATION:
         return  # another program has it for itself; it is asked again before it is used
+    if result == scard.SCARD_W_SECURITY_VIOLATION:
+        raise PcscRefusal
     if result != scard.SCARD_S_SUCCESS:
         raise ReaderError(f"no such reader: {scard.SCardGetErrorMessage(result)}")
     try:
@@ -145,7 +158,8 @@ class PcscWatch:
 
 def _no_pcscd(result: int) -> str:
     if result == scard.SCARD_W_SECURITY_VIOLATION:
-        return "pcscd refuses the daemon's user: a polkit rule must allow it (docs/qemu.md)"
+        refusal = PcscRefusal()
+        return f"{refusal.message}; {refusal.hint}"
     return f"no pcscd: {scard.SCardGetErrorMessage(result)}"
 
 
