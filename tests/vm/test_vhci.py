@@ -353,14 +353,19 @@ def test_usbip_through_tls(guest: Guest, tmp_path: Path) -> None:
 
 
 def test_without_privileges(guest: Guest) -> None:
-    """The udev rule gives the files to the group, and that is all the daemon needs."""
+    """The udev rule gives the files to the daemon's user, and that is all it needs.
+
+    Its group, which may drive the daemon, could plug in a keyboard with them.
+    """
     guest.run("kill $(cat /tmp/stage.pid)")
     guest.run("groupadd -f vccid; useradd -g vccid vccid; rm -rf /tmp/stage*; rmmod vhci-hcd")
     guest.write("/etc/udev/rules.d/60-vccid.rules", RULES.read_bytes())
     guest.run("udevadm control --reload; modprobe vhci-hcd; udevadm settle")
     guest.run(
-        until("stat -c '%a %G' /sys/devices/platform/vhci_hcd.0/attach | grep -q '220 vccid'")
+        until("stat -c '%a %U' /sys/devices/platform/vhci_hcd.0/attach | grep -q '200 vccid'")
     )
+    member = "setpriv --reuid nobody --regid vccid --clear-groups"
+    assert guest.run(f"{member} sh -c 'echo >{ATTACH}'", check=False).code != 0
     unprivileged = "setpriv --reuid vccid --regid vccid --clear-groups"
     guest.run(f"{unprivileged} sh -c '{STAGE}' >/tmp/user.log 2>&1 &")
     guest.run(until("grep -q ready /tmp/user.log"))

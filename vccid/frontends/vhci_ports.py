@@ -22,7 +22,7 @@ SYSFS: Final = Path("/sys/devices/platform/vhci_hcd.0")
 
 _LOAD: Final = "load it: modprobe vhci-hcd (and at every start: /etc/modules-load.d)"
 _PERMIT: Final = (
-    "give its group to the daemon: see docs/ccid.md, or install the package's udev rule"
+    "give it to the daemon's user: see docs/ccid.md, or install the package's udev rule"
 )
 
 
