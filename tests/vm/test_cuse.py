@@ -78,6 +78,13 @@ def test_the_python_example(guest: Guest, card: None) -> None:
     ]
 
 
+def test_a_shell(guest: Guest, card: None) -> None:
+    lines = (ROOT / "docs/device-node.md").read_text().splitlines()
+    start = lines.index("    # exec 3<>/dev/vccid/vccid0")
+    script = "\n".join(line.removeprefix("    # ") for line in lines[start : start + 3])
+    assert guest.run(f"{USER} sh", stdin=script.encode()).text == lines[start + 3][4:] + "\n"
+
+
 def test_the_same_conversations_as_everywhere(guest: Guest, card: None) -> None:
     def converse(node: str) -> int:
         import sys
@@ -128,15 +135,14 @@ def test_the_card_leaves_while_programs_wait(guest: Guest, card: None) -> None:
     assert onlooker.wait(30).code == 0
 
 
-def test_many_readers(guest: Guest, card: None) -> None:
-    for name in ("one", "two.x"):
-        guest.run(f"vccidctl reader add {name} && vccidctl attach cuse {name}")
-        guest.run(f"{INSERT.replace('insert', f'insert {name}')}")
+def test_another_reader(guest: Guest, card: None) -> None:
+    guest.run("vccidctl reader add two.x && vccidctl attach cuse two.x")
+    guest.run(INSERT.replace("insert", "insert two.x"))
     numbers = guest.run("stat -c %t:%T /dev/vccid/*").text.split()
-    assert len(set(numbers)) == 3 and len({number.split(":")[0] for number in numbers}) == 1
+    assert len(set(numbers)) == 2 and len({number.split(":")[0] for number in numbers}) == 1
     said = guest.run(f"{USER} python3 /src/docs/examples/device_node.py /dev/vccid/two.x 00")
     assert "00 -> 67 00" in said.text
-    guest.run("vccidctl reader remove one && vccidctl reader remove two.x")
+    guest.run("vccidctl reader remove two.x")
     assert guest.run("ls /dev/vccid").text == "vccid0\n"
 
 
@@ -150,3 +156,43 @@ def test_detached_while_programs_wait(guest: Guest, card: None) -> None:
     assert guest.run("test -e /dev/vccid", check=False).code == 1
     guest.run("vccidctl attach cuse")
     assert guest.run(f"{CLIENT} poll").code == 0
+
+
+def test_killed_while_programs_wait(guest: Guest, card: None) -> None:
+    reading, polling = guest.start(f"{CLIENT} wait"), guest.start(f"{CLIENT} wait-in-poll")
+    reading.wait_for("reading")
+    polling.wait_for("polling")
+    guest.run("kill -9 $(systemctl show -P MainPID vccid)")
+    assert reading.wait(30).text.splitlines()[-1] == "ECONNABORTED, then 8, ENOTCONN"
+    assert polling.wait(30).text.splitlines()[-1] == "8"
+    guest.run(until(f"test -e {NODE} && vccidctl status | grep -q 'cuse ({NODE})'"))
+    guest.run(until(f"{CLIENT} poll"))
+
+
+def test_the_kernel_ends_it(guest: Guest, card: None) -> None:
+    guest.run("echo 1 >'/sys/class/cuse/vccid!vccid0/abort'")
+    guest.run(until("vccidctl status 2>&1 | grep -q 'not attached to cuse'"))
+    guest.run("vccidctl attach cuse vccid0")
+
+
+def test_why_there_is_no_node(guest: Guest, card: None) -> None:
+    guest.run("vccidctl detach cuse && chown root /dev/cuse")
+    refused = guest.run("vccidctl attach cuse", check=False)
+    assert "closed to the daemon" in refused.errors and "udev rule" in refused.errors
+    guest.run("chown vccid /dev/cuse")
+    taken = guest.start(
+        "cd /src && exec python3 -c '"
+        "import asyncio\n"
+        "from vccid.frontends.cuse import CuseFrontend\n"
+        "from vccid.reader import Reader\n"
+        "async def main():\n"
+        '    await CuseFrontend(Reader("vccid0")).start()\n'
+        '    print("taken", flush=True)\n'
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())'"
+    )
+    taken.wait_for("taken")
+    refused = guest.run("vccidctl attach cuse", check=False)
+    assert f"does not make {NODE}" in refused.errors and "this name" in refused.errors
+    taken.stop()
+    guest.run("vccidctl attach cuse")

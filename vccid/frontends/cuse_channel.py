@@ -41,7 +41,9 @@ _UDEV_POLL: Final = 0.02
 _CLOCK_TICK: Final = 0.01
 
 _LOAD: Final = "load it: modprobe cuse (and at every start: /etc/modules-load.d)"
-_PERMIT: Final = "give it to the daemon's user: see docs/device-node.md, or install the udev rule"
+_PERMIT: Final = (
+    "with the package's udev rule: udevadm trigger /dev/cuse; else see docs/device-node.md"
+)
 
 
 def open_cuse(path: Path = CUSE) -> int:
