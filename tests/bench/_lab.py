@@ -69,7 +69,7 @@ def _devices(directory: Path) -> list[str]:
     ]
 
 
-def _full_share(pid: int) -> None:
+def full_share(pid: int) -> None:
     """Undo a test guest's niceness, where we may: what is measured here runs in it."""
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     with contextlib.suppress(PermissionError):
@@ -114,7 +114,7 @@ class Lab:
         database = make_database(self.directory / "db", PIN).directory
         options = GuestOptions(qemu=_devices(self.directory), network=True)
         self.guest = self._end.enter_context(Guest(options, self.directory / "guest"))
-        _full_share(self.guest.qemu_pid)
+        full_share(self.guest.qemu_pid)
         self._port = free_port()
         settings = f"[usbip]\nport = {self._port}\n"
         daemon = Daemon(self.directory / "vccid", settings=settings)

@@ -2,16 +2,26 @@
 // apdu_client ROUNDS COUNT READER...
 //
 // Sends SELECT COUNT times to each reader in turn, ROUNDS times over, so that whatever else the
-// machine does falls on all of them alike. Prints each reader's median in nanoseconds.
+// machine does falls on all of them alike. Prints each reader's median in nanoseconds. A READER
+// is pcscd's name of one, or the path of a device node.
 #include <winscard.h>
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { READERS_MAX = 8 };
+
+// A reader with its card: pcscd's, or, where node is not negative, a device node.
+struct reader {
+    SCARDHANDLE card;
+    DWORD protocol;
+    int node;
+};
 
 static void must(LONG result, const char *what) {
     if (result != SCARD_S_SUCCESS) {
@@ -31,14 +41,53 @@ static int ascending(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
-static int64_t select_once(SCARDHANDLE card, DWORD protocol) {
+static struct reader connected(SCARDCONTEXT context, const char *name) {
+    struct reader reader = {.node = -1};
+    if (name[0] == '/') {
+        reader.node = open(name, O_RDWR);
+        if (reader.node < 0) {
+            perror(name);
+            exit(1);
+        }
+    } else {
+        must(SCardConnect(context, name, SCARD_SHARE_SHARED, SCARD_PROTOCOL_T0 | SCARD_PROTOCOL_T1,
+                          &reader.card, &reader.protocol),
+             name);
+    }
+    return reader;
+}
+
+static void disconnect(const struct reader *reader) {
+    if (reader->node < 0)
+        SCardDisconnect(reader->card, SCARD_LEAVE_CARD);
+    else
+        close(reader->node);
+}
+
+static DWORD transmit(const struct reader *reader, const BYTE *command, DWORD size, BYTE *answer,
+                      DWORD room) {
+    if (reader->node >= 0) {
+        ssize_t length = -1;
+        if (write(reader->node, command, size) == (ssize_t)size)
+            length = read(reader->node, answer, room);
+        if (length < 0) {
+            perror("transmit");
+            exit(1);
+        }
+        return (DWORD)length;
+    }
+    const SCARD_IO_REQUEST *pci =
+        reader->protocol == SCARD_PROTOCOL_T1 ? SCARD_PCI_T1 : SCARD_PCI_T0;
+    must(SCardTransmit(reader->card, pci, command, size, NULL, answer, &room), "transmit");
+    return room;
+}
+
+static int64_t select_once(const struct reader *reader) {
     static const BYTE command[] = {0x00, 0xA4, 0x04, 0x00, 0x07, 0xA0,
                                    0x00, 0x00, 0x00, 0x79, 0x03, 0x00};
-    const SCARD_IO_REQUEST *pci = protocol == SCARD_PROTOCOL_T1 ? SCARD_PCI_T1 : SCARD_PCI_T0;
     BYTE answer[258];
-    DWORD length = sizeof answer;
     int64_t begin = now_ns();
-    must(SCardTransmit(card, pci, command, sizeof command, NULL, answer, &length), "transmit");
+    DWORD length = transmit(reader, command, sizeof command, answer, sizeof answer);
     int64_t end = now_ns();
     // 9000, or 61xx where the card speaks T=0
     if (length < 2 || (answer[length - 2] != 0x90 && answer[length - 2] != 0x61)) {
@@ -57,14 +106,11 @@ int main(int count, char **words) {
         return 2;
     }
     SCARDCONTEXT context;
-    SCARDHANDLE cards[READERS_MAX];
-    DWORD protocols[READERS_MAX];
+    struct reader opened[READERS_MAX];
     int64_t *times[READERS_MAX];
     must(SCardEstablishContext(SCARD_SCOPE_SYSTEM, NULL, NULL, &context), "context");
     for (int i = 0; i < readers; i++) {
-        must(SCardConnect(context, words[3 + i], SCARD_SHARE_SHARED,
-                          SCARD_PROTOCOL_T0 | SCARD_PROTOCOL_T1, &cards[i], &protocols[i]),
-             words[3 + i]);
+        opened[i] = connected(context, words[3 + i]);
         times[i] = calloc((size_t)rounds * (size_t)each, sizeof *times[i]);
         if (times[i] == NULL)
             return 1;
@@ -72,12 +118,12 @@ int main(int count, char **words) {
     for (int round = 0; round < rounds; round++)
         for (int i = 0; i < readers; i++)
             for (int n = 0; n < each; n++)
-                times[i][round * each + n] = select_once(cards[i], protocols[i]);
+                times[i][round * each + n] = select_once(&opened[i]);
     for (int i = 0; i < readers; i++) {
         qsort(times[i], (size_t)(rounds * each), sizeof *times[i], ascending);
         printf("%lld\n", (long long)times[i][rounds * each / 2]);
         free(times[i]);
-        SCardDisconnect(cards[i], SCARD_LEAVE_CARD);
+        disconnect(&opened[i]);
     }
     SCardReleaseContext(context);
     return 0;
