@@ -118,8 +118,8 @@ class CardSession(Session):
         self.selection = Selection()
         self._pending = b""
         self._chain = None
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        if self._waiting is not None:
+            _wake(self._waiting)
 
     def answer(self, data: bytes, le: int) -> bytes:
         """A response of data and 9000, or 61xx alone and the data for GET RESPONSE.
@@ -138,9 +138,10 @@ class CardSession(Session):
             CardRemoved: the session was closed meanwhile.
         """
         task = asyncio.ensure_future(work)
-        self._waiting = asyncio.get_running_loop().create_future()
+        self._waiting = waiting = task.get_loop().create_future()
+        task.add_done_callback(lambda done: _wake(waiting))
         try:
-            await asyncio.wait((task, self._waiting), return_when=asyncio.FIRST_COMPLETED)
+            await waiting
             if self._over:
                 raise CardRemoved("the card was removed during a command")
             return task.result()
@@ -209,3 +210,8 @@ class CardSession(Session):
             self._chain = command
             return status.SUCCESS
         return self._dispatch(command)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -208,7 +208,7 @@ def _print_readers(readers: list[Parameters]) -> None:
     for reader in readers:
         for host in reader["hosts"]:
             looked = f"{host['commands']} APDUs" if host["seen"] else "not looked yet"
-            click.echo(f"{reader['name']} has a host, {host['kind']} {host['peer']}: {looked}")
+            click.echo(f"host of {reader['name']}: {host['kind']} {host['peer']}, {looked}")
         if reader.get("problem"):
             output.print_warnings([f"{reader['name']}: {reader['problem']}"])
         if real := reader.get("real_card"):

@@ -14,6 +14,7 @@ import socket
 import stat
 import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -248,7 +249,8 @@ class _Commands:
 
             self._pin_pad = PinPadControls(reader, frontend.pin_pad, f"ifd {peer}")
         self._session: Session | None = None
-        self._waiting: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Future[bytes] | None = None
+        self._busy: asyncio.TimerHandle | None = None
         self._closed = False
 
     def received(self, message: ifd.Message) -> None:
@@ -301,6 +303,7 @@ class _Commands:
         self._closed = True
         if self._waiting is not None:
             self._waiting.cancel()
+            self._stop_waiting()
         self._power_off()
 
     async def _power_on(self) -> bytes:
@@ -318,21 +321,28 @@ class _Commands:
             self._reader.power_off(session)
 
     def _await(self, kind: int, answer: Awaitable[bytes]) -> None:
-        self._waiting = asyncio.ensure_future(self._answer_later(kind, answer))
-
-    async def _answer_later(self, kind: int, answer: Awaitable[bytes]) -> None:
         """Answer when the card does, and say BUSY meanwhile."""
-        work = asyncio.ensure_future(answer)
+        self._waiting = work = asyncio.ensure_future(answer)
+        self._busy = work.get_loop().call_later(self._keepalive, self._say_busy)
+        work.add_done_callback(partial(self._answer_later, kind))
+
+    def _say_busy(self) -> None:
+        self._send(ifd.BUSY)
+        self._busy = asyncio.get_running_loop().call_later(self._keepalive, self._say_busy)
+
+    def _answer_later(self, kind: int, work: asyncio.Future[bytes]) -> None:
+        self._stop_waiting()
+        if work.cancelled():
+            return
         try:
-            while not (await asyncio.wait({work}, timeout=self._keepalive))[0]:
-                self._send(ifd.BUSY)
-            # The driver may ask again as soon as it has the answer.
-            self._waiting = None
             self._send(ifd.serialize_answer(kind, work.result()))
         except VccidError as error:
             self._failed(kind, error)
-        finally:
-            work.cancel()
+
+    def _stop_waiting(self) -> None:
+        self._waiting = None
+        if self._busy is not None:
+            self._busy.cancel()
 
     def _failed(self, kind: int, error: VccidError) -> None:
         if isinstance(error, CardRemoved):
