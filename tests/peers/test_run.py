@@ -31,6 +31,8 @@ NO_NAMESPACES = (
     "unshare", "--mount",
     "sh", "-c", 'mount --rbind / /mnt && exec /usr/sbin/chroot /mnt "$@"', "sh",
 )  # fmt: skip
+#: root in a container.
+LESSER_ROOT = ("setpriv", "--bounding-set=-sys_admin")
 #: Where systemd never was.
 NO_RUN_PCSCD = (
     "unshare",
@@ -169,6 +171,14 @@ def test_a_folder_for_temporary_files_that_pcscd_cannot_use(user: User, name: st
 def test_it_takes_either_namespaces_or_a_folder(user: User, wrapper: Sequence[str]) -> None:
     done = user.run("run", "opensc-tool", "--list-readers", wrapper=wrapper)
     assert CARD in done.stdout, done.stderr
+
+
+@as_root
+def test_the_root_of_a_container_makes_the_folder() -> None:
+    with temporary_user(0) as root:
+        wrapper = (*NO_RUN_PCSCD, *LESSER_ROOT)
+        done = root.run("run", "opensc-tool", "--list-readers", wrapper=wrapper)
+        assert CARD in done.stdout, done.stderr
 
 
 @as_root
