@@ -181,7 +181,11 @@ class CuseChannel:
                 raise
             self._make(_ANY)
         asyncio.get_running_loop().add_reader(self._descriptor, self._readable)
-        await self._wait_for_udev(begun)
+        try:
+            await self._wait_for_udev(begun)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Take the device away; calls that wait fail with ENODEV. May be repeated."""
