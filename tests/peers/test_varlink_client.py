@@ -170,3 +170,20 @@ def test_every_method_that_is_there_is_described(client: varlink.Client) -> None
     source = Path(methods.__file__).read_text()
     there = set(re.findall(r'^ +"([A-Z]\w+)": self\.\w+,$', source, re.MULTILINE))
     assert there | {"Monitor"} == described(client, "method")
+
+
+def test_the_generation_grows_as_readers_and_cards_come_and_go(vccid: Any, database: str) -> None:
+    def state() -> tuple[int, float]:
+        (reader,) = vccid.ListReaders()["readers"]
+        return vccid.Generation()["generation"], reader["changed"]
+
+    first, came = state()
+    vccid.Insert(certificates=["cert1"], database=database)
+    second, inserted = state()
+    assert state() == (second, inserted)
+    vccid.Remove()
+    third, removed = state()
+    assert first < second < third and came <= inserted <= removed
+    vccid.AddReader("brief")
+    vccid.RemoveReader("brief")
+    assert state() == (third + 2, removed)

@@ -195,7 +195,13 @@ class Guest:
         result = self.start(command, stdin=stdin, timeout=timeout).wait(timeout + GRACE_SECONDS)
         return result.check() if check else result
 
-    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = 150.0) -> Any:
+    def call(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        timeout: float = 150.0,
+        user: str = "root",
+    ) -> Any:
         """Run a Python function in the guest; arguments and result go as JSON.
 
         Only the function's own source goes over: it imports what it needs itself. Give it a
@@ -207,7 +213,8 @@ class Guest:
             f"result = {function.__name__}(*json.loads({json.dumps(arguments)!r}))\n"
             "print('\\n' + json.dumps(result))\n"
         )
-        text = self.run("python3 -", stdin=script.encode(), timeout=timeout).text
+        command = "python3 -" if user == "root" else f"runuser -u {user} -- python3 -"
+        text = self.run(command, stdin=script.encode(), timeout=timeout).text
         return json.loads(text.splitlines()[-1])
 
     # Files

@@ -10,6 +10,7 @@ import click
 
 from vccid import __version__
 from vccid.ctl import cards, output, readers
+from vccid.ctl import mount as files
 from vccid.ctl.client import DaemonError
 from vccid.ctl.context import Context, Exit, exit_code, json_option, pass_context
 from vccid.errors import VccidError
@@ -57,6 +58,7 @@ for command in (
     readers.attach,
     readers.detach,
     readers.monitor,
+    files.mount,
     readers.version,
 ):
     cli.add_command(command)

@@ -67,6 +67,10 @@ def _not_negative(value: int) -> str:
     return "" if value >= 0 else "0 or more"
 
 
+def _directory(value: str) -> str:
+    return "" if value == "" or value.startswith("/") else "an absolute path"
+
+
 def _octal_mode(value: str) -> str:
     return "" if re.fullmatch(r"0?[0-7]{3}", value) else 'an octal mode such as "0660"'
 
@@ -225,6 +229,17 @@ class RealCards:
 
 
 @dataclass(frozen=True, slots=True)
+class FileView:
+    """The readers as files, as vccidctl mount shows them, for a daemon without systemd."""
+
+    mount: Annotated[
+        str,
+        Help("Empty directory where the readers are mounted; empty: nowhere.", _directory),
+    ] = ""
+    allow_other: Annotated[bool, Help("Let every user look in, not only the daemon's own.")] = False
+
+
+@dataclass(frozen=True, slots=True)
 class ReaderSettings:
     """A reader; NAME is what vccidctl calls it."""
 
@@ -259,6 +274,7 @@ class Settings:
     pty: Pty = field(default_factory=Pty)
     far_cards: FarCards = field(default_factory=FarCards)
     real_cards: RealCards = field(default_factory=RealCards)
+    file_view: FileView = field(default_factory=FileView)
     readers: Mapping[str, ReaderSettings] = field(
         default_factory=lambda: {DEFAULT_READER: ReaderSettings()}
     )
@@ -276,6 +292,7 @@ TABLES: Final[dict[str, type]] = {
     "pty": Pty,
     "far_cards": FarCards,
     "real_cards": RealCards,
+    "file_view": FileView,
 }
 #: Tables whose settings are options of the command line too.
 ON_COMMAND_LINE: Final = ("control", "log", "certificates")

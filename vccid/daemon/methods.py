@@ -42,6 +42,7 @@ class Methods:
             "Remove": self.remove,
             "Status": self.status,
             "ListReaders": self.list_readers,
+            "Generation": self.generation,
             "AddReader": self.add_reader,
             "RemoveReader": self.remove_reader,
             "Attach": self.attach,
@@ -82,6 +83,10 @@ class Methods:
     async def list_readers(self, given: Taker) -> Parameters:
         given.done()
         return {"readers": self._readers()}
+
+    async def generation(self, given: Taker) -> Parameters:
+        given.done()
+        return {"generation": self._service.generation}
 
     async def add_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
@@ -233,6 +238,7 @@ class Methods:
             "real_card": _followed(station),
             "far_card": self._far_card(reader),
             "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
+            "changed": station.changed,
         }
 
     def _far_card(self, reader: Reader) -> Parameters | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ from vccid.reader import Event, Reader
 if TYPE_CHECKING:
     from vccid.backends.pcsc import Follower
     from vccid.daemon.far_cards import FarCardListener
+    from vccid.daemon.file_view import FileViewKeeper
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +59,13 @@ class Service:
     Attributes:
         stations: by reader's name.
         far_cards: the listener for cards from elsewhere, once the settings wanted one.
+        generation: how often a reader or a card came or went.
         changed: called after anything that `summary` tells has changed.
     """
 
     def __init__(self, directories: Directories, settings: Settings) -> None:
         self.stations: dict[str, Station] = {}
+        self.generation = 0
         self._damaged: StateError | None = None
         self._unkept: StateError | None = None
         self.changed: Callable[[], None] = lambda: None
@@ -72,6 +76,7 @@ class Service:
         self._serials = Serials(directories.state)
         self._frontends = FrontendMaker(directories.runtime, self._serials, settings)
         self.far_cards: FarCardListener | None = None
+        self._file_view: FileViewKeeper | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[Watcher] = set()
 
@@ -96,6 +101,7 @@ class Service:
 
     async def restore(self) -> None:
         """Put back each card and attach each reader as before; none holds up another."""
+        await self._show_files()
         await asyncio.gather(*map(self._restore, self.stations.values()))
 
     async def apply(self, settings: Settings) -> None:
@@ -116,10 +122,13 @@ class Service:
             else:
                 await self._open(name, wanted, declared=True)
         await self._take_far_cards()
+        await self._show_files()
         await self._keep_or_complain()
 
     async def stop(self) -> None:
         """Close every reader; what was in stays noted."""
+        if self._file_view is not None:
+            await self._file_view.stop()
         if self.far_cards is not None:
             await self.far_cards.stop()
         for station in tuple(self.stations.values()):
@@ -276,7 +285,10 @@ class Service:
     @property
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself, one line each, for `vccidctl status`."""
-        return [error.message for error in (self._damaged, self._unkept) if error is not None]
+        found = [error.message for error in (self._damaged, self._unkept) if error is not None]
+        if self._file_view is not None and self._file_view.problem is not None:
+            found.append(self._file_view.problem)
+        return found
 
     def summary(self) -> str:
         """One line on how things stand."""
@@ -291,6 +303,10 @@ class Service:
             log.log(level, "%s", event.kind, extra=extra)
         else:
             log.log(level, "%s", f"{event.kind} {event.detail}".rstrip(), extra=extra)
+        if not event.kind.startswith("host-"):
+            self.generation += 1
+            if station := self.stations.get(event.reader):
+                station.changed = time.time()
         for watcher in self._watchers:
             watcher.put(event)
         self.changed()
@@ -307,6 +323,16 @@ class Service:
             pool = ReaderPool(self.stations.__contains__, self._open_fleeting, self._close_fleeting)
             self.far_cards = FarCardListener(pool)
         await self.far_cards.apply(self._settings.far_cards, self._settings.guests)
+
+    async def _show_files(self) -> None:
+        """Mount the file view as the settings want it; the control socket is open by now."""
+        if self._file_view is None:
+            if not self._settings.file_view.mount:
+                return
+            from vccid.daemon.file_view import FileViewKeeper
+
+            self._file_view = FileViewKeeper(self._directories.control)
+        await self._file_view.apply(self._settings.file_view)
 
     async def _open_fleeting(self, name: str) -> Reader:
         settings = ReaderSettings()

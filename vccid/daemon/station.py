@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -49,6 +50,7 @@ class Station:
         last: what was in last, for an insert that names nothing.
         follower: what puts a real card in while it is there, or None.
         problem: why the card that is wanted is not in, or None.
+        changed: when a card last came or went, or the reader came; seconds since 1970.
         lock: held while a card goes in or out, or a frontend comes or goes.
         owed: what it was attached to before a restart, and is not yet again.
         pin_pad: what PINs are typed on, or None.
@@ -75,6 +77,7 @@ class Station:
         self.last: Wish | None = None
         self.follower: Follower | None = None
         self.problem: VccidError | None = None
+        self.changed = time.time()
         self.lock = asyncio.Lock()
         self.lost: Callable[[], None] = lambda: None
         self.owed: tuple[Attachment, ...] = ()

@@ -44,8 +44,10 @@ _RETRY: Final = 4
 _SCHEDULE_NOTIFY: Final = 1
 #: FUSE_NOTIFY_POLL: stands where an answer has its error.
 _NOTIFY_POLL: Final = 1
-#: FOPEN_NONSEEKABLE
+#: FOPEN_NONSEEKABLE, FOPEN_STREAM and FOPEN_NOFLUSH
 _NONSEEKABLE: Final = 4
+_STREAM: Final = 16
+_NOFLUSH: Final = 32
 #: The kernel takes errors above -512 (ERESTARTSYS) only.
 _ERRNO_MAX: Final = 511
 #: CUSE_INIT_INFO_MAX
@@ -359,6 +361,31 @@ def refuse(unique: int, errno: int) -> bytes:
 def notify_poll(kh: int) -> bytes:
     """FUSE_NOTIFY_POLL: the file with the kernel's handle `kh` is to be polled again."""
     return _ANSWER.pack(_ANSWER.size + _WAKEUP.size, _NOTIFY_POLL, 0) + _WAKEUP.pack(kh)
+
+
+def answered(raw: bytes) -> int:
+    """Which request somebody's answer is to; 0 for a notification.
+
+    Raises:
+        LocalProtocolError: it is shorter than an answer.
+    """
+    if len(raw) < _ANSWER.size:
+        raise LocalProtocolError(f"a FUSE answer of {len(raw)} bytes")
+    return int(_ANSWER.unpack_from(raw)[2])
+
+
+def as_stream(raw: bytes) -> bytes:
+    """Somebody's answer to OPEN; what it calls not seekable becomes a stream.
+
+    Reads of one open file then need not take turns in the kernel, where no signal reaches who
+    waits for his; and close(2) does not ask, and so fails with nobody who is gone meanwhile.
+    """
+    if len(raw) != _ANSWER.size + _OPEN_OUT.size:
+        return raw
+    fh, flags = _OPEN_OUT.unpack_from(raw, _ANSWER.size)
+    if not flags & _NONSEEKABLE:
+        return raw
+    return _reply(answered(raw), _OPEN_OUT.pack(fh, flags | _STREAM | _NOFLUSH))
 
 
 def _reply(unique: int, body: bytes) -> bytes:

@@ -269,3 +269,22 @@ def test_the_notification_of_pollers() -> None:
         u64(9),  # kh
         error=1,  # FUSE_NOTIFY_POLL
     )
+
+
+def test_somebody_s_answers() -> None:
+    assert fuse.answered(answer(6, error=-2)) == 6
+    assert fuse.answered(fuse.notify_poll(9)) == 0
+    with pytest.raises(LocalProtocolError):
+        fuse.answered(answer(6)[:15])
+
+
+def test_somebody_s_file_becomes_a_stream() -> None:
+    def opened(flags: int) -> bytes:
+        return answer(6, u64(3), u32(flags), u32(0))  # fh, open_flags, backing_id
+
+    direct, nonseekable, stream, no_flush = 1, 4, 16, 32
+    assert fuse.as_stream(opened(direct | nonseekable)) == opened(
+        direct | nonseekable | stream | no_flush
+    )
+    for other in (opened(direct), answer(6, error=-2), answer(6, u64(3))):
+        assert fuse.as_stream(other) == other
