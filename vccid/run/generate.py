@@ -20,13 +20,18 @@ _NAMES: Final = ("cert1", "cert2", "cert3")
 _VALID: Final = datetime.timedelta(days=30)
 
 
-def make_certificates(directory: Path) -> list[str]:
-    """Write a PEM file with certificate and key for each of the card's three; returns them."""
+def new_certificates() -> dict[str, bytes]:
+    """The card's three by name, each with its key in PEM."""
+    return {name: _certificate_with_key(name) for name in _NAMES}
+
+
+def write(certificates: dict[str, bytes], directory: Path) -> list[str]:
+    """Write a file for each, for our own user alone; returns the files."""
     paths = []
-    for name in _NAMES:
+    for name, pem in certificates.items():
         path = directory / f"{name}.pem"
         path.touch(mode=0o600)
-        path.write_bytes(_certificate_with_key(name))
+        path.write_bytes(pem)
         paths.append(str(path))
     return paths
 

@@ -78,18 +78,20 @@ def run(wish: Wish, command: list[str]) -> int:
     program = pcscd.find()
     with _interruptible(), _scratch() as directory:
         plan = _plan(wish, directory, program)
-        with _kept(plan):
-            return _run_inside(wish, plan, command)
+        with _kept(plan) as keeper:
+            new = _new_certificates() if wish.generate else {}  # while daemon and pcscd start
+            keeper.wait()
+            _insert({**_generated(new, directory), **wish.card}, plan)
+            return process.run_command(command, _environment(plan))
 
 
-def _run_inside(wish: Wish, plan: Plan, command: list[str]) -> int:
-    _insert(wish, plan)
-    environment = {
+def _environment(plan: Plan) -> dict[str, str]:
+    """What leads the command's programs to daemon and pcscd."""
+    return {
         **os.environ,
         "VCCID_SOCKET": str(plan.control),
         "PCSCLITE_CSOCK_NAME": str(plan.pcscd_socket),
     }
-    return process.run_command(command, environment)
 
 
 @contextlib.contextmanager
@@ -148,30 +150,39 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _kept(plan: Plan) -> Iterator[None]:
-    """Daemon and pcscd."""
+def _kept(plan: Plan) -> Iterator[Keeper]:
+    """Daemon and pcscd, once the keeper was waited for."""
     keeper = Keeper(plan)
     try:
-        keeper.wait()
-        yield
+        yield keeper
     finally:
         for name in keeper.end():
             click.echo(f"vccid: {name} ended before the command did; see --log", err=True)
 
 
-def _insert(wish: Wish, plan: Plan) -> None:
-    """Put the card in, and wait until pcscd has seen it."""
-    if not (wish.card or wish.generate):
-        return
-    request = {"reader": DEFAULT_READER, "wait": _WAIT, **wish.card}
-    if wish.generate:
-        from vccid.run import generate
+def _new_certificates() -> dict[str, bytes]:
+    from vccid.run import generate
 
-        request["certificates"] = generate.make_certificates(plan.directory)
-        request.setdefault("pin", secrets.encoded(generate.PIN))
+    return generate.new_certificates()
+
+
+def _generated(certificates: dict[str, bytes], directory: Path) -> Parameters:
+    """What Insert is told of new certificates."""
+    if not certificates:
+        return {}
+    from vccid.run import generate
+
+    pin = secrets.encoded(generate.PIN)
+    return {"certificates": generate.write(certificates, directory), "pin": pin}
+
+
+def _insert(card: Parameters, plan: Plan) -> None:
+    """Put the card in, and wait until pcscd has seen it."""
+    if not card:
+        return
     with Client(plan.control) as client:
         _make_room(client)
-        reply = cards.call_insert(client, request)
+        reply = cards.call_insert(client, {"reader": DEFAULT_READER, "wait": _WAIT, **card})
     output.print_warnings(reply["warnings"])
     if not reply["seen"]:
         raise RunFailed(f"not seen by: {', '.join(reply['unseen'])}", "see --log")
