@@ -80,12 +80,6 @@ def test_no_folder(tmp_path: Path) -> None:
     assert error.hint == f"certutil -N -d sql:{tmp_path}/none makes one"
 
 
-def test_no_folder_where_a_service_sees_none() -> None:
-    error = told("/home/nosuchuser/.pki/nssdb")
-    assert error.message == "NSS database folder /home/nosuchuser/.pki/nssdb does not exist"
-    assert error.hint.endswith("; as a system service, vccid sees no home folders")
-
-
 @pytest.mark.parametrize("name", ["cert9.db", "key4.db"])
 def test_a_file_is_missing(folder: Path, name: str) -> None:
     (folder / name).unlink()

@@ -55,6 +55,16 @@ def test_the_sandbox_is_tight(units: list[Path]) -> None:
     assert float(level[1]) <= MOST_EXPOSED, text
 
 
+def test_apparmor_understands_the_profile_that_the_unit_names() -> None:
+    assert "AppArmorProfile=-vccid\n" in (UNITS / "vccid.service").read_text()
+    # Parsed with the abstractions of this Debian; nothing is loaded.
+    done = subprocess.run(
+        ["/usr/sbin/apparmor_parser", "--names", UNITS / "vccid.apparmor"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["vccid"], done.stderr
+
+
 def test_the_user_and_the_group_are_made(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     done = subprocess.run(

@@ -35,8 +35,8 @@ MACHINE = (
     *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
 )
 KERNEL_LINE = (
-    "console=ttyS0 quiet mitigations=off nopti tsc=reliable no_timer_check nokaslr audit=0"
-    " panic=-1 cryptomgr.notests net.ifnames=0 systemd.show_status=0"
+    "console=ttyS0 quiet mitigations=off nopti tsc=reliable no_timer_check nokaslr panic=-1"
+    " cryptomgr.notests net.ifnames=0 systemd.show_status=0"
 )
 # Levels 0 to 4 of printk: emergency, alert, critical, error, warning.
 WARNING_LEVEL = 4
@@ -52,6 +52,7 @@ class GuestOptions:
     network: bool = False  # eth0 behind QEMU's user network; the host is 10.0.2.2
     qemu: Sequence[str] = ()  # further arguments of QEMU: see devices.py
     kernel: str = ""  # further words of the kernel's command line
+    refusals: bool = False  # the kernel's log tells what AppArmor and seccomp refuse
     name: str = field(default="guest")
 
 
@@ -66,6 +67,8 @@ def qemu_command(
     command += [*MACHINE, "-name", options.name, "-m", str(options.memory)]
     command += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
     words = f"{KERNEL_LINE} VM_MODE={mode} {options.kernel}"
+    if not options.refusals:
+        words += " audit=0"
     # Writes go to an unlinked temporary file: every guest starts clean.
     command += ["-drive", f"file={image.disk},format=raw,if=none,id=disk,snapshot=on,cache=unsafe"]
     command += ["-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"]

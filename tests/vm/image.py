@@ -33,6 +33,8 @@ PACKAGES = (
     # what vccid imports
     "python3 python3-cryptography python3-click python3-rich python3-sdnotify python3-uvloop"
     " python3-pyscard python3-pyfuse3 fuse3",
+    # what guards the daemon, and a token it uses
+    "apparmor softhsm2",
     # to look inside, and to connect things
     "strace tcpdump socat",
 )
@@ -123,11 +125,12 @@ def ensure() -> Image:
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     image = Image(cache / _key())
-    with _locked(cache / "lock"):
-        if not image.directory.is_dir():
-            _build(image.directory)
-        os.utime(image.directory)
-        _prune(cache, keep=image.directory)
+    if not image.directory.is_dir():  # whoever has theirs need not wait for another's
+        with _locked(cache / "lock"):
+            if not image.directory.is_dir():
+                _build(image.directory)
+            _prune(cache, keep=image.directory)
+    os.utime(image.directory)
     return image
 
 

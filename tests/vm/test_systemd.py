@@ -10,23 +10,9 @@ from tests.peers.libcacard import make_database
 
 from .conftest import MakeGuest
 from .guest import Guest, GuestOptions, until
+from .installation import SHARE_DATABASE, install
 
 PIN = "123456"
-PACKAGES = "/usr/lib/python3/dist-packages/vccid"
-# As the Debian packages lay it out, without building them.
-INSTALL = f"""set -e
-rm {PACKAGES} /usr/local/bin/vccid /usr/local/bin/vccidctl
-cp -a /src/vccid {PACKAGES}
-install -m 755 /src/tests/vm/inside/vccid /src/tests/vm/inside/vccidctl /usr/bin
-install -m 644 /src/systemd/vccid.service /src/systemd/vccid.socket /usr/lib/systemd/system
-install -m 644 /src/systemd/vccid.sysusers /usr/lib/sysusers.d/vccid.conf
-install -m 644 /src/build/libifdvccid.so /usr/lib/pcsc/drivers/serial
-install -D -m 644 /src/debian/reader.conf.d/vccid /etc/reader.conf.d/vccid
-systemd-sysusers
-systemctl daemon-reload
-chown -R root:vccid /etc/pki/nssdb
-chmod -R u=rwX,g=rX,o= /etc/pki/nssdb
-"""
 CAC = "test \"$(opensc-tool -n)\" = 'Common Access Card (CAC)'"
 
 
@@ -37,7 +23,8 @@ def guest(make_guest: MakeGuest, tmp_path_factory: pytest.TempPathFactory) -> Gu
     database = make_database(tmp_path_factory.mktemp("nss") / "db", PIN)
     guest.push(database.directory, "/etc/pki/nssdb")
     guest.write("/root/password", PIN + "\n", mode=0o600)
-    guest.run(INSTALL)
+    install(guest)
+    guest.run(SHARE_DATABASE)
     return guest
 
 

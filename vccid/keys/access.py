@@ -12,6 +12,11 @@ from typing import Final
 
 from vccid.errors import SourceUnusable
 
+#: The modes were looked at before.
+_CONFINED: Final = (
+    "its modes allow it, so AppArmor does not: give it the suffix of what it is (.pem, .p12 ...),"
+    " or allow its path in /etc/apparmor.d/local/vccid"
+)
 #: More than any certificate, key or PKCS#12 file has, in bytes.
 MAX_FILE_SIZE: Final = 1 << 20
 
@@ -83,4 +88,7 @@ def read_small_file(path: Path, what: str) -> bytes:
             f"{what} {path} does not exist", "give its full path, as the daemon sees it"
         ) from None
     except OSError as error:
-        raise SourceUnusable(f"{what} {path} cannot be read: {error.strerror}") from None
+        raise SourceUnusable(
+            f"{what} {path} cannot be read: {error.strerror}",
+            _CONFINED if isinstance(error, PermissionError) else "",
+        ) from None

@@ -13,8 +13,6 @@ from vccid.keys.access import require_access
 
 #: Certificates, then keys; the table each must have.
 DATABASES: Final = {"cert9.db": "nssPublic", "key4.db": "nssPrivate"}
-#: Folders a service sandboxed with ProtectHome= does not see.
-_HOMES: Final = ("/home/", "/root/", "/run/user/")
 #: They would end a quoted value of softokn's parameters, or escape within it.
 _UNQUOTABLE: Final = frozenset("'<>\\")
 
@@ -112,10 +110,9 @@ def _ask(path: Path, query: str) -> list[str] | None:
 
 
 def _no_folder(folder: Path) -> SourceUnusable:
-    hint = f"certutil -N -d sql:{folder} makes one"
-    if str(folder).startswith(_HOMES):
-        hint += "; as a system service, vccid sees no home folders"
-    return SourceUnusable(f"NSS database folder {folder} does not exist", hint)
+    return SourceUnusable(
+        f"NSS database folder {folder} does not exist", f"certutil -N -d sql:{folder} makes one"
+    )
 
 
 def _no_database(folder: Path, name: str) -> SourceUnusable:
