@@ -13,7 +13,7 @@ from tests.peers.libcacard import make_database
 
 from .conftest import MakeGuest
 from .guest import Guest, GuestOptions, until
-from .test_systemd import INSTALL
+from .installation import install
 
 ROOT = Path(__file__).parents[2]
 NODE = "/dev/vccid/vccid0"
@@ -40,7 +40,7 @@ def guest(make_guest: MakeGuest, tmp_path_factory: pytest.TempPathFactory) -> Gu
         ["cc", "-std=c11", "-D_GNU_SOURCE", "-O1", "-o", client, source, "-pthread"], check=True
     )
     guest.push(client, "/usr/local/bin/node_client")
-    guest.run(INSTALL)
+    install(guest)
     # As it is after a start of the machine: udev has seen the rule and the daemon's user.
     guest.run("systemctl restart systemd-udevd && systemctl start vccid.socket")
     guest.run("vccidctl attach cuse")

@@ -16,7 +16,7 @@ from vccid.files.certificates import pem
 from .channel import Result
 from .conftest import MakeGuest
 from .guest import Guest, GuestOptions, until
-from .test_systemd import INSTALL
+from .installation import install
 
 #: What the kernel says of a host that is slow.
 KERNEL_NOISE = ("hrtimer: interrupt took",)
@@ -43,7 +43,8 @@ def guest(make_guest: MakeGuest, tmp_path_factory: pytest.TempPathFactory) -> Gu
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(pem(certificate(name[:60], key)) + private)
     guest.push(files, FILES)
-    guest.run(f"chmod -R a+rX {FILES} && mkdir -p /etc/pki/nssdb && {INSTALL}")
+    install(guest)
+    guest.run(f"chmod -R a+rX {FILES} && mkdir -p /etc/pki/nssdb")
     guest.run(
         f"useradd --create-home --groups vccid jane && runuser -u jane -- mkdir {HERE}"
         " && modprobe fuse && udevadm settle"
