@@ -54,6 +54,7 @@ WAYS = (
     Way("the device node", "node", "cuse", "/dev/vccid/node"),
     Way("pcscd, libccid, vhci", "usb", "vhci", "usb"),
     Way("pcscd, libccidtwin, PTY", "twin", "pty", "twin", "/run/vccid/twin.tty", TWIN),
+    Way("pcscd, libccidtwin, CUSE tty", "line", "tty", "line", "/dev/ttyVCCID0", TWIN),
 )
 
 

@@ -10,6 +10,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["vccid.ccid"]):
+    from vccid.ccid import gempctwin
     from vccid.ccid.actions import AskPin, PowerOn, Transmit
     from vccid.ccid.codes import Error
     from vccid.ccid.descriptor import ClassDescriptor
@@ -21,6 +22,7 @@ DESCRIPTORS = (
     ClassDescriptor.for_reader(),
     ClassDescriptor.for_reader(2, extended=False, pin_pad=True),
     ClassDescriptor.for_reader(1, max_message=64, pin_pad=True, clock_stop=True),
+    gempctwin.descriptor(pin_pad=True),
 )
 
 
@@ -74,7 +76,7 @@ def one_input(data: bytes) -> None:
     """A byte says what happens next; a transfer takes its length from another."""
     provider = atheris.FuzzedDataProvider(data)
     descriptor = provider.PickValueInList(list(DESCRIPTORS))
-    interface = Interface(descriptor)
+    interface = Interface(descriptor, gempctwin.escape)
     owner = Owner(interface)
     slots = descriptor.max_slot_index + 1
     present = [False] * slots

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A short run of the fuzz targets of what kernels send; for a long one, run a target itself."""
+"""A short run of the fuzz targets of what USB, serial and CUSE send; `-runs` makes a long one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ SEEDS = {
         "80" "00000000" "27000000" + "00" * 56 + "04000000" "22000000" "01020304",
         "80" "00000000" "28000000" + "00" * 56,
     ],
+    "fuzz_serial": ["10" + "0306650000000000002A0000004A" * 2, "01" "00C0" "00"],
 }
 
 

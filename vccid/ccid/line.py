@@ -77,13 +77,15 @@ class Line:
             return offer.parameters(protocol)
         return ParametersT0() if protocol == Protocol.T0 else ParametersT1()
 
-    def tpdu(self, prologue: bytes, apdu: bytes) -> bytes:
-        """A command completed at the key pad, as the card's protocol wants it (6.1.11).
+    def as_sent(self, prologue: bytes, apdu: bytes) -> bytes:
+        """A command completed at the key pad, as level and protocol want it (6.1.11).
 
         Args:
             prologue: bTeoPrologue: NAD, PCB and LEN of the block before the PIN went in.
+            apdu: fits into a block, as its template came in a message of 271 bytes.
         """
-        if isinstance(self.parameters, ParametersT0):
+        is_tpdu = Feature.TPDU in self._descriptor.features
+        if not is_tpdu or isinstance(self.parameters, ParametersT0):
             return apdu
         edc = Edc(self.parameters.tccks & 1)
         return Block(prologue[0], prologue[1], apdu).serialize(edc)

@@ -251,9 +251,7 @@ class Slot:
             self._reply(DataBlock, data=CONFIRMATION_FAILED)
             return
         self._move(Event.TYPED)
-        if Feature.TPDU in self._descriptor.features:
-            command = self._line.tpdu(request.prologue, command)
-        self._transmit(command)
+        self._transmit(self._line.as_sent(request.prologue, command))
 
     def not_typed(self, work: int, end: PinEnd) -> None:
         """The entry was cancelled, or nobody typed in time."""

@@ -3,21 +3,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, cast, get_args
 
 from vccid.errors import ReaderError
 
-Kind = Literal["ifd", "vhci", "usbip", "vsc", "usbredir", "pty", "cuse"]
+Kind = Literal["ifd", "vhci", "usbip", "vsc", "usbredir", "pty", "tty", "cuse"]
 #: What may be asked for; whether pcscd's driver finds a reader is a setting.
 KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "ifd")
 
 #: Kinds that say where the guest is; the others have one place each.
 WITH_ADDRESS: Final = frozenset(("vsc", "usbredir"))
 #: Kinds that may say what their place is to be called.
-MAY_HAVE_ADDRESS: Final = frozenset(("pty",))
+MAY_HAVE_ADDRESS: Final = frozenset(("pty", "tty"))
 #: Kinds that can also wait at the address for the guest to dial.
 CAN_LISTEN: Final = frozenset(("usbredir",))
+
+_TTY: Final = "/dev/ttyVCCID"
 
 
 class Frontend(Protocol):
@@ -45,7 +49,7 @@ class Attachment:
     Attributes:
         kind: one of `KINDS`.
         address: where the guest is: a unix socket's path or HOST:PORT; of pty the path of the
-            link to the terminal, "" for the usual one; "" for the other kinds.
+            link to the terminal, "" for the usual one; of tty the device; "" for the other kinds.
         listen: wait there for the guest, not dial.
     """
 
@@ -70,6 +74,12 @@ class Attachment:
         if kind in MAY_HAVE_ADDRESS:
             if address and not address.startswith("/"):
                 raise ReaderError(f"{address} is no path from the root on", "name all of it")
+            if (
+                address
+                and kind == "tty"
+                and not re.fullmatch(_TTY + "(0|[1-9][0-9]{0,2})", address)
+            ):
+                raise ReaderError(f"{address} is no name for a terminal", f"as {_TTY}0")
         elif bool(address) != (kind in WITH_ADDRESS):
             wanted = "takes no address" if address else "needs the address of the guest"
             raise ReaderError(
@@ -81,3 +91,11 @@ class Attachment:
                 f"attach {kind} cannot listen", f"only {', '.join(sorted(CAN_LISTEN))} can"
             )
         return cls(cast(Kind, kind), address, listen)
+
+
+def terminal_for(reader: str, taken: Collection[str]) -> str:
+    """The device of a reader's tty where none was named: its name's own number, else a free one."""
+    number = re.search(r"(?<![0-9])(0|[1-9][0-9]?)$", reader)
+    wanted = [number[1]] if number else []
+    numbers = (*wanted, *map(str, range(len(taken) + 1)))
+    return next(path for path in map(_TTY.__add__, numbers) if path not in taken)

@@ -69,6 +69,10 @@ class FrontendMaker:
             from vccid.frontends.cuse import CuseFrontend
 
             return CuseFrontend(reader, lost)
+        if attachment.kind == "tty":
+            from vccid.frontends.tty import TtyFrontend
+
+            return TtyFrontend(reader, Path(attachment.address), lost, pin_pad=pin_pad)
         from vccid.daemon.usb import UsbIpFrontend, usb_reader
 
         shown = usb_reader(slots, serial, self.settings.usb)

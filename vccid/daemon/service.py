@@ -8,12 +8,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from vccid.card.card import Card
 from vccid.daemon import real_cards
-from vccid.daemon.attachments import Attachment
+from vccid.daemon.attachments import Attachment, terminal_for
 from vccid.daemon.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
 from vccid.daemon.directories import Directories
 from vccid.daemon.frontends import FrontendMaker
@@ -254,6 +254,7 @@ class Service:
         """
         station = self.station(name)
         async with station.lock:
+            attachment = self._settled(station, attachment)
             status = await station.attach(attachment)
         await self._keep_or_complain()
         return station, status
@@ -266,9 +267,20 @@ class Service:
         """
         station = self.station(name)
         async with station.lock:
-            await station.detach(attachment)
+            await station.detach(self._settled(station, attachment))
         await self._keep_or_complain()
         return station
+
+    def _settled(self, station: Station, attachment: Attachment) -> Attachment:
+        """A terminal gets its name when it is first attached, so that reader.conf can keep it."""
+        if attachment.kind != "tty" or attachment.address:
+            return attachment
+        own = min((to for to in station.attachments if to.kind == "tty"), default=None)
+        if own is not None:
+            return own
+        every = [to for other in self.stations.values() for to in other.attachments]
+        taken = [to.address for to in every if to.kind == "tty"]
+        return replace(attachment, address=terminal_for(station.name, taken))
 
     # -- who looks -----------------------------------------------------------------------------
 

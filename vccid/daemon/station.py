@@ -102,9 +102,14 @@ class Station:
         return sorted(up + down + gone, key=lambda standing: standing.attachment)
 
     @property
+    def attachments(self) -> frozenset[Attachment]:
+        """What it is attached to, or is to be again."""
+        return frozenset((*self._frontends, *self._failed, *self.owed)) - {_IFD}
+
+    @property
     def entry(self) -> Entry | None:
         """What is to be kept of it, or None where the settings say everything."""
-        attachments = tuple(sorted({*self._frontends, *self._failed, *self.owed} - {_IFD}))
+        attachments = tuple(sorted(self.attachments))
         if self.fleeting or (self.declared and self.wanted is None and not attachments):
             return None
         return Entry(not self.declared, self.wanted, attachments)

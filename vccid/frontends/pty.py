@@ -139,7 +139,7 @@ class PtyFrontend:
             raise ConfigError(
                 f"{self._terminal} cannot be given to group {self._group or os.getegid()}: "
                 f"{error.strerror}",
-                "the daemon's user must be a member of it",
+                "the daemon's user must be a member of it, and its sandbox allow fchown",
             ) from error
 
     def _link(self) -> None:
