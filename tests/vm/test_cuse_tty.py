@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Debian's pcscd on serial readers: two terminals of the kernel's and one pseudo-terminal.
+
+vccid runs as its service is installed. Nothing of ours is on pcscd's side but lines of reader.conf.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cards import PIN
+from tests.peers.libcacard import make_database
+
+from .conftest import MakeGuest
+from .guest import Guest, GuestOptions, until
+from .installation import SHARE_DATABASE, install
+
+TWIN = "/usr/lib/pcsc/drivers/serial/libccidtwin.so"
+#: DEVICENAME of pcscd's readers 0, 1 and 2.
+DEVICES = ("/dev/ttyVCCID0", "/dev/ttyVCCID1", "/run/vccid/vccid0.tty")
+CARD = "--certs cert1,cert2,cert3 --password-file /root/password"
+INSERT = f"vccidctl insert vccid0 {CARD} --atr cac && vccidctl insert second {CARD} --atr t1"
+#: What the kernel says of a host that is slow.
+KERNEL_NOISE = ("hrtimer: interrupt took",)
+OUR_DRIVER = "/usr/lib/pcsc/drivers/serial/libifdvccid.so /etc/reader.conf.d/vccid"
+
+
+def all_see(presence: str) -> str:
+    """Waits until pcscd says so of each reader."""
+    readers = (
+        f"opensc-tool --list-readers | grep -q ' {presence} .*twin{number}'"
+        for number in range(len(DEVICES))
+    )
+    return " && ".join(map(until, readers))
+
+
+def start_pcscd(guest: Guest) -> None:
+    """Until it has the readers: libccid gives one 100 ms as it opens it, and never tries again."""
+    listed = f"opensc-tool --list-readers | grep -c ' Yes ' | grep -qx {len(DEVICES)}"
+    again = f"systemctl restart pcscd.service; for n in 1 2 3 4 5; do {listed} && exit; done"
+    guest.run(f"for try in 1 2 3 4 5 6; do {again}; done; exit 1", timeout=110)
+
+
+@pytest.fixture(scope="module")
+def guest(make_guest: MakeGuest, tmp_path_factory: pytest.TempPathFactory) -> Guest:
+    """A machine with vccid installed, a T=0 card in one reader and a T=1 card in another."""
+    guest = make_guest(GuestOptions(systemd=True))
+    database = make_database(tmp_path_factory.mktemp("nss") / "db", PIN.decode())
+    guest.push(database.directory, "/etc/pki/nssdb")
+    guest.write("/root/password", PIN + b"\n", mode=0o600)
+    install(guest)
+    guest.run(f"{SHARE_DATABASE}rm {OUR_DRIVER}\n")
+    entries = [
+        f'FRIENDLYNAME "twin{number}"\nDEVICENAME {device}\nLIBPATH {TWIN}\n'
+        for number, device in enumerate(DEVICES)
+    ]
+    guest.write("/etc/reader.conf.d/twin", "\n".join(entries))
+    # As it is after a start of the machine: udev has seen the rule and the daemon's user.
+    guest.run("systemctl restart systemd-udevd && systemctl start vccid.socket")
+    guest.run("vccidctl reader add second")
+    for attach in ("tty", "tty --reader second", "pty"):
+        guest.run(f"vccidctl attach {attach}")
+    guest.run(INSERT)
+    start_pcscd(guest)
+    return guest
+
+
+def test_names_and_rights(guest: Guest, quiet_kernel: None) -> None:
+    assert guest.run("stat -c '%U %G %a' /dev/ttyVCCID0").text == "root vccid 660\n"
+    assert guest.run("stat -L -c '%U %G %a' /run/vccid/vccid0.tty").text == "vccid vccid 660\n"
+    pid = guest.run("systemctl show -P MainPID vccid").text.strip()
+    assert "CapEff:\t0000000000000000" in guest.run(f"cat /proc/{pid}/status").text
+    status = guest.run("vccidctl status").text
+    for device in DEVICES:
+        assert f"{device}, open, opened" in status
+
+
+@pytest.mark.parametrize("slot", range(len(DEVICES)), ids=["tty T=0", "tty T=1", "pty T=0"])
+def test_opensc_tests_the_card(guest: Guest, quiet_kernel: None, slot: int) -> None:
+    command = f"pkcs11-tool --slot-index {slot} --test --login --pin {PIN.decode()}"
+    assert guest.run(command, timeout=100).text.splitlines()[-1] == "No errors"
+
+
+def test_t1_over_the_pseudo_terminal(guest: Guest, quiet_kernel: None) -> None:
+    guest.run("vccidctl remove vccid0")
+    guest.run(until("opensc-tool --list-readers | grep -q ' No .*twin2'"))
+    guest.run(f"vccidctl insert vccid0 {CARD} --atr t1 && {all_see('Yes')}")
+    test_opensc_tests_the_card(guest, quiet_kernel, 2)
