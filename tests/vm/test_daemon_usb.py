@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,13 +23,40 @@ KERNEL_NOISE = (
     "enqueue for inactive port",
 )
 CARD = "--certs cert1,cert2,cert3 --db sql:/etc/pki/nssdb"
+#: Another card: what is done to the PIN of one stays with its certificates.
+OTHER_CARD = "--certs cert3,cert1 --db sql:/etc/pki/nssdb"
 USB = "lsusb -d 0e0f:0004 >/dev/null"
 SIGN = f"pkcs11-tool --module {MODULE} --login --sign --mechanism SHA256-RSA-PKCS --id 0001"
 SIGN += " --input-file /etc/hostname --output-file /tmp/signature"
-SETTINGS = """[reader.vccid0]
+#: Changes the PIN at the first reader's pad: FEATURE_MODIFY_PIN_DIRECT (PC/SC part 10, 2.5.3).
+CHANGE = """
+from smartcard.System import readers
+structure = bytes.fromhex(
+    "1E1E02080000"  # both times, bmFormatString: ASCII, block and length format, old PIN at 0
+    "080804030200"  # the new one at 8; 4 to 8 digits; the old first, the new twice; no message
+    "000000010200000015000000"  # language, message indices, bTeoPrologue, ulDataLength
+    "0024000010" + "FF" * 16
+)
+connection = readers()[0].createConnection()
+connection.connect()
+told = connection.control(0x42000D48)
+features = {told[at]: bytes(told[at + 2 : at + 6]) for at in range(0, len(told), 6)}
+answer = connection.control(int.from_bytes(features[7], "big"), list(structure))
+assert bytes(answer) == bytes.fromhex("9000"), answer
+"""
+SETTINGS = """[usbip]
+address = "10.9.0.1"
+allow = ["10.9.0.0/24"]
+[reader.vccid0]
 ifd = false
 [reader.second]
 ifd = false
+[reader.padded]
+ifd = false
+pin_pad = true
+[reader.double]
+ifd = false
+slots = 2
 """
 
 
@@ -42,6 +70,7 @@ def machine(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> None:
     """pcscd, and a daemon of readers that only USB hosts see."""
     database = make_database(tmp_path_factory.mktemp("nss") / "db", PIN)
     guest.push(database.directory, "/etc/pki/nssdb")
+    guest.write("/root/password", PIN + "\n", mode=0o600)
     guest.write("/etc/vccid/vccid.toml", SETTINGS)
     guest.run("modprobe vhci-hcd; pcscd --foreground >/tmp/pcscd.log 2>&1 &")
     start(guest)
@@ -56,15 +85,22 @@ def kill(guest: Guest) -> None:
     guest.run("kill -9 $(cat /tmp/vccid.pid)")
 
 
+def put_away() -> None:
+    from vccid.ctl.client import SYSTEM_SOCKET, Client
+
+    with Client(SYSTEM_SOCKET) as client:
+        for reader in client.call("ListReaders")["readers"]:
+            for frontend in reader["frontends"]:
+                client.call("Detach", {"reader": reader["name"], "kind": frontend["kind"]})
+            if reader["card"] or reader["real_card"]:
+                client.call("Remove", {"reader": reader["name"]})
+
+
 @pytest.fixture(autouse=True)
 def clean(guest: Guest, quiet_kernel: None) -> Iterator[None]:
     """Afterwards every reader is empty and attached to nothing."""
     yield
-    for name, reader in readers(guest).items():
-        for frontend in reader["frontends"]:
-            guest.run(f"vccidctl detach {frontend['kind']} --reader {name}")
-        if reader["card"] or reader["real_card"]:
-            guest.run(f"vccidctl remove {name}")
+    guest.call(put_away)
     guest.run(until(f"! {USB}") + " && " + until("! opensc-tool -l | grep -q VMware"))
 
 
@@ -84,7 +120,9 @@ def test_what_status_tells_of_a_reader_in_use(guest: Guest) -> None:
     (host,) = reader["hosts"]
     assert (host["kind"], host["peer"], host["seen"]) == ("vhci", "port 0", True)
     assert host["commands"] > 10
-    assert f"vhci port 0: {host['commands']} APDUs" in guest.run("vccidctl status").text
+    # pcscd may have asked for something since.
+    told = re.search(r"vhci port 0: (\d+) APDUs", guest.run("vccidctl status").text)
+    assert told is not None and int(told[1]) >= host["commands"]
 
 
 def test_its_own_usb_reader_is_no_real_card(guest: Guest) -> None:
@@ -107,3 +145,121 @@ def test_the_kernel_lets_go(guest: Guest) -> None:
     start(guest)
     assert readers(guest)["vccid0"]["frontends"] == []
     guest.run("vccidctl attach vhci --reader vccid0 && " + until(USB))
+
+
+def test_killed_in_the_middle_of_its_work_all_comes_back(guest: Guest) -> None:
+    guest.run(f"vccidctl insert vccid0 {CARD} && vccidctl attach vhci --reader vccid0")
+    guest.run(cards(1))
+    before = readers(guest)["vccid0"]["card"]["serial"]
+    at_work = guest.start(f"while {SIGN} --pin {PIN}; do echo signed; done", timeout=90)
+    at_work.wait_for("signed")
+    kill(guest)
+    at_work.wait(90)
+    start(guest)
+    guest.run(cards(1))
+    guest.run(f"{SIGN} --pin {PIN}")
+    assert readers(guest)["vccid0"]["card"]["serial"] == before
+
+
+def test_no_port_is_free(guest: Guest) -> None:
+    def fill() -> list[str]:
+        import socket
+        import subprocess
+        import time
+        from pathlib import Path
+
+        sysfs = Path("/sys/devices/platform/vhci_hcd.0")
+
+        def free() -> list[int]:
+            status = "".join(path.read_text() for path in sysfs.glob("status*"))
+            lines = [line.split() for line in status.splitlines()]
+            return [int(line[1]) for line in lines if line[0] == "hs" and line[2] == "004"]
+
+        def attach() -> str:
+            command = ["vccidctl", "attach", "vhci", "--reader", "vccid0"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            return done.stdout + done.stderr
+
+        taken = []
+        for port in free():
+            ours, kernels = socket.socketpair()
+            (sysfs / "attach").write_text(f"{port} {kernels.fileno()} 65537 2")
+            kernels.close()
+            taken.append(ours)
+        said = [attach()]
+        taken.pop().close()
+        while not free():
+            time.sleep(0.05)
+        said.append(attach())
+        for ours in taken:
+            ours.close()
+        while len(free()) < len(taken):
+            time.sleep(0.05)
+        return [str(len(taken) + 1), *said]
+
+    ports, full, room = guest.call(fill)
+    assert int(ports) > 100
+    assert "no port of vhci-hcd's hs hubs is free" in full
+    assert "usbip detach -p PORT" in full
+    assert "attached to vhci" in room
+
+
+def test_importers_from_other_networks(guest: Guest) -> None:
+    """Two importers, each in a network of its own; one owner; a third that is not allowed."""
+    for name, ours, theirs in (
+        ("one", "10.9.0.1", "10.9.0.2"),
+        ("stranger", "10.8.0.1", "10.8.0.2"),
+    ):
+        inside = f"ip netns exec {name}"
+        guest.run(
+            f"ip netns add {name} && ip link add to-{name} type veth peer name out netns {name}"
+            f" && ip addr add {ours}/24 dev to-{name} && ip link set to-{name} up"
+            f" && {inside} ip addr add {theirs}/24 dev out && {inside} ip link set out up"
+            f" && {inside} ip route add default via {ours}"
+        )
+    for reader in ("vccid0", "second"):
+        guest.run(f"vccidctl insert {reader} {CARD} && vccidctl attach usbip --reader {reader}")
+    usbip = "usbip attach -r 10.9.0.1 -b"
+    refused = guest.run("ip netns exec stranger usbip list -r 10.9.0.1", check=False)
+    assert refused.code != 0
+    assert "10.8.0.2 port" in guest.run("grep 'address is not allowed' /tmp/vccid.log").text
+    guest.run(f"ip netns exec one {usbip} 1-1")
+    assert guest.run(f"{usbip} 1-1", check=False).code != 0
+    guest.run(f"{usbip} 1-2")
+    guest.run(cards(2))
+    peers = {host["peer"] for reader in readers(guest).values() for host in reader["hosts"]}
+    assert {peer.split()[0] for peer in peers} == {"10.9.0.1", "10.9.0.2"}
+    # The importer's network goes, and its half of the connection with it.
+    guest.run("usbip detach -p 0; usbip detach -p 1; " + until(f"! {USB}"))
+    guest.run("ip netns del one; ip netns del stranger")
+
+
+def test_a_pin_is_typed_and_changed_on_the_pad(guest: Guest) -> None:
+    guest.write("/tmp/new", "7654321\n", mode=0o600)
+    guest.run(
+        f"vccidctl insert padded {OTHER_CARD} --password-file /root/password"
+        " --pin-file /root/password && vccidctl attach vhci --reader padded"
+    )
+    guest.run(cards(1))
+
+    def typed(program: str, *pins: str) -> None:
+        asked = guest.start(f"{program} </dev/null 2>&1", timeout=60)
+        files = " ".join(f"--pin-file {pin}" for pin in pins)
+        guest.run(f"vccidctl pin enter padded --wait=20 {files}")
+        assert asked.wait(60).code == 0, asked.output
+
+    typed(SIGN, "/root/password")
+    guest.write("/tmp/change.py", CHANGE)
+    typed("python3 /tmp/change.py", "/root/password", "/tmp/new", "/tmp/new")
+    typed(SIGN, "/tmp/new")
+
+
+def test_two_slots_of_one_device_side_by_side(guest: Guest) -> None:
+    guest.run(f"vccidctl insert double {CARD} && vccidctl insert double-2 {OTHER_CARD}")
+    guest.run("vccidctl attach vhci --reader double && " + cards(2))
+    assert guest.run("lsusb -d 0e0f:0004 | wc -l").text == "1\n"
+    signing = [
+        guest.start(f"{SIGN}.{slot} --slot-index {slot} --pin {PIN} 2>&1", timeout=90)
+        for slot in (0, 1)
+    ]
+    assert [program.wait(90).code for program in signing] == [0, 0]
