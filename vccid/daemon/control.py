@@ -129,7 +129,8 @@ class _Connection:
             # A peer may be silent between two calls for as long as it likes, not within one.
             limit = PATIENCE if self._decoder.partial else None
             try:
-                data = await asyncio.wait_for(self._reader.read(_READ_BYTES), limit)
+                async with asyncio.timeout(limit):
+                    data = await self._reader.read(_READ_BYTES)
             except TimeoutError:
                 raise RemoteProtocolError(f"half a call for {PATIENCE:g} seconds") from None
             if not data:
@@ -142,7 +143,9 @@ class _Connection:
     async def _send(self, reply: Reply) -> None:
         self._writer.write(reply.serialize())
         try:
-            await asyncio.wait_for(self._writer.drain(), PATIENCE)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes with the result.
+            async with asyncio.timeout(PATIENCE):
+                await self._writer.drain()
         except TimeoutError:
             raise RemoteProtocolError(f"no reply was read for {PATIENCE:g} seconds") from None
 
