@@ -85,7 +85,8 @@ class FileViewKeeper:
         if mounted and code == 0:
             self.problem = f"no files at {wanted.mount}: somebody unmounted them"
             return False
-        words = " ".join(said.decode(errors="replace").removeprefix("vccidctl: ").split())
+        lines = said.decode(errors="replace").removeprefix("vccidctl: ").splitlines()
+        words = " — ".join(line.strip() for line in lines)
         self.problem = f"no files at {wanted.mount}: {words or f'vccidctl mount ended with {code}'}"
         return mounted
 
