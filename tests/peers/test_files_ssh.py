@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """`ssh-copy-id` with a file of the file view, then `ssh` with the card.
 
-The files are laid out on disk, as this host need not have FUSE; that a mount has the same ones is
-shown in tests/vm/test_files.py.
+The files are laid out on disk; that a mount has the same ones is shown in test_files.py.
 """
 
 from __future__ import annotations
