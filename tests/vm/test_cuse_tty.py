@@ -20,8 +20,8 @@ TWIN = "/usr/lib/pcsc/drivers/serial/libccidtwin.so"
 DEVICES = ("/dev/ttyVCCID0", "/dev/ttyVCCID1", "/run/vccid/vccid0.tty")
 CARD = "--certs cert1,cert2,cert3 --password-file /root/password"
 INSERT = f"vccidctl insert vccid0 {CARD} --atr cac && vccidctl insert second {CARD} --atr t1"
-#: What the kernel says of a host that is slow.
-KERNEL_NOISE = ("hrtimer: interrupt took",)
+#: What the kernel says of a host that is slow, and of a name that is there already.
+KERNEL_NOISE = ("hrtimer: interrupt took", "cuse: .*already")
 OUR_DRIVER = "/usr/lib/pcsc/drivers/serial/libifdvccid.so /etc/reader.conf.d/vccid"
 
 
@@ -86,3 +86,89 @@ def test_t1_over_the_pseudo_terminal(guest: Guest, quiet_kernel: None) -> None:
     guest.run(until("opensc-tool --list-readers | grep -q ' No .*twin2'"))
     guest.run(f"vccidctl insert vccid0 {CARD} --atr t1 && {all_see('Yes')}")
     test_opensc_tests_the_card(guest, quiet_kernel, 2)
+
+
+def test_cards_come_and_go(guest: Guest, quiet_kernel: None) -> None:
+    for _ in range(2):
+        guest.run("vccidctl remove vccid0 --wait && vccidctl remove second --wait")
+        guest.run(all_see("No"))
+        guest.run(f"{INSERT} && {all_see('Yes')}")
+
+
+def test_it_is_a_terminal_to_other_programs(guest: Guest, quiet_kernel: None) -> None:
+    settings = guest.run("stty -F /dev/ttyVCCID0 -a").text
+    assert "speed 115200 baud" in settings and "-icanon" in settings
+    guest.run("stty -F /dev/ttyVCCID0 9600 && stty -F /dev/ttyVCCID0 | grep -q 'speed 9600'")
+    assert guest.run("runuser -u nobody -- cat /dev/ttyVCCID0", check=False).code != 0
+
+    def poll_and_read() -> str:
+        import os
+        import select
+        import signal
+        import termios
+
+        line = os.open("/dev/ttyVCCID3", os.O_RDWR | os.O_NOCTTY)
+        assert os.isatty(line)
+        assert select.select([line], [line], [], 0) == ([], [line], [])
+        os.write(line, bytes.fromhex("03066500000000000100000061"))
+        assert select.select([line], [], [], 10) == ([line], [], [])
+        echo = os.read(line, 4096)
+        termios.tcflush(line, termios.TCIOFLUSH)
+        termios.tcdrain(line)
+        os.set_blocking(line, False)
+        try:
+            os.read(line, 1)
+        except BlockingIOError:
+            os.set_blocking(line, True)
+
+        class Ended(Exception):
+            pass
+
+        def end(*_: object) -> None:
+            raise Ended
+
+        signal.signal(signal.SIGALRM, end)
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        try:
+            os.read(line, 1)
+        except Ended:
+            return echo.hex()
+        return "no signal"
+
+    guest.run("vccidctl attach tty /dev/ttyVCCID3")
+    try:
+        said = guest.call(poll_and_read)
+    finally:
+        guest.run("vccidctl detach tty /dev/ttyVCCID3")
+    assert said == "03066500000000000100000061" + "030681000000000001010001" + "85"
+    assert guest.run("test -e /dev/ttyVCCID3", check=False).code != 0
+
+
+def test_what_is_taken_and_what_is_not_there_are_told(guest: Guest, quiet_kernel: None) -> None:
+    taken = guest.run("vccidctl attach tty /dev/ttyVCCID1", check=False)
+    assert taken.code == 1 and "another device has this name" in taken.errors
+    wrong = guest.run("vccidctl attach tty /dev/ttyS0", check=False)
+    assert wrong.code == 1 and "as /dev/ttyVCCID0" in wrong.errors
+
+
+def test_pcscd_is_killed_in_the_middle(guest: Guest, quiet_kernel: None) -> None:
+    guest.run("systemctl kill --signal=KILL pcscd.service")
+    start_pcscd(guest)
+    status = guest.run("vccidctl status").text
+    assert all(f"{device}, open" in status for device in DEVICES)
+
+
+def test_the_daemon_is_killed_and_all_is_back(guest: Guest, quiet_kernel: None) -> None:
+    """pcscd opens a serial reader once, so it is started again too."""
+    guest.run("systemctl kill --signal=KILL vccid.service")
+    guest.run(until("vccidctl status"))
+    guest.run(until(f"test -c {DEVICES[0]} && test -c {DEVICES[1]} && test -c {DEVICES[2]}"))
+    start_pcscd(guest)
+    test_opensc_tests_the_card(guest, quiet_kernel, 1)
+
+
+def test_detached_it_is_gone(guest: Guest, quiet_kernel: None) -> None:
+    for detach in ("tty", "tty --reader second", "pty"):
+        guest.run(f"vccidctl detach {detach}")
+    for device in DEVICES:
+        assert guest.run(f"test -e {device}", check=False).code != 0
