@@ -121,7 +121,7 @@ def test_what_status_tells_of_a_reader_in_use(guest: Guest) -> None:
     assert (host["kind"], host["peer"], host["seen"]) == ("vhci", "port 0", True)
     assert host["commands"] > 10
     # pcscd may have asked for something since.
-    told = re.search(r"vhci port 0: (\d+) APDUs", guest.run("vccidctl status").text)
+    told = re.search(r"host of vccid0: vhci port 0, (\d+) APDUs", guest.run("vccidctl status").text)
     assert told is not None and int(told[1]) >= host["commands"]
 
 
