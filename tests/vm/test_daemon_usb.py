@@ -263,3 +263,20 @@ def test_two_slots_of_one_device_side_by_side(guest: Guest) -> None:
         for slot in (0, 1)
     ]
     assert [program.wait(90).code for program in signing] == [0, 0]
+
+
+def test_readers_leave_while_the_machine_sleeps(guest: Guest) -> None:
+    """As systemd-sleep(8) calls the hook, before and after."""
+    hook = "/src/systemd/vccid-sleep"
+    guest.run(f"vccidctl insert vccid0 {CARD} && vccidctl attach vhci --reader vccid0")
+    guest.run(cards(1))
+    guest.run(f"{hook} pre suspend && ! {USB}")
+    assert readers(guest)["vccid0"]["frontends"] == []
+    guest.run(f"{hook} post suspend && " + cards(1))
+    # Nothing is noted any more, and a daemon that is away keeps no machine awake.
+    kill(guest)
+    guest.run(f"{hook} post suspend")
+    refused = guest.run(f"{hook} pre suspend", check=False)
+    assert "no daemon listens" in refused.errors
+    start(guest)
+    guest.run(cards(1))
