@@ -16,7 +16,7 @@ import pytest
 from tests.peers.pem import make_pem
 
 from .conftest import MakeGuest
-from .guest import Guest, GuestOptions
+from .guest import Guest, GuestOptions, until
 from .installation import install
 
 #: What the kernel says of a host that is slow.
@@ -92,3 +92,32 @@ cat /proc/$(systemctl show -P MainPID vccid-files)/status
     for line in ("CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"):
         assert line in status
     assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
+
+
+@pytest.mark.parametrize("killed", ["vccid-files", "vccid"])
+def test_killed_the_companion_is_back(guest: Guest, killed: str) -> None:
+    # The shell's own read first, which costs no process.
+    back = f"read -r state <{UNIT}/vccid0/state && test $state = inserted"
+    back += " && test $(systemctl show -P MainPID vccid-files) -gt $before"
+    guest.run(
+        f"""before=$(systemctl show -P MainPID vccid-files)
+systemctl kill --signal KILL --kill-whom all {killed}
+{until(f"( {back} ) 2>/dev/null")}
+"""
+    )
+    assert guest.run(f"grep -c ' {UNIT} ' /proc/mounts").text == "1\n"
+
+
+def test_restarted_and_stopped_the_daemon_takes_it_along(guest: Guest, quiet_kernel: None) -> None:
+    said = guest.run(
+        f"""set -e
+systemctl restart vccid
+{until("systemctl is-active --quiet vccid-files")}
+systemctl stop vccid.socket vccid.service
+systemctl show --value -p ActiveState -p Result vccid-files
+test ! -e {UNIT}
+systemctl --failed --no-legend
+journalctl --no-pager -u vccid -u vccid-files | grep -A 9 Traceback || :
+"""
+    ).text
+    assert said.split() == ["success", "inactive"]
