@@ -372,7 +372,7 @@ def test_without_privileges(guest: Guest) -> None:
     ask(guest, "attach zero")
     guest.run(until("lsusb -d 0e0f:0004"))
     ask(guest, "detach zero")
-    guest.run(f"chmod 200 {ATTACH}")
+    guest.run(f"chown root {ATTACH}")
     refused = guest.run("echo attach zero | socat -t 30 - UNIX-CONNECT:/tmp/stage").text
     assert re.search("failed .*attach cannot be written", refused)
     guest.run("rmmod vhci-hcd")
