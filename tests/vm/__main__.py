@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """`./dev vm`: the test guest, for a person.
 
-usage: ./dev vm build            make the guest's image now, if it is not there
+usage: ./dev vm build            make the guests' images now, those that are not there
        ./dev vm shell [QEMU…]    a root shell in a fresh guest on this terminal
        ./dev vm run COMMAND      run one shell command in a fresh guest
 """
@@ -14,6 +14,7 @@ import tempfile
 from .channel import GuestError
 from .guest import Guest, GuestOptions, qemu_command
 from .image import ImageError, cache_directory, ensure
+from .recipe import RECIPES
 
 RUN_TIMEOUT_SECONDS = 600.0
 
@@ -45,7 +46,8 @@ def main(arguments: list[str]) -> int:
     """Do what the first argument says; returns the exit code."""
     match arguments:
         case ["build"]:
-            print(ensure().directory)
+            for name, recipe in RECIPES.items():
+                print(name, ensure(recipe).directory)
             return 0
         case ["shell", *rest]:
             return shell(rest)

@@ -20,6 +20,7 @@ from typing import Any
 from .channel import GRACE_SECONDS, Channel, GuestError, GuestProcess, Result
 from .image import Image, ensure
 from .qmp import Qmp
+from .recipe import STOCK, Recipe
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 BOOT_TIMEOUT_SECONDS = 120.0
@@ -52,6 +53,7 @@ class GuestOptions:
     network: bool = False  # eth0 behind QEMU's user network; the host is 10.0.2.2
     qemu: Sequence[str] = ()  # further arguments of QEMU: see devices.py
     kernel: str = ""  # further words of the kernel's command line
+    recipe: Recipe = STOCK  # what is on its disk
     refusals: bool = False  # the kernel's log tells what AppArmor and seccomp refuse
     name: str = field(default="guest")
 
@@ -67,6 +69,8 @@ def qemu_command(
     command += [*MACHINE, "-name", options.name, "-m", str(options.memory)]
     command += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
     words = f"{KERNEL_LINE} VM_MODE={mode} {options.kernel}"
+    if options.recipe.clean:
+        words += " VM_CLEAN=yes"
     if not options.refusals:
         words += " audit=0"
     # Writes go to an unlinked temporary file: every guest starts clean.
@@ -116,7 +120,7 @@ class Guest:
         self.close()
 
     def _launch(self) -> None:
-        image = ensure()
+        image = ensure(self.options.recipe)
         # Debian's Python is the same on both sides; there, compiling takes ten times as long.
         compileall.compile_dir(CHECKOUT / "vccid", quiet=2)
         self.share.mkdir(parents=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Build the guest's disk, kernel and initramfs once, and keep them by key.
+"""Build a guest's disk, kernel and initramfs once, and keep them by key.
 
-The key is the hash of everything the build depends on, so a changed package list
+The key is the hash of everything the build depends on, so a changed recipe
 makes a new image and an unchanged one costs nothing.
 """
 
@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import platform
 import shlex
 import shutil
 import subprocess
@@ -19,43 +20,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import initramfs, kernel
+from .recipe import STOCK, Recipe
 
-SUITE = "bookworm"
-DISK_SIZE = "1400M"
+APT = pathlib.Path("/etc/apt")
 BUILD_TIMEOUT_SECONDS = 900
 KEEP_UNUSED_SECONDS = 14 * 86400
 
-PACKAGES = (
-    # kernel and init
-    "linux-image-amd64 busybox-static systemd systemd-sysv udev kmod iproute2 procps",
-    # smart cards and USB
-    "pcscd libccid opensc pcsc-tools usbutils usbip libnss3 libnss3-tools openssl",
-    # what vccid imports
-    "python3 python3-cryptography python3-click python3-rich python3-sdnotify python3-uvloop"
-    " python3-pyscard python3-pyfuse3 fuse3",
-    # what guards the daemon, and a token it uses
-    "apparmor softhsm2",
-    # to look inside, and to connect things
-    "strace tcpdump socat",
-)
-EXCLUDED_PATHS = (
-    "/usr/share/doc/*",
-    "/usr/share/man/*",
-    "/usr/share/info/*",
-    "/usr/share/locale/*",
-    # No initramfs of Debian's: ours is a hundredth of it.
-    "/etc/kernel/postinst.d/initramfs-tools",
-    # Half of the kernel package, for hardware QEMU does not show.
-    "/lib/modules/*/kernel/sound/*",
-    "/lib/modules/*/kernel/drivers/gpu/*",
-    "/lib/modules/*/kernel/drivers/media/*",
-    "/lib/modules/*/kernel/drivers/infiniband/*",
-    "/lib/modules/*/kernel/drivers/net/wireless/*",
-    "/lib/modules/*/kernel/drivers/net/ethernet/*",
-)
-# $1 is the new root; /dev, /proc and /sys are mounted in it, hence the bind mount without them.
+# In these hooks $1 is the new root. A clean machine's dpkg and apt leave nothing out. The files of
+# their options are emptied: mmdebstrap fails when it finds one gone.
+MAKE_CLEAN = """set -e
+: >"$1"/etc/apt/apt.conf.d/00mmdebstrap
+: >"$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap
+rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*
+"""
+# What keeps services from starting while packages are installed is mmdebstrap's, and goes: in the
+# guest they do start. /dev, /proc and /sys are mounted, hence the bind mount without them.
 MAKE_DISK = """set -e
-rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*
+rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1/usr/sbin/policy-rc.d"
+starter=$1/sbin/start-stop-daemon
+[ ! -e "$starter.REAL" ] || mv "$starter.REAL" "$starter"
 mount --bind "$1" "$1/mnt"
 mkdir -p "$1/src" "$1/share"
 /sbin/mkfs.ext4 -q -F -O ^has_journal -E lazy_itable_init=1,lazy_journal_init=1 \\
@@ -90,19 +73,14 @@ class Image:
         return self.directory / "initramfs.cpio"
 
 
-def packages() -> list[str]:
-    """The Debian packages installed in the guest."""
-    return " ".join(PACKAGES).split()
-
-
 def cache_directory() -> pathlib.Path:
     """Where images are kept between runs and checkouts."""
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "vccid" / "vm"
 
 
-def _key() -> str:
-    digest = hashlib.sha256()
+def _key(recipe: Recipe) -> str:
+    digest = hashlib.sha256(repr(recipe).encode())
     here = pathlib.Path(__file__).parent
     for name in ("image.py", "initramfs.py", "initramfs-init", "kernel.py"):
         digest.update((here / name).read_bytes())
@@ -116,21 +94,20 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def ensure() -> Image:
-    """The image for this checkout, built now if it is not there. Safe to call concurrently.
+def ensure(recipe: Recipe = STOCK) -> Image:
+    """A recipe's image, built now if it is not there. Safe to call concurrently.
 
     Raises:
         ImageError: a tool is missing, or the build failed.
     """
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
-    image = Image(cache / _key())
-    if not image.directory.is_dir():  # whoever has theirs need not wait for another's
-        with _locked(cache / "lock"):
-            if not image.directory.is_dir():
-                _build(image.directory)
-            _prune(cache, keep=image.directory)
-    os.utime(image.directory)
+    image = Image(cache / _key(recipe))
+    with _locked(image.directory.with_suffix(".lock")):
+        if not image.directory.is_dir():
+            _build(recipe, image.directory)
+        os.utime(image.directory)
+        _prune(cache, keep=image.directory)
     return image
 
 
@@ -140,17 +117,18 @@ def _prune(cache: pathlib.Path, keep: pathlib.Path) -> None:
     for directory in cache.iterdir():
         if directory.is_dir() and directory != keep and directory.stat().st_mtime < oldest:
             shutil.rmtree(directory)
+            directory.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _build(target: pathlib.Path) -> None:
-    for tool in ("mmdebstrap", "/sbin/mkfs.ext4", "/sbin/debugfs"):
+def _build(recipe: Recipe, target: pathlib.Path) -> None:
+    for tool in ("mmdebstrap", "zstd", "/sbin/mkfs.ext4", "/sbin/debugfs"):
         if shutil.which(tool) is None:
             raise ImageError(f"{tool} is missing: run ./dev setup")
     # In a user namespace the build's root may not reach this user's home: hence /var/tmp.
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="vccid-vm-") as name:
         scratch = pathlib.Path(name)
         scratch.chmod(0o777)
-        _bootstrap(scratch / "rootfs.ext4")
+        _bootstrap(recipe, scratch / "rootfs.ext4")
         kernel_image, release = initramfs.build(
             scratch / "rootfs.ext4", scratch / "initramfs.cpio", scratch
         )
@@ -165,14 +143,17 @@ def _build(target: pathlib.Path) -> None:
         staged.rename(target)
 
 
-def _bootstrap(disk: pathlib.Path) -> None:
+def _bootstrap(recipe: Recipe, disk: pathlib.Path) -> None:
     """Make the root file system with mmdebstrap; `disk` becomes its ext4 image."""
-    hook = MAKE_DISK.format(disk=shlex.quote(str(disk)), size=DISK_SIZE)
     command = ["nice", "-n", "10", "mmdebstrap", "--variant=minbase", "--format=null"]
     command += ['--aptopt=Apt::Install-Recommends "false"']
-    command += [f"--dpkgopt=path-exclude={path}" for path in EXCLUDED_PATHS]
-    command += [f"--include={','.join(packages())}", f"--customize-hook={hook}"]
-    command += [SUITE, "/dev/null", *_apt_sources()]
+    command += [f"--dpkgopt=path-exclude={path}" for path in recipe.excluded]
+    command += [f"--include={','.join(recipe.packages.split())}"]
+    if recipe.clean:
+        command += [f"--customize-hook={MAKE_CLEAN}"]
+    hook = MAKE_DISK.format(disk=shlex.quote(str(disk)), size=recipe.size)
+    sources = _apt_sources(recipe.suite, disk.parent)
+    command += [f"--customize-hook={hook}", recipe.suite, "/dev/null", *sources]
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -186,10 +167,13 @@ def _bootstrap(disk: pathlib.Path) -> None:
         raise ImageError(f"mmdebstrap failed:\n{done.stdout[-4000:]}")
 
 
-def _apt_sources() -> list[str]:
-    """This host's own apt sources where it is the same Debian; else mmdebstrap's default mirror."""
-    for name in ("sources.list.d/debian.sources", "sources.list"):
-        path = pathlib.Path("/etc/apt") / name
-        if path.is_file() and SUITE in path.read_text():
-            return [str(path)]
+def _apt_sources(suite: str, scratch: pathlib.Path) -> list[str]:
+    """This host's own apt sources if it is a Debian, for `suite`; else mmdebstrap's default."""
+    own = platform.freedesktop_os_release().get("VERSION_CODENAME")
+    for name in ("debian.sources", "sources.list"):
+        for path in (APT / "sources.list.d" / name, APT / name):
+            if own and path.is_file() and own in (text := path.read_text()):
+                adapted = scratch / name
+                adapted.write_text(text.replace(own, suite))
+                return [str(adapted)]
     return []

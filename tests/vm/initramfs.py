@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The guest's initramfs: busybox, the modules needed to reach the disk, and one script."""
 
+import lzma
 import pathlib
 import stat
 import subprocess
 from dataclasses import dataclass
+
+from .kernel import XZ_MAGIC
 
 BOOT_MODULES = (
     "virtio_pci",
@@ -101,16 +104,23 @@ def _dump(disk: pathlib.Path, paths: list[str], scratch: pathlib.Path) -> list[b
     return [(out / str(index)).read_bytes() for index in range(len(paths))]
 
 
+def _unpacked(module: bytes) -> bytes:
+    """Debian 13's modules are compressed, which busybox's insmod does not undo."""
+    return lzma.decompress(module) if module.startswith(XZ_MAGIC) else module
+
+
 def build(disk: pathlib.Path, target: pathlib.Path, scratch: pathlib.Path) -> tuple[bytes, str]:
     """Write the initramfs for the kernel in `disk`; returns its bzImage and its release name."""
     listing = _debugfs(disk, "ls -p /boot").split("/")
     release = next(name for name in listing if name.startswith("vmlinuz-"))[len("vmlinuz-") :]
     tree = f"/usr/lib/modules/{release}"
-    (dependencies,) = _dump(disk, [f"{tree}/modules.dep"], scratch)
-    modules = load_order(dependencies.decode(), BOOT_MODULES)
+    lists = (f"{tree}/modules.dep", f"{tree}/modules.builtin")
+    dependencies, builtin = (text.decode() for text in _dump(disk, [*lists], scratch))
+    wanted = tuple(name for name in BOOT_MODULES if f"/{name}.ko\n" not in builtin)
+    modules = load_order(dependencies, wanted)
     paths = [f"/boot/vmlinuz-{release}", "/usr/bin/busybox", *(f"{tree}/{m}" for m in modules)]
     kernel, busybox, *objects = _dump(disk, paths, scratch)
-    names = [pathlib.PurePath(module).name for module in modules]
+    names = [pathlib.PurePath(module).name.removesuffix(".xz") for module in modules]
     directory = stat.S_IFDIR | 0o755
     entries = [Entry(name, directory) for name in ("bin", "dev", "modules", "proc", "root", "sys")]
     entries += [
@@ -120,7 +130,7 @@ def build(disk: pathlib.Path, target: pathlib.Path, scratch: pathlib.Path) -> tu
         Entry("modules/order", stat.S_IFREG | 0o644, "\n".join(names).encode() + b"\n"),
     ]
     entries += [
-        Entry(f"modules/{name}", stat.S_IFREG | 0o644, data)
+        Entry(f"modules/{name}", stat.S_IFREG | 0o644, _unpacked(data))
         for name, data in zip(names, objects, strict=True)
     ]
     target.write_bytes(cpio(entries))
