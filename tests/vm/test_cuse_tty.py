@@ -20,8 +20,8 @@ TWIN = "/usr/lib/pcsc/drivers/serial/libccidtwin.so"
 DEVICES = ("/dev/ttyVCCID0", "/dev/ttyVCCID1", "/run/vccid/vccid0.tty")
 CARD = "--certs cert1,cert2,cert3 --password-file /root/password"
 INSERT = f"vccidctl insert vccid0 {CARD} --atr cac && vccidctl insert second {CARD} --atr t1"
-#: What the kernel says of a host that is slow, and of a name that is there already.
-KERNEL_NOISE = ("hrtimer: interrupt took", "cuse: .*already")
+#: What the kernel says of a name that is there already.
+KERNEL_NOISE = ("cuse: .*already",)
 OUR_DRIVER = "/usr/lib/pcsc/drivers/serial/libifdvccid.so /etc/reader.conf.d/vccid"
 
 

@@ -43,7 +43,7 @@ STAYS = (
     r"/etc/\.pwd\.lock",
     r"/run/pcscd/.*",
     r"/etc/apparmor\.d/disable",  # empty, which dh_apparmor removes
-    r"/run/motd\.dynamic",  # of the ssh login
+    r"/run/(motd\.dynamic|sshd)",  # of the ssh login
 )
 
 

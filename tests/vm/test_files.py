@@ -19,8 +19,6 @@ from .conftest import MakeGuest
 from .guest import Guest, GuestOptions, until
 from .installation import install
 
-#: What the kernel says of a host that is slow.
-KERNEL_NOISE = ("hrtimer: interrupt took",)
 CONTROL = "/run/vccid/control"
 HERE = "/home/jane/cards"
 #: Where the companion unit mounts.

@@ -72,7 +72,7 @@ print(os.read(node, 300).hex())
 """
 #: Says what its one connection sends first.
 QEMU = "socat -u -T 60 UNIX-LISTEN:/run/qemu.sock,mode=666 OPEN:/tmp/said,creat,trunc"
-KERNEL_NOISE = ("vhci_device speed not set", "hrtimer: interrupt took", "enqueue for inactive port")
+KERNEL_NOISE = ("vhci_device speed not set", "enqueue for inactive port")
 
 
 @pytest.fixture(scope="module")
