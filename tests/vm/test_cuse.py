@@ -13,7 +13,7 @@ from tests.peers.libcacard import make_database
 
 from .conftest import MakeGuest
 from .guest import Guest, GuestOptions, until
-from .installation import install
+from .installation import SHARE_DATABASE, install
 
 ROOT = Path(__file__).parents[2]
 NODE = "/dev/vccid/vccid0"
@@ -33,7 +33,6 @@ def guest(make_guest: MakeGuest, tmp_path_factory: pytest.TempPathFactory) -> Gu
     database = make_database(directory / "db", PIN.decode())
     guest.push(database.directory, "/etc/pki/nssdb")
     guest.write("/root/password", PIN + b"\n", mode=0o600)
-    guest.write("/etc/udev/rules.d/60-vccid.rules", (ROOT / "systemd/60-vccid.rules").read_bytes())
     client = directory / "node_client"
     source = ROOT / "tests/vm/inside/node_client.c"
     subprocess.run(
@@ -41,6 +40,7 @@ def guest(make_guest: MakeGuest, tmp_path_factory: pytest.TempPathFactory) -> Gu
     )
     guest.push(client, "/usr/local/bin/node_client")
     install(guest)
+    guest.run(SHARE_DATABASE)
     # As it is after a start of the machine: udev has seen the rule and the daemon's user.
     guest.run("systemctl restart systemd-udevd && systemctl start vccid.socket")
     guest.run("vccidctl attach cuse")
