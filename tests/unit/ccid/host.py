@@ -18,6 +18,15 @@ def message(kind: int, slot: int, seq: int, specific: str = "000000", data: byte
     return struct.pack("<BIBB", kind, len(data), slot, seq) + bytes.fromhex(specific) + data
 
 
+SELECT = bytes.fromhex("00A4040000")
+XFR = message(0x6F, 0, 1, data=SELECT)
+
+
+def status(raw: bytes) -> tuple[int, int, int]:
+    """bMessageType, bStatus, bError."""
+    return raw[0], raw[7], raw[8]
+
+
 class Bench:
     """One interface with its host's and its owner's hands on it."""
 
