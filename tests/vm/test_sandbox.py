@@ -198,6 +198,19 @@ def test_this_host_s_usb(guest: Guest, member: str, quiet_kernel: None) -> None:
     guest.run("vccidctl detach vhci --reader usb && " + until("! lsusb -d 0e0f:0004"))
 
 
+def test_readers_leave_while_the_machine_sleeps(guest: Guest, quiet_kernel: None) -> None:
+    """A suspend that stops short of devices: the guest's 9p would not come back from more."""
+    guest.run("modprobe vhci-hcd && udevadm settle && systemctl enable vccid-sleep")
+    guest.run("vccidctl attach vhci --reader usb && " + until("lsusb -d 0e0f:0004"))
+    guest.run("echo 1 >/sys/module/suspend/parameters/pm_test_delay")
+    guest.run("echo freezer >/sys/power/pm_test && systemctl start suspend.target")
+    assert guest.run("systemctl show -P Result systemd-suspend").text == "success\n"
+    guest.run(until("lsusb -d 0e0f:0004"))
+    log = guest.run("journalctl -o cat -u vccid -u vccid-sleep -u systemd-suspend").text
+    print(log)
+    guest.run("vccidctl detach vhci --reader usb && " + until("! lsusb -d 0e0f:0004"))
+
+
 def test_usb_ip(guest: Guest, quiet_kernel: None) -> None:
     guest.run("vccidctl attach usbip --reader usb")
     assert "0e0f:0004" in guest.run("usbip list -r 127.0.0.1").text

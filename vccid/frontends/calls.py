@@ -194,7 +194,8 @@ class Call(Generic[L]):
         while True:
             self.state = "dialling"
             try:
-                link = await asyncio.wait_for(self._endpoint.dial(self._make), self._timing.ready)
+                async with asyncio.timeout(self._timing.ready):
+                    link = await self._endpoint.dial(self._make)
             except (OSError, ProtocolError) as error:
                 self._troubled(error)
             else:
@@ -222,7 +223,8 @@ class Call(Generic[L]):
         self.link = link
         ready = False
         try:
-            await asyncio.wait_for(link.wait_ready(), self._timing.ready)
+            async with asyncio.timeout(self._timing.ready):
+                await link.wait_ready()
             ready = True
             self.state, self.trouble = "attached", ""
             self.connections += 1

@@ -52,7 +52,8 @@ class PinPad:
         self._entries.append(entry)
         self._wake()
         try:
-            return await asyncio.wait_for(answer, request.timeout or self._default_timeout)
+            async with asyncio.timeout(request.timeout or self._default_timeout):
+                return await answer
         except TimeoutError:
             return PinEnd.TIMEOUT
         finally:

@@ -92,7 +92,8 @@ class RedirLink(Link):
             self._transport.write(self._codec.device_disconnect())
             if self._agreed(usbredir.Capability.DEVICE_DISCONNECT_ACK):
                 try:
-                    await asyncio.wait_for(self._acknowledged.wait(), self._timing.leave)
+                    async with asyncio.timeout(self._timing.leave):
+                        await self._acknowledged.wait()
                 except TimeoutError:
                     self.log.warning("%s took no leave in time", self._peer)
         self._transport.close()

@@ -70,7 +70,8 @@ class VscLink(Link):
                 self._hide()
             self._ask(vsc.ReaderRemove(self._id), lambda answer: None)
             try:
-                await asyncio.wait_for(self._answered.wait(), self._frontend.timing.leave)
+                async with asyncio.timeout(self._frontend.timing.leave):
+                    await self._answered.wait()
             except TimeoutError:
                 self.log.warning("%s took no leave in time", self._frontend.peer)
         self._transport.close()
