@@ -16,8 +16,8 @@ from .guest import Guest, until
 
 PIN = "123456"
 MODULE = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
-#: As in test_vhci.
-KERNEL_NOISE = ("vhci_device speed not set", "enqueue for inactive port")
+#: As in test_vhci, and of an answer on its way to a daemon that is killed.
+KERNEL_NOISE = ("vhci_device speed not set", "enqueue for inactive port", "sendmsg failed")
 CARD = "--certs cert1,cert2,cert3 --db sql:/etc/pki/nssdb"
 #: Another card: what is done to the PIN of one stays with its certificates.
 OTHER_CARD = "--certs cert3,cert1 --db sql:/etc/pki/nssdb"

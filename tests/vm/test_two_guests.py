@@ -32,28 +32,29 @@ def sockets() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@pytest.fixture(scope="module")
-def guests(make_guest: MakeGuest, sockets: Path) -> tuple[Guest, Guest]:
-    """One with ccid-card-passthru, one with usb-redir, both on xHCI; their pcscds are up."""
+DEVICES = {
+    "vsc": ("-device", "usb-ccid", "-device", "ccid-card-passthru,chardev=link"),
+    "usbredir": ("-device", "usb-redir,chardev=link"),
+}
 
-    def make(name: str, *devices: str) -> Guest:
-        chardev = f"socket,id=link,path={sockets}/{name}.sock,server=on,wait=off"
-        made = make_guest(
-            GuestOptions(
-                name=name, qemu=["-device", "qemu-xhci", "-chardev", chardev, *devices], memory=512
-            )
-        )
-        made.run(PCSCD)
-        return made
 
-    return (
-        make("vsc", "-device", "usb-ccid", "-device", "ccid-card-passthru,chardev=link"),
-        make("usbredir", "-device", "usb-redir,chardev=link"),
-    )
+def boot(make_guest: MakeGuest, sockets: Path, name: str) -> Guest:
+    """One of the two, on xHCI, with its pcscd up."""
+    chardev = f"socket,id=link,path={sockets}/{name}.sock,server=on,wait=off"
+    qemu = ["-device", "qemu-xhci", "-chardev", chardev, *DEVICES[name]]
+    guest = make_guest(GuestOptions(name=name, qemu=qemu, memory=512))
+    guest.run(PCSCD)
+    return guest
 
 
 @pytest.fixture(scope="module")
-def stage(sockets: Path, guests: tuple[Guest, Guest]) -> Iterator[Stage]:
+def guests(make_guest: MakeGuest, sockets: Path) -> list[Guest]:
+    """One with ccid-card-passthru, one with usb-redir."""
+    return [boot(make_guest, sockets, name) for name in DEVICES]
+
+
+@pytest.fixture(scope="module")
+def stage(sockets: Path, guests: list[Guest]) -> Iterator[Stage]:
     database = make_database(sockets / "nss", PIN)
     with Stage(sockets / "s") as stage:
         stage.daemon.ctl("attach", "vsc", sockets / "vsc.sock")
@@ -72,9 +73,7 @@ def desk(stage: Stage) -> Desk:
     return stage.host()
 
 
-def test_opensc_uses_the_card_in_every_host(
-    stage: Stage, desk: Desk, guests: tuple[Guest, Guest]
-) -> None:
+def test_opensc_uses_the_card_in_every_host(stage: Stage, desk: Desk, guests: list[Guest]) -> None:
     for guest in guests:
         guest.run(CARD_IN)
         assert "No errors" in guest.run(f"pkcs11-tool --test --login --pin {PIN} 2>&1").text
@@ -83,7 +82,7 @@ def test_opensc_uses_the_card_in_every_host(
 
 @pytest.mark.parametrize("prover", [0, 1])
 def test_a_pin_proved_in_one_is_proved_nowhere_else(
-    stage: Stage, desk: Desk, guests: tuple[Guest, Guest], prover: int
+    stage: Stage, desk: Desk, guests: list[Guest], prover: int
 ) -> None:
     # Both guests' cards anew, so that nothing is left of an earlier login.
     stage.daemon.ctl("remove", "--wait")
@@ -101,9 +100,7 @@ def test_a_pin_proved_in_one_is_proved_nowhere_else(
     assert "SW1=0x90" in guests[1 - prover].run(VERIFY).text.splitlines()[-1]
 
 
-def test_a_killed_daemon_brings_all_back(
-    stage: Stage, desk: Desk, guests: tuple[Guest, Guest]
-) -> None:
+def test_a_killed_daemon_brings_all_back(stage: Stage, desk: Desk, guests: list[Guest]) -> None:
     stage.daemon.kill()
     stage.daemon.start()
     for guest in guests:
@@ -116,7 +113,24 @@ def test_a_killed_daemon_brings_all_back(
     }
 
 
-def test_out_and_detached(stage: Stage, guests: tuple[Guest, Guest], sockets: Path) -> None:
+def test_a_killed_qemu_and_a_rebooted_guest_come_back(
+    stage: Stage, desk: Desk, guests: list[Guest], make_guest: MakeGuest, sockets: Path
+) -> None:
+    guests[0].close()
+    guests[0] = boot(make_guest, sockets, "vsc")
+    guests[1].reset()
+    guests[1].run(PCSCD)
+    for guest in guests:
+        guest.run(until(f"{ASK} | grep SW1=0x63"))
+    assert "SW1=0x63" in desk.say(*ASK.split())
+    assert {f["kind"]: f["up"] for f in stage.daemon.reader()["frontends"]} == {
+        "ifd": True,
+        "usbredir": True,
+        "vsc": True,
+    }
+
+
+def test_out_and_detached(stage: Stage, guests: list[Guest], sockets: Path) -> None:
     stage.daemon.ctl("remove", "--wait")
     for guest in guests:
         guest.run(CARD_OUT)
