@@ -61,8 +61,9 @@ DEPENDENCIES = (
     " libnss3 libnss3-tools opensc pcsc-tools pcscd"
 )
 USERS = "apparmor openssl curl libengine-pkcs11-openssl openssh-client openssh-server sssd-common"
+USERS += " python3-pyscard"
 CLEAN = f"{KERNEL_AND_INIT} {DEPENDENCIES} {USERS}"
 
 BOOKWORM = Recipe("bookworm", CLEAN, UNUSED_PATHS, clean=True)
-TRIXIE = Recipe("trixie", CLEAN, UNUSED_PATHS, clean=True, size="1800M")
+TRIXIE = Recipe("trixie", f"{CLEAN} polkitd", UNUSED_PATHS, clean=True, size="1800M")
 RECIPES = {"stock": STOCK, "bookworm": BOOKWORM, "trixie": TRIXIE}

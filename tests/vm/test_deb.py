@@ -15,7 +15,7 @@ import pytest
 from tests.debian_packages import make_older
 
 from . import tree
-from .guest import Guest, GuestOptions, until
+from .guest import CHECKOUT, Guest, GuestOptions, until
 from .recipe import BOOKWORM, TRIXIE, Recipe
 
 PIN = "123456"
@@ -24,6 +24,7 @@ APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0"
 APT_SECONDS = 400.0
 CAC = "test \"$(opensc-tool --name)\" = 'Common Access Card (CAC)'"
 EMPTY = "opensc-tool --list-readers | grep '^0 *No.*vccid vccid0'"
+POLKIT_RULE = "/etc/polkit-1/rules.d/50-vccid-pcscd.rules"
 NO_READER = "opensc-tool --list-readers | grep 'No smart card readers found'"
 MAKE_DATABASE = """set -e
 mkdir -p /etc/pki/nssdb
@@ -177,6 +178,17 @@ def test_the_nss_of_browsers_signs(guest: Guest, quiet_kernel: None) -> None:
         cmsutil -S -d sql:. -f /root/password -N 'cert1:CAC ID Certificate' -i message -o cms
         openssl cms -verify -binary -inform DER -in cms -certfile /root/cert1.pem -noverify"""
     )
+
+
+def test_polkit_decides_whether_it_may_use_pcscd(guest: Guest, quiet_kernel: None) -> None:
+    """Debian 13's pcscd asks, Debian 12's does not."""
+    guest.run("vccidctl reader add second")
+    ask = "vccidctl insert second --hardware 2>&1"
+    if guest.options.recipe is TRIXIE:
+        assert "no polkit rule allows it" in guest.run(ask, check=False).text
+        guest.write(POLKIT_RULE, (CHECKOUT / "docs/examples/50-vccid-pcscd.rules").read_bytes())
+    guest.run(until(f'{ask} | grep "none but vccid\'s own"'))
+    guest.run(f"vccidctl reader remove second && rm -f {POLKIT_RULE}")
 
 
 def test_nothing_was_refused(guest: Guest) -> None:
