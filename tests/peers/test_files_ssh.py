@@ -14,12 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.peers.desk import OPENSC_MODULE, PIN, Desk
-from tests.peers.servers import free_port, serving
+from tests.peers.sshd import sshd
 from tests.peers.stage import Stage
 from vccid.files.tree import Directory, File, Link, Node, content_of
-
-#: sshd wants this folder even where nothing is separated.
-PRIVILEGE_SEPARATION = Path("/run/sshd")
 
 
 def lay_out(directory: Path, name: str, node: Node) -> None:
@@ -37,33 +34,12 @@ def lay_out(directory: Path, name: str, node: Node) -> None:
 def port(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """An sshd whose home folder is one of ours; so far it lets in the key `old` alone."""
     directory = tmp_path_factory.mktemp("sshd")
-    for key in (directory / "host_key", desk.directory / "old"):
-        desk.say("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-    home = directory / "home"
-    (home / ".ssh").mkdir(parents=True)
-    (home / ".ssh" / "authorized_keys").write_bytes((desk.directory / "old.pub").read_bytes())
-    port = free_port()
-    (directory / "sshd_config").write_text(
-        f"""ListenAddress 127.0.0.1:{port}
-HostKey {directory}/host_key
-AuthorizedKeysFile {home}/.ssh/authorized_keys
-AuthenticationMethods publickey
-PermitRootLogin prohibit-password
-SetEnv HOME={home}
-PidFile none
-StrictModes no
-UsePAM no
-"""
-    )
-    made = not PRIVILEGE_SEPARATION.exists()
-    PRIVILEGE_SEPARATION.mkdir(exist_ok=True)
-    argv = ["/usr/sbin/sshd", "-D", "-e", "-f", str(directory / "sshd_config")]
-    try:
-        with serving(argv, port, directory / "log"):
-            yield port
-    finally:
-        if made:
-            PRIVILEGE_SEPARATION.rmdir()
+    desk.say("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", desk.directory / "old")
+    keys = directory / "home" / ".ssh" / "authorized_keys"
+    keys.parent.mkdir(parents=True)
+    keys.write_bytes((desk.directory / "old.pub").read_bytes())
+    with sshd(desk, directory, keys, f"SetEnv HOME={directory}/home") as port:
+        yield port
 
 
 def test_ssh_copy_id_lets_the_card_in(stage: Stage, desk: Desk, port: int, tmp_path: Path) -> None:

@@ -8,15 +8,16 @@ log, which the last test reads. pcscd is shut in as Debian 13 has it.
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from tests.peers.libcacard import make_database
+from tests.peers.pem import make_pem
 
 from .conftest import MakeGuest
 from .guest import Guest, GuestOptions, until
 from .installation import SHARE_DATABASE, install
-from .test_vhci import card_file
 
 PASSWORD = "24681357"
 PIN = "4711"
@@ -267,8 +268,8 @@ def test_guests_and_far_cards(guest: Guest, quiet_kernel: None) -> None:
     qemu.wait(60)
 
 
-def test_a_softhsm_token(guest: Guest, quiet_kernel: None) -> None:
-    guest.write("/root/token.pem", card_file("token"))
+def test_a_softhsm_token(guest: Guest, quiet_kernel: None, tmp_path: Path) -> None:
+    guest.write("/root/token.pem", make_pem(tmp_path / "token.pem").read_bytes())
     guest.run("usermod --append --groups softhsm vccid && systemctl restart vccid")
     init = "softhsm2-util --init-token --free --label box --so-pin 12345678 --pin 24680"
     write = "pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --token-label box --login"
@@ -288,8 +289,8 @@ def test_a_softhsm_token(guest: Guest, quiet_kernel: None) -> None:
     guest.run("vccidctl detach vhci --reader token && vccidctl remove token")
 
 
-def test_files_below_home(guest: Guest, quiet_kernel: None) -> None:
-    guest.write("/home/alice/id.pem", card_file("home"), mode=0o640)
+def test_files_below_home(guest: Guest, quiet_kernel: None, tmp_path: Path) -> None:
+    guest.write("/home/alice/id.pem", make_pem(tmp_path / "home.pem").read_bytes(), mode=0o640)
     guest.run("chgrp vccid /home/alice /home/alice/id.pem && chmod 710 /home/alice")
     guest.run("vccidctl insert token --certs /home/alice/id.pem --pin-file /root/pin")
     assert "token" in cards(guest)
@@ -301,12 +302,12 @@ def test_files_below_home(guest: Guest, quiet_kernel: None) -> None:
     guest.run("vccidctl insert token --certs /home/alice/letter && vccidctl remove token")
 
 
-def test_a_real_card(guest: Guest) -> None:
+def test_a_real_card(guest: Guest, tmp_path: Path) -> None:
     """The other daemon is root's, unconfined, and its card is real to ours."""
     guest.write("/root/real/vccid.toml", "[reader.real]\n[reader.vccid0]\nenabled = false\n")
     directories = "--runtime-directory /run/real --state-directory /root/real"
     other = guest.start(f"vccid {directories} --configuration-directory /root/real")
-    guest.write("/root/real.pem", card_file("real"))
+    guest.write("/root/real.pem", make_pem(tmp_path / "real.pem").read_bytes())
     control = "vccidctl --socket /run/real/control"
     guest.run(until(f"{control} insert real --certs /root/real.pem --pin-file /root/pin"))
     guest.run(until("opensc-tool -l | grep 'Yes.*real'"))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import shutil
 import subprocess
@@ -11,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.peers.pem import make_pem
 
 from .guest import Guest, until
 
@@ -35,32 +33,12 @@ def ask(guest: Guest, request: str) -> str:
     return answer.removeprefix("ok").strip()
 
 
-def card_file(name: str) -> bytes:
-    key = rsa.generate_private_key(65537, 2048)
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=10))
-        .sign(key, hashes.SHA256())
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
 @pytest.fixture(scope="module", autouse=True)
-def stage(guest: Guest) -> None:
+def stage(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> None:
     guest.run("modprobe vhci-hcd")
     for number in (1, 2):
-        guest.write(f"/tmp/cards/{number}.pem", card_file(f"cert{number}"))
+        pem = make_pem(tmp_path_factory.mktemp("card") / f"cert{number}.pem")
+        guest.write(f"/tmp/cards/{number}.pem", pem.read_bytes())
     start_pcscd(guest)
     start(guest)
 
