@@ -112,7 +112,7 @@ class Lab:
 
     def _set_up(self) -> None:
         database = make_database(self.directory / "db", PIN).directory
-        options = GuestOptions(qemu=_devices(self.directory), network=True)
+        options = GuestOptions(qemu=_devices(self.directory), network=True, processors=2)
         self.guest = self._end.enter_context(Guest(options, self.directory / "guest"))
         full_share(self.guest.qemu_pid)
         self._port = free_port()

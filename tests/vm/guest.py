@@ -29,11 +29,10 @@ END_TIMEOUT_SECONDS = 10.0
 CONSOLE_TAIL_CHARS = 6000
 
 # Measured: what is off here costs boot time and is not used; emulated AVX makes OpenSSL's
-# RSA three times slower than doing without it. A second processor, SMAP and SMEP, and huge pages
-# (below) together make a guest's programs a third slower: its processors wait for each other, and
-# the emulator translates and looks up more.
+# RSA three times slower than doing without it; SMAP, SMEP, huge pages (below) and a second
+# processor together make programs a third slower where two guests share two real processors.
 MACHINE = (
-    *("-M", "q35,usb=off,vmport=off,hpet=off", "-cpu", "max,-avx,-avx2,-smap,-smep", "-smp", "1"),
+    *("-M", "q35,usb=off,vmport=off,hpet=off", "-cpu", "max,-avx,-avx2,-smap,-smep"),
     *("-accel", "tcg,thread=multi,tb-size=512"),
     *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
 )
@@ -52,6 +51,7 @@ class GuestOptions:
 
     systemd: bool = False  # a whole systemd, else udevd and the agent alone
     memory: int = 1024  # MiB
+    processors: int = 1
     network: bool = False  # eth0 behind QEMU's user network; the host is 10.0.2.2
     qemu: Sequence[str] = ()  # further arguments of QEMU: see devices.py
     kernel: str = ""  # further words of the kernel's command line
@@ -68,7 +68,8 @@ def qemu_command(
     `mode` is what inside/init knows; `console` is the chardev of the serial console.
     """
     command = ["nice", "-n", "10", "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
-    command += [*MACHINE, "-name", options.name, "-m", str(options.memory)]
+    command += [*MACHINE, "-name", options.name]
+    command += ["-m", str(options.memory), "-smp", str(options.processors)]
     command += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
     words = f"{KERNEL_LINE} VM_MODE={mode} {options.kernel}"
     if options.recipe.clean:

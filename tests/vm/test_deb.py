@@ -195,7 +195,7 @@ def test_nothing_was_refused(guest: Guest) -> None:
     refused = [
         line for line in guest.kernel_log().splitlines() if re.search("DENIED|type=1326", line)
     ]
-    assert refused == []
+    assert refused == [], "\n".join(refused)
     print(guest.run("systemd-analyze security --no-pager vccid.service").text)
 
 
