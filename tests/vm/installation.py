@@ -10,7 +10,7 @@ cp -a /src/vccid {_PACKAGES}
 install -m 755 /src/tests/vm/inside/vccid /src/tests/vm/inside/vccidctl /usr/bin
 install -m 644 /src/systemd/*.service /src/systemd/*.socket /usr/lib/systemd/system
 install -m 644 /src/systemd/vccid.sysusers /usr/lib/sysusers.d/vccid.conf
-install -m 755 /src/systemd/vccid-sleep /usr/libexec
+install -D -m 755 -t /usr/lib/vccid /src/systemd/vccid-sleep
 install -m 644 /src/systemd/60-vccid.rules /usr/lib/udev/rules.d
 install -m 644 /src/systemd/vccid.apparmor /etc/apparmor.d/vccid
 install -m 644 /src/build/libifdvccid.so /usr/lib/pcsc/drivers/serial

@@ -102,7 +102,8 @@ def finds_no_errors(guest: Guest) -> None:
 def test_apt_installs_it(guest: Guest, before: tree.Tree) -> None:
     assert not [path for path in before if "vccid" in path]
     install(guest, "older")
-    assert guest.run("systemctl is-enabled vccid.socket vccid.service").text == "enabled\n" * 2
+    units = "vccid.socket vccid.service vccid-sleep.service"
+    assert guest.run(f"systemctl is-enabled {units}").text == "enabled\n" * 3
 
 
 def test_four_lines_make_a_card(guest: Guest, quiet_kernel: None) -> None:
