@@ -207,8 +207,9 @@ def test_readers_leave_while_the_machine_sleeps(guest: Guest, quiet_kernel: None
     guest.run("echo freezer >/sys/power/pm_test && systemctl start suspend.target")
     assert guest.run("systemctl show -P Result systemd-suspend").text == "success\n"
     guest.run(until("lsusb -d 0e0f:0004"))
-    log = guest.run("journalctl -o cat -u vccid -u vccid-sleep -u systemd-suspend").text
-    print(log)
+    log = guest.run("journalctl -o cat -u vccid -u systemd-suspend").text
+    order = ("host-detached vhci", "Entering sleep", "returned from sleep", "host-attached vhci")
+    assert re.search(".*".join(order), log, re.DOTALL), log
     guest.run("vccidctl detach vhci --reader usb && " + until("! lsusb -d 0e0f:0004"))
 
 
