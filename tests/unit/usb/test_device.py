@@ -138,7 +138,7 @@ def test_high_speed() -> None:
     assert other[2:] == full[2:]
 
 
-def test_super_speed() -> None:
+def test_super_speed_descriptors() -> None:
     port = Port(Speed.SUPER)
     device = port.control("8006000100001200")
     assert device is not None
@@ -203,6 +203,10 @@ def test_super_speed() -> None:
         "00"
         "0800"
     )
+
+
+def test_super_speed_requests() -> None:
+    port = Port(Speed.SUPER)
     assert port.control("003000000000" "0600", bytes(6)) == b""
     assert port.control("003128000000" "0000") == b""
     port.configure()
