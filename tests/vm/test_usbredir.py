@@ -32,9 +32,11 @@ GUEST = GuestOptions(
     ]
 )
 ID = "0e0f:0004"
-CARD_IN = until("opensc-tool -l | grep '^0 *Yes'")
-CARD_OUT = until("opensc-tool -l | grep '^0 *No'")
+LIST = "opensc-tool -l 2>&1 | tee /share/readers.log"
+CARD_IN = until(f"{LIST} | grep '^0 *Yes'")
+CARD_OUT = until(f"{LIST} | grep '^0 *No'")
 GONE = until(f"! lsusb -d {ID}")
+PCSCD = "LIBCCID_ifdLogLevel=7 pcscd --debug --foreground >>/share/pcscd.log 2>&1 &"
 
 
 def echo_length(command: bytes) -> bytes:
@@ -45,7 +47,7 @@ def echo_length(command: bytes) -> bytes:
 @pytest.fixture(scope="module", autouse=True)
 def pcscd(guest: Guest) -> None:
     guest.run(until("lsusb -d 1d6b:0001"))
-    guest.run("pcscd --debug --foreground >/tmp/pcscd.log 2>&1 &")
+    guest.run(PCSCD)
 
 
 @contextlib.asynccontextmanager
@@ -130,7 +132,7 @@ async def test_a_pcscd_killed_under_a_command(guest: Guest) -> None:
         late.set_result(b"\x90\x00")
         result = await asyncio.to_thread(waiting.wait, 60)
         assert result.code != 0
-        await text(guest, "rm -f /run/pcscd/*; pcscd && " + CARD_IN)
+        await text(guest, f"rm -f /run/pcscd/*; {PCSCD} {CARD_IN}")
         await text(guest, "opensc-tool -s 00B0000400 | grep SW1=0x90")
 
 
@@ -141,5 +143,5 @@ async def test_a_rebooted_guest_has_its_reader(guest: Guest) -> None:
         await text(guest, CARD_IN)
         await asyncio.to_thread(guest.reset)
         await text(guest, until("lsusb -d 0e0f:0004"))
-        await text(guest, "pcscd --foreground >/dev/null 2>&1 & " + CARD_IN)
+        await text(guest, f"{PCSCD} {CARD_IN}")
         await text(guest, "opensc-tool -s 00B0000400 | grep SW1=0x90")
