@@ -112,7 +112,7 @@ class Lab:
 
     def _set_up(self) -> None:
         database = make_database(self.directory / "db", PIN).directory
-        options = GuestOptions(qemu=_devices(self.directory), network=True, processors=2)
+        options = GuestOptions(qemu=_devices(self.directory), network=True)
         self.guest = self._end.enter_context(Guest(options, self.directory / "guest"))
         full_share(self.guest.qemu_pid)
         self._port = free_port()
@@ -124,7 +124,8 @@ class Lab:
         guest = self.guest
         guest.push(database, "/tmp/db")
         guest.push(self._client(), "/tmp/apdu_client")
-        guest.run("modprobe vhci-hcd && (exec vccid >/tmp/vccid.log 2>&1 &)")
+        # At the unit's priority.
+        guest.run("modprobe vhci-hcd && (exec nice -n -5 vccid >/tmp/vccid.log 2>&1 &)")
         guest.run(until("test -S /run/vccid/control"))
         guest.run(f"vccidctl {' '.join(insert)} /tmp/db/password --db sql:/tmp/db")
         guest.run(until("test $(lsusb | grep -c 08e6:4433) = 2"))

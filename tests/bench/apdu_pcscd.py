@@ -55,7 +55,7 @@ def select_medians(pcscd: PrivatePcscd, client: Path) -> tuple[float, float]:
         [client, str(ROUNDS), str(EACH), FLOOR, OURS],
         env=pcscd.env, check=True, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
-    floor, ours = (int(line) / 1000 for line in done.stdout.splitlines())
+    floor, ours = (int(line.split()[0]) / 1000 for line in done.stdout.splitlines())
     return ours, floor
 
 

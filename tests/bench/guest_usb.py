@@ -30,7 +30,7 @@ from vccid.usb.descriptors import Identity
 
 Rows = list[dict[str, object]]
 
-APDU_ROUNDS, APDUS_A_ROUND = 10, 10
+APDU_ROUNDS, APDUS_A_ROUND = 40, 20
 SIGNATURES = 5
 DUMPS = 3
 LONG_BYTES, LONG_ROUNDS = (32768, 65536), 3
@@ -59,11 +59,19 @@ def compared(what: str, seconds: dict[str, float]) -> Rows:
 
 
 def apdus(lab: Lab) -> Rows:
+    """QEMU's reader mostly waits for the next frame of its UHCI; ours work all the time, and take
+    twice as long while another program has the other half of the processor. Hence the quickest
+    round, too.
+    """
     readers = " ".join(f"'{lab.names[route]}'" for route in ROUTES)
     command = f"/tmp/apdu_client {APDU_ROUNDS} {APDUS_A_ROUND} {readers}"
-    medians = lab.guest.run(command, timeout=60).text.split()
-    times = {route: int(ns) / 1e9 for route, ns in zip(ROUTES, medians, strict=True)}
-    return compared("APDU (SELECT) through pcscd, median", times)
+    lines = lab.guest.run(command).text.splitlines()
+    rows = []
+    for column, which in enumerate(("median", "median of the quickest round")):
+        seconds = (int(line.split()[column]) / 1e9 for line in lines)
+        times = dict(zip(ROUTES, seconds, strict=True))
+        rows += compared(f"APDU (SELECT) through pcscd, {which}", times)
+    return rows
 
 
 def signatures(lab: Lab) -> Rows:

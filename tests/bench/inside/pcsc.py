@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from ctypes import byref, c_char_p, c_long, c_ubyte, c_ulong, c_void_p
+from ctypes import Array, byref, c_char_p, c_long, c_ubyte, c_ulong, c_void_p
 
 SCARD_SCOPE_SYSTEM = 2
 SCARD_SHARE_SHARED = 2
 SCARD_PROTOCOL_T1 = 2
+SCARD_STATE_CHANGED = 0x02
 SCARD_STATE_PRESENT = 0x20
+SCARD_E_TIMEOUT = 0x8010000A
 SCARD_E_NO_READERS_AVAILABLE = 0x8010002E
+NEW_READERS = r"\\?PnP?\Notification"
 #: The readers come and go between two calls, which then may fail so.
 _FLEETING = (SCARD_E_NO_READERS_AVAILABLE, 0x80100008, 0x80100009)
 
@@ -60,12 +63,24 @@ def list_readers(context: c_long) -> list[str]:
     return [name.decode() for name in room.raw[: size.value].split(b"\0") if name]
 
 
-def with_card(context: c_long) -> list[str]:
-    """The readers that have one."""
-    names = list_readers(context)
-    states = (ReaderState * len(names))()
-    for state, name in zip(states, names, strict=True):
-        state.name = name.encode()
-    if call("SCardGetStatusChange", context, 0, states, len(names), allowed=_FLEETING):
-        return []
-    return [state.name.decode() for state in states if state.event & SCARD_STATE_PRESENT]
+def look(context: c_long) -> dict[str, int]:
+    """Each reader's state, in SCARD_STATE_ bits; nothing while one comes or goes."""
+    states = _states(dict.fromkeys(list_readers(context), 0))
+    if call("SCardGetStatusChange", context, 0, states, len(states), allowed=_FLEETING):
+        return {}
+    return {state.name.decode(): state.event & ~SCARD_STATE_CHANGED for state in states}
+
+
+def wait(context: c_long, known: dict[str, int]) -> None:
+    """Until readers or cards are other than known, or a tenth of a second is over: pcscd does
+    not tell of a reader that came between `look` and this.
+    """
+    states = _states(known | {NEW_READERS: 0})
+    allowed = (*_FLEETING, SCARD_E_TIMEOUT)
+    call("SCardGetStatusChange", context, 100, states, len(states), allowed=allowed)
+
+
+def _states(known: dict[str, int]) -> Array[ReaderState]:
+    return (ReaderState * len(known))(
+        *(ReaderState(name=name.encode(), current=state) for name, state in known.items())
+    )

@@ -12,11 +12,10 @@ import time
 from tests.bench.inside import pcsc
 
 CONTROL = "/run/vccid/control"
-POLL = 0.002
 
 
 def main(what: str, count: str, call: str = "") -> None:
-    look = pcsc.list_readers if what == "listed" else pcsc.with_card
+    bits = pcsc.SCARD_STATE_PRESENT if what == "cards" else 0
     context = pcsc.establish()
     with socket.socket(socket.AF_UNIX) as control:
         if call:
@@ -25,8 +24,12 @@ def main(what: str, count: str, call: str = "") -> None:
         start = time.monotonic()
         if call:
             control.sendall(call.encode() + b"\0")
-        while len(found := look(context)) != int(count):
-            time.sleep(POLL)
+        while True:
+            states = pcsc.look(context)
+            found = [name for name, state in states.items() if state & bits == bits]
+            if len(found) == int(count):
+                break
+            pcsc.wait(context, states)
         print(f"seconds\n{time.monotonic() - start}", *found, sep="\n", flush=True)
 
 
