@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from tests.bench._programs import AS_THE_UNIT, build_apdu_client
 from tests.peers.daemon import Daemon
 from tests.peers.libcacard import NICKNAMES, make_database
 from tests.peers.vpcd import free_port
@@ -26,7 +26,6 @@ from tests.vm.guest import Guest, GuestOptions, until
 from vccid.ctl.client import Client
 from vccid.wire.varlink import INTERFACE
 
-HERE: Final = Path(__file__).parent
 #: Runs one of the scripts there.
 INSIDE: Final = "cd /src && exec python3 -m tests.bench.inside"
 PIN: Final = "123456"
@@ -123,28 +122,13 @@ class Lab:
         self.daemon.ctl(*insert, database / "password", "--db", f"sql:{database}")
         guest = self.guest
         guest.push(database, "/tmp/db")
-        guest.push(self._client(), "/tmp/apdu_client")
-        # At the unit's priority.
-        guest.run("modprobe vhci-hcd && (exec nice -n -5 vccid >/tmp/vccid.log 2>&1 &)")
+        guest.push(build_apdu_client(self.directory), "/tmp/apdu_client")
+        vccid = " ".join((*AS_THE_UNIT, "vccid"))
+        guest.run(f"modprobe vhci-hcd && (exec {vccid} >/tmp/vccid.log 2>&1 &)")
         guest.run(until("test -S /run/vccid/control"))
         guest.run(f"vccidctl {' '.join(insert)} /tmp/db/password --db sql:/tmp/db")
         guest.run(until("test $(lsusb | grep -c 08e6:4433) = 2"))
         guest.run("pcscd --foreground >/tmp/pcscd.log 2>&1 &")
-
-    def _client(self) -> Path:
-        program = self.directory / "apdu_client"
-        source = HERE / "apdu_client.c"
-        command = [
-            "cc",
-            "-O2",
-            "-I/usr/include/PCSC",
-            str(source),
-            "-o",
-            str(program),
-            "-lpcsclite",
-        ]
-        subprocess.run(command, check=True, timeout=60)
-        return program
 
     # --- attaching -----------------------------------------------------------------------
 

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench._programs import AS_THE_UNIT, apdu_times, build, build_apdu_client
 from tests.peers.daemon import Daemon, make_nss_database
 from tests.peers.plain_daemon import PlainDaemon
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
 from tests.peers.stage import DRIVER
 from vccid.ctl.client import Client
 
-HERE = Path(__file__).parent
 OURS, FLOOR = "vccid vccid0 00 00", "floor 00 00"
 
 #: Of an NSS database, which is how the manual begins.
@@ -32,21 +32,8 @@ CERTS = ["cert1", "cert2", "cert3"]
 ROUNDS, EACH = 60, 200
 APDU_TARGET = 2.2
 
-#: The priority systemd/vccid.service gives the daemon.
-AS_THE_UNIT = ("nice", "--adjustment=-5")
-
 INSERTIONS = 30
 INSERT_TARGET_MS = 20
-
-
-def build(source: str, program: Path, *options: str) -> Path:
-    subprocess.run(
-        ["cc", "-std=c11", "-D_GNU_SOURCE", "-I/usr/include/PCSC", "-O2",
-         HERE / source, "-o", program, *options],
-        check=True,
-        timeout=60,
-    )  # fmt: skip
-    return program
 
 
 def select_medians(pcscd: PrivatePcscd, client: Path) -> tuple[float, float]:
@@ -55,7 +42,7 @@ def select_medians(pcscd: PrivatePcscd, client: Path) -> tuple[float, float]:
         [client, str(ROUNDS), str(EACH), FLOOR, OURS],
         env=pcscd.env, check=True, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
-    floor, ours = (int(line.split()[0]) / 1000 for line in done.stdout.splitlines())
+    floor, ours = (times.median * 1e6 for times in apdu_times(done.stdout))
     return ours, floor
 
 
@@ -146,7 +133,7 @@ def insertion_figure(name: str, value: float) -> dict[str, object]:
 
 
 def measure(directory: Path) -> list[dict[str, object]]:
-    apdu = build("apdu_client.c", directory / "apdu_client", "-lpcsclite")
+    apdu = build_apdu_client(directory)
     status = build("status_client.c", directory / "status_client", "-lpcsclite")
     floor_driver = build("floor_driver.c", directory / "floor.so", "-shared", "-fPIC")
     database = make_nss_database(directory / "nss")

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench._lab import INSIDE, OURS, PEER, PIN, ROUTES, Lab
+from tests.bench._programs import apdu_times
 from tests.unit.fakes import FakeCard
 from tests.vm.guest import until
 from tests.vm.usb_stage import read_binary
@@ -59,19 +60,18 @@ def compared(what: str, seconds: dict[str, float]) -> Rows:
 
 
 def apdus(lab: Lab) -> Rows:
-    """QEMU's reader mostly waits for the next frame of its UHCI; ours work all the time, and take
-    twice as long while another program has the other half of the processor. Hence the quickest
-    round, too.
+    """QEMU's reader spends part of its time waiting for the next frame of its UHCI; ours work all
+    the time, and suffer more from what else uses the machine. Hence the quickest round, too.
     """
     readers = " ".join(f"'{lab.names[route]}'" for route in ROUTES)
-    command = f"/tmp/apdu_client {APDU_ROUNDS} {APDUS_A_ROUND} {readers}"
-    lines = lab.guest.run(command).text.splitlines()
-    rows = []
-    for column, which in enumerate(("median", "median of the quickest round")):
-        seconds = (int(line.split()[column]) / 1e9 for line in lines)
-        times = dict(zip(ROUTES, seconds, strict=True))
-        rows += compared(f"APDU (SELECT) through pcscd, {which}", times)
-    return rows
+    said = lab.guest.run(f"/tmp/apdu_client {APDU_ROUNDS} {APDUS_A_ROUND} {readers}").text
+    times = dict(zip(ROUTES, apdu_times(said), strict=True))
+    what = "APDU (SELECT) through pcscd, median"
+    quickest = {route: each.quickest for route, each in times.items()}
+    return [
+        *compared(what, {route: each.median for route, each in times.items()}),
+        *compared(f"{what} of the quickest round", quickest),
+    ]
 
 
 def signatures(lab: Lab) -> Rows:

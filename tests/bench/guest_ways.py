@@ -9,17 +9,16 @@ how the ways compare. Prints the figures as JSON (see tests.bench.__main__).
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench._lab import NICKNAMES, PIN, full_share
+from tests.bench._programs import AS_THE_UNIT, apdu_times, build_apdu_client
 from tests.peers.libcacard import make_database
 from tests.vm.guest import Guest, GuestOptions, until
 
-HERE = Path(__file__).parent
 ROUNDS, APDUS_A_ROUND = 20, 20
 ENTRY = """FRIENDLYNAME "{name}"
 DEVICENAME   {device}
@@ -67,7 +66,8 @@ def start(guest: Guest, directory: Path) -> None:
         "[reader.vccid0]\nenabled = false\n"
         + "".join(f"[reader.{way.name}]\nifd = {str(not way.kind).lower()}\n" for way in WAYS),
     )
-    guest.run("modprobe -a vhci-hcd cuse && (exec vccid >/tmp/vccid.log 2>&1 &)")
+    vccid = " ".join((*AS_THE_UNIT, "vccid"))
+    guest.run(f"modprobe -a vhci-hcd cuse && (exec {vccid} >/tmp/vccid.log 2>&1 &)")
     guest.run(until("test -S /run/vccid/control"))
     insert = f"--certs {','.join(NICKNAMES)} --db sql:/tmp/db --password-file /tmp/db/password"
     for way in WAYS:
@@ -98,14 +98,10 @@ def places(guest: Guest) -> Sequence[str]:
 
 def measured(guest: Guest, directory: Path) -> list[float]:
     """Microseconds of an APDU, a median for each way."""
-    program = directory / "apdu_client"
-    source = HERE / "apdu_client.c"
-    command = ["cc", "-O2", "-I/usr/include/PCSC", source, "-o", program, "-lpcsclite"]
-    subprocess.run(command, check=True, timeout=60)
-    guest.push(program, "/tmp/apdu_client")
+    guest.push(build_apdu_client(directory), "/tmp/apdu_client")
     readers = " ".join(f"'{place}'" for place in places(guest))
     said = guest.run(f"/tmp/apdu_client {ROUNDS} {APDUS_A_ROUND} {readers}", timeout=120).text
-    return [int(line.split()[0]) / 1000 for line in said.splitlines()]
+    return [times.median * 1e6 for times in apdu_times(said)]
 
 
 def figures(medians: Sequence[float]) -> list[dict[str, object]]:

@@ -69,8 +69,7 @@ def qemu_command(
     `mode` is what inside/init knows; `console` is the chardev of the serial console.
     """
     command = ["nice", "-n", "10", "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
-    command += [*MACHINE, "-name", options.name]
-    command += ["-m", str(options.memory)]
+    command += [*MACHINE, "-name", options.name, "-m", str(options.memory)]
     command += ["-kernel", str(image.kernel), "-initrd", str(image.initramfs)]
     words = f"{KERNEL_LINE} VM_MODE={mode} {options.kernel}"
     if options.recipe.clean:
