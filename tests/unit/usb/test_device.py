@@ -138,7 +138,7 @@ def test_high_speed() -> None:
     assert other[2:] == full[2:]
 
 
-def test_super_speed_descriptors() -> None:
+def test_super_speed_bos() -> None:
     port = Port(Speed.SUPER)
     device = port.control("8006000100001200")
     assert device is not None
@@ -165,6 +165,10 @@ def test_super_speed_descriptors() -> None:
             "0000"  # SuperSpeed: full, high and super
         )
     )
+
+
+def test_super_speed_companions() -> None:
+    port = Port(Speed.SUPER)
     raw = port.control("800600020000FF00")
     assert raw is not None
     assert len(raw) == int.from_bytes(raw[2:4], "little") == 93 + 3 * 6
