@@ -99,7 +99,7 @@ def one_input(data: bytes) -> None:
         owner.collect()
         while (response := interface.next_response()) is not None:
             check_response(response, descriptor)
-        if interface.has_notification:
+        if interface.outbox.changed:
             assert len(interface.next_notification()) == interface.notification_size
 
 

@@ -27,14 +27,18 @@ _ABSENT: Final = IccStatus.ABSENT
 
 
 class Interface:
-    """One CCID function with as many slots as its class descriptor says."""
+    """One CCID function with as many slots as its class descriptor says.
+
+    Attributes:
+        outbox: what waits to leave it, for those who look before they ask.
+    """
 
     def __init__(self, descriptor: ClassDescriptor, escape: Escapes | None = None) -> None:
         """`escape`: the vendor's own commands; without it there are none."""
         self.descriptor = descriptor
-        self._outbox = Outbox()
+        self.outbox = Outbox()
         self._slots = tuple(
-            Slot(number, descriptor, self._outbox, escape)
+            Slot(number, descriptor, self.outbox, escape)
             for number in range(descriptor.max_slot_index + 1)
         )
         self._partial = bytearray()
@@ -45,7 +49,7 @@ class Interface:
     @property
     def accepts(self) -> bool:
         """False while so many responses wait that the command pipe has to (NAK)."""
-        return len(self._outbox.responses) < _WAITING
+        return len(self.outbox.responses) < _WAITING
 
     def bulk_out(self, data: bytes, ends: bool) -> bool:
         """Take one transfer of the command pipe.
@@ -84,7 +88,7 @@ class Interface:
             answer = answer_type(header.type)(
                 header.slot, header.seq, IccStatus.ABSENT, CommandStatus.FAILED, Error.BAD_SLOT
             )
-            self._outbox.responses.append((answer, 0))
+            self.outbox.responses.append((answer, 0))
             return
         slot = self._slots[header.slot]
         limit = self.descriptor.max_busy_slots
@@ -98,21 +102,13 @@ class Interface:
 
     def next_response(self) -> bytes | None:
         """The next message for the response pipe; the host is taken to have it now."""
-        if not self._outbox.responses:
+        if not self.outbox.responses:
             return None
-        response, stamp = self._outbox.responses.popleft()
+        response, stamp = self.outbox.responses.popleft()
         if response.slot < len(self._slots):
             present = response.icc != _ABSENT
             self._slots[response.slot].shown(present, stamp, by_response=True)
         return response.serialize()
-
-    @property
-    def has_notification(self) -> bool:
-        """A slot changed since the last notification."""
-        for slot in self._slots:  # noqa: SIM110 - asked with every transfer, and quicker so
-            if slot.changed:
-                return True
-        return False
 
     @property
     def notification_size(self) -> int:
@@ -122,10 +118,13 @@ class Interface:
     def next_notification(self) -> bytes:
         """The state of every slot, for the interrupt pipe; it counts as fetched."""
         message = NotifySlotChange(
-            tuple((slot.state is not State.ABSENT, slot.changed) for slot in self._slots)
+            tuple(
+                (slot.state is not State.ABSENT, number in self.outbox.changed)
+                for number, slot in enumerate(self._slots)
+            )
         )
+        self.outbox.changed.clear()
         for slot, (present, _) in zip(self._slots, message.slots, strict=True):
-            slot.changed = False
             slot.shown(present, slot.stamp, by_response=False)
         return message.serialize()
 
@@ -153,15 +152,13 @@ class Interface:
         self._skip = 0
         for slot in self._slots:
             slot.reset()
-        self._outbox.responses.clear()
+        self.outbox.responses.clear()
 
     # --- the owner -----------------------------------------------------------------------
 
     def take_actions(self) -> list[Action]:
         """What there is to do; each is given once, in order."""
-        actions = self._outbox.actions
-        if actions:
-            self._outbox.actions = []
+        actions, self.outbox.actions = self.outbox.actions, []
         return actions
 
     def insert(self, slot: int, stamp: int) -> None:

@@ -316,12 +316,14 @@ _PARSERS: Final[dict[int, Callable[[Header, bytes], Command]]] = {
 }
 
 
-def parse_command(header: Header, data: bytes) -> Command:
-    """Make the message of a header and the dwLength bytes that came behind it.
+def parse_command(header: Header, data: bytes | None) -> Command:
+    """Make the message of a header and what came behind it, None where that was not dwLength bytes.
 
     Raises:
-        Refused: nobody defines the type, or dwLength is impossible for it.
+        Refused: nobody defines the type, or dwLength is wrong, or impossible for the type.
     """
+    if data is None:
+        raise Refused(Error.BAD_LENGTH)
     parse = _PARSERS.get(header.type)
     if parse is None:
         raise Refused(Error.CMD_NOT_SUPPORTED)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What waits to leave the reader: responses for the host, actions for the owner."""
+"""What waits to leave the reader: responses and news for the host, actions for the owner."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ class Outbox:
     Attributes:
         responses: in the order they were given, each with the stamp its slot had then.
         actions: likewise; the owner empties it.
+        changed: numbers of the slots whose presence changed since the last NotifySlotChange
+            (6.3.1).
     """
 
     responses: deque[tuple[Response, int]] = field(default_factory=deque)
     actions: list[Action] = field(default_factory=list)
+    changed: set[int] = field(default_factory=set)
 
     def discard(self, slot: int, seq: int) -> None:
         """An aborted command's response is not sent (5.3.1)."""

@@ -84,7 +84,6 @@ class Slot:
 
     Attributes:
         state: as the table in vccid.ccid.states has it.
-        changed: presence changed since the last NotifySlotChange (6.3.1).
         stamp: the owner's mark of the last change of presence.
     """
 
@@ -97,7 +96,6 @@ class Slot:
     ) -> None:
         """`escape`: as in vccid.ccid.interface."""
         self.state = State.ABSENT
-        self.changed = False
         self.stamp = 0
         self._number = number
         self._descriptor = descriptor
@@ -126,13 +124,13 @@ class Slot:
         """
         try:
             if header.type == _ABORT:
-                self._abort_bulk_half(self._parse(header, data).seq)
+                self._abort_bulk_half(parse_command(header, data).seq)
                 return
             if self.state in BUSY or others_busy:
                 raise Refused(Error.CMD_SLOT_BUSY)
             if self._abort_control is not None or self._abort_bulk is not None:
                 raise Refused(Error.CMD_ABORTED)
-            command = self._parse(header, data)
+            command = parse_command(header, data)
             if type(command) in self._not_offered:
                 self._refuse_not_offered(command)
             if ICC_STATUS[self.state] > NEEDS.get(type(command), _ABSENT):
@@ -158,7 +156,9 @@ class Slot:
             self._outbox.actions.append(PowerOff(self._number))
         self._abort_control = self._abort_bulk = None
         self._shown = None
-        self.changed = self.state is not State.ABSENT
+        self._outbox.changed.discard(self._number)
+        if self.state is not State.ABSENT:
+            self._outbox.changed.add(self._number)
         self.settle()
 
     # --- what the owner tells ------------------------------------------------------------
@@ -173,7 +173,7 @@ class Slot:
             self._withheld = stamp
             return
         self._move(Event.INSERTED)
-        self.changed = True
+        self._outbox.changed.add(self._number)
         self.stamp = stamp
 
     def remove(self, stamp: int) -> None:
@@ -187,7 +187,7 @@ class Slot:
         self._drop_work(Event.REMOVED)
         if failed is not None:
             self._refuse(failed, seq, Error.ICC_MUTE)
-        self.changed = True
+        self._outbox.changed.add(self._number)
         self._finish_abort()
 
     def settle(self) -> None:
@@ -287,12 +287,6 @@ class Slot:
             )  # fmt: skip
 
     # --- commands ------------------------------------------------------------------------
-
-    @staticmethod
-    def _parse(header: Header, data: bytes | None) -> Command:
-        if data is None:
-            raise Refused(Error.BAD_LENGTH)
-        return parse_command(header, data)
 
     @staticmethod
     def _refuse_not_offered(command: Command) -> NoReturn:

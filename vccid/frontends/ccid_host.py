@@ -78,15 +78,14 @@ class CcidHost:
             slot.close()
 
     def work(self) -> bool:
-        """Do what the interface asks for; whether there was anything."""
+        """Do what the interface asks for; whether there was anything.
+
+        It may ask for more then.
+        """
         actions = self.interface.take_actions()
-        if not actions:
-            return False
-        while actions:
-            for action in actions:
-                self._slots[action.slot].do(action)
-            actions = self.interface.take_actions()
-        return True
+        for action in actions:
+            self._slots[action.slot].do(action)
+        return bool(actions)
 
 
 class _Slot(Host):

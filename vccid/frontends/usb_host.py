@@ -101,10 +101,10 @@ class UsbHost:
 
         What ended is told before the card works: the host takes its next step meanwhile.
         """
-        device, work = self.device, self._ccid.work
-        while True:
-            if completions := device.take_completions():
-                self._complete(completions)
-            if not work():
-                return
-            device.pump()
+        device, outbox = self.device, self.device.function.outbox
+        while device.completions or outbox.actions:
+            if device.completions:
+                self._complete(device.take_completions())
+            if outbox.actions:
+                self._ccid.work()
+                device.pump()

@@ -24,14 +24,14 @@ class ControlPipe:
 
     Attributes:
         configuration: bConfigurationValue in force, 0 or 1.
-        halted: addresses of halted endpoints.
+        halted: addresses of the endpoints that stall: all, while there is no configuration.
     """
 
     def __init__(
         self, descriptors: Descriptors, function: Interface, forget: Callable[[], None]
     ) -> None:
         self.configuration = 0
-        self.halted: set[int] = set()
+        self.halted = set(ENDPOINTS)
         self._descriptors = descriptors
         self._function = function
         self._forget = forget
@@ -74,12 +74,15 @@ class ControlPipe:
 
     def reset(self) -> None:
         """Back to the state after a port reset: unconfigured (9.1.1.3)."""
-        self.configuration = 0
         self._super_features = 0
-        self._reset_endpoints()
+        self._configure(0)
 
-    def _reset_endpoints(self) -> None:
+    def _configure(self, value: int) -> None:
+        """Begin with a configuration, or with none; again where it is the same."""
+        self.configuration = value
         self.halted.clear()
+        if not value:
+            self.halted.update(ENDPOINTS)
         self._function.reset()
         self._forget()
 
@@ -126,14 +129,13 @@ class ControlPipe:
     def _set_configuration(self, setup: Setup) -> bytes | None:
         if setup.value > 1:
             return None
-        self.configuration = setup.value
-        self._reset_endpoints()
+        self._configure(setup.value)
         return b""
 
     def _set_interface(self, setup: Setup) -> bytes | None:
         if setup.value != 0 or not self._is_interface(setup):
             return None
-        self._reset_endpoints()
+        self._configure(self.configuration)
         return b""
 
     def _super_only(self, setup: Setup) -> bytes | None:

@@ -33,6 +33,7 @@ class Device:
 
     Attributes:
         function: the CCID interface; who tells it something calls `pump` afterwards.
+        completions: what ended and was not taken yet.
     """
 
     def __init__(self, identity: Identity, function: Interface, speed: Speed = Speed.FULL) -> None:
@@ -41,11 +42,13 @@ class Device:
         self.speed = speed
         self._packet = BULK_SIZE[speed]
         self._control = ControlPipe(self.descriptors, function, self._forget_message)
+        self._halted = self._control.halted
+        self._changed = function.outbox.changed
         self._out: deque[Transfer] = deque()
         self._in: deque[Transfer] = deque()
         self._interrupt: deque[Transfer] = deque()
         self._queues = {BULK_OUT: self._out, BULK_IN: self._in, INTERRUPT_IN: self._interrupt}
-        self._completions: list[Completion] = []
+        self.completions: list[Completion] = []
         self._message = b""
         self._closes_empty = False
 
@@ -67,11 +70,11 @@ class Device:
     def submit(self, transfer: Transfer) -> None:
         """A host begins a transfer."""
         if transfer.endpoint == _CONTROL:
-            self._completions.append(self._control.execute(transfer))
+            self.completions.append(self._control.execute(transfer))
         else:
             queue = self._queues.get(transfer.endpoint | (_IN if transfer.is_in else 0))
             if queue is None:  # no such endpoint: nothing answers there
-                self._completions.append(Completion(transfer, Status.STALL))
+                self.completions.append(Completion(transfer, Status.STALL))
                 return
             queue.append(transfer)
         self.pump()
@@ -92,9 +95,7 @@ class Device:
 
     def take_completions(self) -> list[Completion]:
         """What ended since the last call, in order; each is given once."""
-        completions = self._completions
-        if completions:
-            self._completions = []
+        completions, self.completions = self.completions, []
         return completions
 
     def pump(self) -> None:
@@ -107,20 +108,20 @@ class Device:
             # What was fetched may have made room for another command.
             if not self._out or not self.function.accepts:
                 break
-        if self._interrupt:
+        if self._interrupt and (self._changed or INTERRUPT_IN in self._halted):
             self._pump_interrupt()
 
     def reset(self) -> None:
         """The port was reset or the device unplugged: unconfigured, nothing half-way."""
         for queue in self._queues.values():
             queue.clear()
-        self._completions.clear()
+        self.completions.clear()
         self._control.reset()
 
     def _pump_out(self) -> None:
         queue = self._out
         while queue:
-            if self._stalls(BULK_OUT):
+            if BULK_OUT in self._halted:
                 self._end(queue, Status.STALL)
             elif self.function.accepts:
                 transfer = queue[0]
@@ -130,7 +131,7 @@ class Device:
                 if self.function.bulk_out(data, len(data) % self._packet != 0 or not data):
                     self._end(queue, Status.DONE, length=len(data))
                 else:
-                    self._control.halted.add(BULK_OUT)
+                    self._halted.add(BULK_OUT)
                     self._end(queue, Status.STALL)
             else:
                 return
@@ -138,7 +139,7 @@ class Device:
     def _pump_in(self) -> None:
         queue = self._in
         while queue:
-            if self._stalls(BULK_IN):
+            if BULK_IN in self._halted:
                 self._end(queue, Status.STALL)
             elif self._closes_empty:
                 self._closes_empty = False
@@ -168,17 +169,14 @@ class Device:
     def _pump_interrupt(self) -> None:
         queue = self._interrupt
         while queue:
-            if self._stalls(INTERRUPT_IN):
+            if INTERRUPT_IN in self._halted:
                 self._end(queue, Status.STALL)
-            elif not self.function.has_notification:
+            elif not self._changed:
                 return
             elif queue[0].length < self.function.notification_size:
                 self._end(queue, Status.OVERFLOW)
             else:
                 self._end(queue, Status.DONE, data=self.function.next_notification())
-
-    def _stalls(self, address: int) -> bool:
-        return not self._control.configuration or address in self._control.halted
 
     def _end(
         self, queue: deque[Transfer], status: Status, *, data: bytes = b"", length: int = 0
@@ -187,7 +185,7 @@ class Device:
         moved = len(data) or length
         if moved > transfer.length:
             raise LocalProtocolError("more was answered than the transfer asks for")
-        self._completions.append(Completion(transfer, status, moved, data))
+        self.completions.append(Completion(transfer, status, moved, data))
 
     def _forget_message(self) -> None:
         """SET_CONFIGURATION or SET_INTERFACE: what is left of a message goes nowhere."""

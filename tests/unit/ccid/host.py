@@ -50,7 +50,7 @@ class Bench:
 
     def notification(self) -> bytes | None:
         interface = self.interface
-        return interface.next_notification() if interface.has_notification else None
+        return interface.next_notification() if interface.outbox.changed else None
 
     def actions(self) -> list[Action]:
         return self.interface.take_actions()
