@@ -45,12 +45,14 @@ class FakeSession(Session):
     async def _wait(self, answer: Awaitable[bytes]) -> bytes:
         running = asyncio.ensure_future(answer)
         over = asyncio.ensure_future(self.closed.wait())
-        await asyncio.wait((running, over), return_when=asyncio.FIRST_COMPLETED)
-        over.cancel()
-        if self.closed.is_set():
+        try:
+            await asyncio.wait((running, over), return_when=asyncio.FIRST_COMPLETED)
+            if self.closed.is_set():
+                raise CardRemoved("gone")
+            return running.result()
+        finally:
             running.cancel()
-            raise CardRemoved("gone")
-        return running.result()
+            over.cancel()
 
 
 class FakeCard(Card):

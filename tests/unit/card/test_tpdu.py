@@ -153,5 +153,6 @@ async def test_closing_ends_what_runs() -> None:
     clock.over.set()
     await session.transmit(lrc_block(0, SELECT))
     session.close()
-    await asyncio.sleep(0)
-    assert len(asyncio.all_tasks()) <= 3  # the test's own, and what is being cancelled
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    _, running = await asyncio.wait(others, timeout=5)
+    assert not running
