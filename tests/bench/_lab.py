@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -34,6 +34,8 @@ PIN: Final = "123456"
 PEER: Final = "QEMU"
 OURS: Final = ("VSC", "usbredir", "vhci", "USB/IP")
 ROUTES: Final = (PEER, *OURS)
+#: What Python can do at best on vhci: a loop of recv, see tests.bench.inside.bare_reader.
+FLOOR: Final = "vhci, a bare loop of Python in vccid's place"
 
 #: Each reader on a controller of its own: QEMU's on those it keeps step on, usb-redir on the one
 #: that takes a transfer as a whole (a UHCI cuts libccid's 65,556 bytes into 1,025 packets).
@@ -183,6 +185,21 @@ class Lab:
         """pcscd's readers with a card, once there are so many."""
         said = self.guest.run(f"{INSIDE}.watch cards {count}", timeout=30).text
         return set(said.splitlines()[3:])
+
+    @contextlib.contextmanager
+    def floor(self) -> Iterator[str]:
+        """pcscd's name of one more reader on vhci, the barest there can be, for as long as it is
+        wanted.
+        """
+        others = set(self.names.values())
+        bare = self.guest.start(f"exec {' '.join(AS_THE_UNIT)} sh -c '{INSIDE}.bare_reader'")
+        try:
+            bare.wait_for("attached")
+            (name,) = self._with_card(len(others) + 1) - others
+            yield name
+        finally:
+            bare.stop()
+            self._watched("listed", len(others), lambda: None)
 
     # --- what is asked of the guest ------------------------------------------------------
 
