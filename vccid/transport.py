@@ -169,15 +169,26 @@ def _clear_stale_socket(path: str) -> None:
         probe.close()
 
 
-def keep_alive(transport: asyncio.BaseTransport) -> None:
-    """Have the kernel notice a TCP peer that vanished, within about 30 seconds."""
+def keep_alive(
+    transport: asyncio.BaseTransport, idle: int = 15, interval: int = 5, probes: int = 3
+) -> None:
+    """Have the kernel notice a TCP peer that vanished, within about 30 seconds.
+
+    Args:
+        idle, interval: seconds of silence before the first probe, and between two.
+        probes: without an answer, until the peer is taken to be gone.
+    """
     connection = transport.get_extra_info("socket")
     if connection is None or connection.family == socket.AF_UNIX:
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+    # Nobody is probed while something sent is not acknowledged; that ends by itself after a
+    # quarter of an hour, or after this many milliseconds.
+    patience = 1000 * (idle + interval * probes)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
 
 
 def peer_name(transport: asyncio.BaseTransport) -> str:

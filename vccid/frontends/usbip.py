@@ -19,6 +19,7 @@ from typing import Final, cast
 from vccid.errors import ConfigError, RemoteProtocolError
 from vccid.frontends.urb_link import UrbLink
 from vccid.frontends.usb_host import UsbReader
+from vccid.transport import keep_alive
 from vccid.usb.descriptors import CLASS
 from vccid.wire import usbip
 
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: Seconds a peer has for its first request and for a TLS handshake.
+#: Seconds a peer has for its first request, for a TLS handshake, and to end a message it began.
 REQUEST_TIMEOUT: Final = 10.0
 #: Unsent bytes above which nothing more is read from a peer: three of the longest answers.
 _WRITE_LIMIT: Final = 3 * 65_600
@@ -239,16 +240,18 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
-        _keep_alive(transport.get_extra_info("socket"))
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(REQUEST_TIMEOUT, self._drop, "no request came in time")
+        # An importer that vanished without a word must not own its reader for ever.
+        keep_alive(transport, *_KEEPALIVE)
+        self._begin_deadline("no request came in time")
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         try:
             if self._link is not None:
-                self._link.received(self._receiver.feed(data))
+                messages = self._receiver.feed(data)
+                self._expect_rest(progress=bool(messages))
+                self._link.received(messages)
             elif (request := self._receiver.feed_op(data)) is not None:
                 self._answer(self._transport, request)
         except RemoteProtocolError as error:
@@ -261,6 +264,7 @@ class _Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer does not read its answers: take no more from it (never the other way)."""
+        self._stop_deadline()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
@@ -295,7 +299,9 @@ class _Connection(asyncio.Protocol):
         self._link = UrbLink(reader, "usbip", self._peer, transport)
         where = {"reader": reader.name}
         log.info("USB/IP: %s imported reader %s", self._peer, reader.name, extra=where)
-        self._link.received(self._receiver.begin_urbs())
+        early = self._receiver.begin_urbs()
+        self._expect_rest(progress=True)
+        self._link.received(early)
 
     # --- the end -------------------------------------------------------------------------
 
@@ -310,16 +316,18 @@ class _Connection(asyncio.Protocol):
             link.close()
             log.info("USB/IP: %s is gone", self._peer)
 
+    def _expect_rest(self, *, progress: bool) -> None:
+        """A message that began is to end in time; `progress`: one did end."""
+        if self._deadline is not None and (progress or not self._receiver.partial):
+            self._stop_deadline()
+        if self._deadline is None and self._receiver.partial:
+            self._begin_deadline("half a message, and no more of it")
+
+    def _begin_deadline(self, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(REQUEST_TIMEOUT, self._drop, reason)
+
     def _stop_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    """An importer that vanished without a word must not own its reader for ever."""
-    idle, interval, count = _KEEPALIVE
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)

@@ -188,6 +188,54 @@ async def test_half_a_header_is_not_waited_for(
     assert "no request came in time" in caplog.text
 
 
+async def test_half_a_transfer_is_not_waited_for(
+    server: UsbIpServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await UsbIpClient.connect(server.address) as other:
+        assert await other.import_device("1-2") == 0
+        await other.ccid.configure()
+        monkeypatch.setattr(usbip, "REQUEST_TIMEOUT", 0.01)
+        stranger, writer = await asyncio.open_connection(*server.address)
+        writer.write(IMPORT + submit(1)[:-1])
+        with pytest.raises(ConnectionResetError):
+            while await stranger.read(4096):
+                pass
+            raise ConnectionResetError
+        writer.close()
+        assert "half a message, and no more of it" in caplog.text
+        assert await other.ccid.status() == 2
+
+
+async def test_a_slow_peer_that_ends_its_messages_in_time(
+    server: UsbIpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usbip, "REQUEST_TIMEOUT", 0.5)
+    peer, writer = await asyncio.open_connection(*server.address)
+    writer.write(IMPORT)
+    await peer.readexactly(8 + 312)
+    # Never without half a message, for longer than one may take.
+    halves = [submit(n)[at : at + 24] for n in range(1, 9) for at in (0, 24)]
+    writer.write(halves[0])
+    for second, first in zip(halves[1::2], [*halves[2::2], b""], strict=True):
+        await asyncio.sleep(0.1)
+        writer.write(second + first)
+    for _ in range(8):  # not configured: each is stalled
+        assert (await peer.readexactly(48))[20:24] == bytes.fromhex("FFFFFFE0")
+    writer.close()
+
+
+async def test_a_vanished_importer_is_given_up_even_with_news_on_the_way(
+    server: UsbIpServer,
+) -> None:
+    async with await UsbIpClient.connect(server.address) as client:
+        assert await client.import_device("1-1") == 0
+        (connection,) = server._connections
+        assert connection._transport is not None
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 90_000
+
+
 async def test_connections_are_limited(
     readers: list[Reader], caplog: pytest.LogCaptureFixture
 ) -> None:
