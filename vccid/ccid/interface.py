@@ -8,7 +8,7 @@ the owner's actions come out. No I/O and no clock.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from vccid.ccid.actions import Action
@@ -33,12 +33,22 @@ class Interface:
         outbox: what waits to leave it, for those who look before they ask.
     """
 
-    def __init__(self, descriptor: ClassDescriptor, escape: Escapes | None = None) -> None:
-        """`escape`: the vendor's own commands; without it there are none."""
+    def __init__(
+        self,
+        descriptor: ClassDescriptor,
+        escape: Escapes | None = None,
+        without_pin_pad: Collection[int] = (),
+    ) -> None:
+        """
+        Args:
+            escape: the vendor's own commands; without it there are none.
+            without_pin_pad: slots that have none, where the descriptor tells of one:
+                bPINSupport is of the reader as a whole.
+        """
         self.descriptor = descriptor
         self.outbox = Outbox()
         self._slots = tuple(
-            Slot(number, descriptor, self.outbox, escape)
+            Slot(number, descriptor, self.outbox, escape, number not in without_pin_pad)
             for number in range(descriptor.max_slot_index + 1)
         )
         self._partial = bytearray()

@@ -67,14 +67,16 @@ _ABSENT: Final = IccStatus.ABSENT
 _DONE: Final = CommandStatus.DONE
 
 
-def _not_offered(descriptor: ClassDescriptor, has_escapes: bool) -> frozenset[type[Command]]:
-    """The commands a reader with this descriptor has not."""
+def _not_offered(
+    descriptor: ClassDescriptor, has_escapes: bool, has_pin_pad: bool
+) -> frozenset[type[Command]]:
+    """The commands a slot of a reader with this descriptor has not."""
     kinds: set[type[Command]] = {Mechanical}  # dwMechanical is 0
     if not has_escapes:
         kinds.add(Escape)
     if Feature.CLOCK_STOP not in descriptor.features:
         kinds.add(IccClock)
-    if not descriptor.pin_support:
+    if not descriptor.pin_support or not has_pin_pad:
         kinds.add(Secure)
     return frozenset(kinds)
 
@@ -93,15 +95,16 @@ class Slot:
         descriptor: ClassDescriptor,
         outbox: Outbox,
         escape: Escapes | None = None,
+        has_pin_pad: bool = True,
     ) -> None:
-        """`escape`: as in vccid.ccid.interface."""
+        """`escape`, `has_pin_pad`: as in vccid.ccid.interface."""
         self.state = State.ABSENT
         self.stamp = 0
         self._number = number
         self._descriptor = descriptor
         self._outbox = outbox
         self._escape = escape
-        self._not_offered = _not_offered(descriptor, escape is not None)
+        self._not_offered = _not_offered(descriptor, escape is not None, has_pin_pad)
         self._chaining = Chaining(descriptor)
         self._line = Line(descriptor)
         self._seq = 0

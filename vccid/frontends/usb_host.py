@@ -62,7 +62,9 @@ class UsbHost:
             kind, peer: as in vccid.reader.Host.
             complete: takes the transfers that ended, in order; never called from `cancel`.
         """
-        self.device = Device(reader.identity, Interface(reader.descriptor()), reader.speed)
+        padless = [number for number, pad in enumerate(reader.pin_pads) if pad is None]
+        interface = Interface(reader.descriptor(), without_pin_pad=padless)
+        self.device = Device(reader.identity, interface, reader.speed)
         self._complete = complete
         self._ccid = CcidHost(
             self.device.function,

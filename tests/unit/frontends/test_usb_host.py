@@ -234,6 +234,24 @@ async def test_a_pin_is_typed(reader: Reader, cable: Cable, pin_pad: PinPad) -> 
     assert pin_pad.entry is None
 
 
+async def test_a_slot_without_a_pad_beside_one_that_has_it(
+    reader: Reader, pin_pad: PinPad
+) -> None:
+    second = Reader("second")
+    cable = Cable(usb_reader(reader, second, pin_pad=pin_pad))
+    await cable.client.configure()
+    for slot, each in enumerate((reader, second)):
+        each.insert(FakeCard())
+        await cable.client.power_on(slot)
+    assert (await cable.client.command(0x69, VERIFY, slot=1))[7:9] == bytes.fromhex("40" "00")
+    assert await cable.client.transmit(SELECT, slot=1) == SELECT + b"\x90\x00"
+    asked = asyncio.ensure_future(cable.client.command(0x69, VERIFY))
+    await pin_pad.wait_asked(5)
+    pin_pad.enter(["123456"])
+    assert (await asked)[-2:] == b"\x90\x00"
+    cable.host.close()
+
+
 @pytest.mark.parametrize(("way", "error"), [("cancel", 0xEF), ("time_out", 0xF0)])
 async def test_a_pin_is_not_typed(
     reader: Reader, cable: Cable, pin_pad: PinPad, way: str, error: int
