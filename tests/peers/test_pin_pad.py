@@ -18,6 +18,7 @@ from tests.peers.pcsc_client import PcscClient, PcscError
 from tests.peers.pem import make_pem
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
 from tests.peers.stage import DRIVER, Stage
+from tests.peers.terminal import at_terminal
 
 PAD = "[reader.vccid0]\npin_pad = true\n"
 
@@ -206,6 +207,27 @@ def test_opensc_leaves_a_change_of_a_cac_pin_to_programs(bench: Bench) -> None:
     """OpenSC 0.23 and later look at the new PIN's length first, and have none to look at."""
     done = bench.desk.run("pkcs15-tool", "--use-pinpad", "--change-pin")
     assert b"Invalid PIN length" in done.stdout
+
+
+def test_each_prompt_is_asked_for_at_the_terminal(bench: Bench) -> None:
+    host = f"ifd pcscd (pid {bench.pcscd.pid})"
+    with bench.running(*LOG_IN, "--list-objects") as process:
+        code, said = at_terminal(bench.stage.daemon, {"PIN:": PIN}, "pin", "enter", "--wait=15")
+        assert code == 0 and f"{host} asks" in said, said
+        assert PIN not in said
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    with PcscClient(bench.desk.env) as application:
+        application.begin_control(MODIFY_PIN_DIRECT, MODIFY_STRUCTURE)
+        answers = {"\nPIN:": PIN, "New PIN:": "87654321", "New PIN again:": "87654321"}
+        code, said = at_terminal(bench.stage.daemon, answers, "pin", "enter", "--wait=15")
+        assert code == 0, said
+        assert application.finish().hex() == "9000"
+
+
+def test_without_a_terminal_nobody_is_waited_for(bench: Bench) -> None:
+    done = bench.stage.daemon.run_ctl("pin", "enter", "--wait=60")
+    assert done.returncode != 0 and "no terminal" in done.stderr
 
 
 @pytest.mark.parametrize(

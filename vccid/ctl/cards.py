@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The verbs that act on cards: insert, remove, card info, pin reset."""
+"""The verbs that act on cards: insert, remove, card info, pin reset, pin enter."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ from vccid.wire.varlink import Parameters
 #: What certutil writes before a nickname; with it, a "/" in a nickname makes no path of it.
 _NSS_PREFIXES = ("NSS Certificate DB:", "NSS FIPS 140-2 Certificate DB:")
 _FILE_SUFFIXES = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
+
+#: What the key pad's prompts are called.
+_PROMPTS: Final = {"current": "PIN", "new": "new PIN", "confirm": "new PIN again"}
 
 _secret_file = click.Path(path_type=Path, allow_dash=True, dir_okay=False)
 pin_file_option = click.option(
@@ -158,7 +161,7 @@ def card_request(
 @click.command(cls=WaitCommand)
 @reader_argument()
 @card_options
-@wait_option
+@wait_option("Return when every attached host has seen it")
 @json_option
 @pass_context
 def insert(context: Context, reader: str | None, wait: float | None, **card: Any) -> None:
@@ -198,7 +201,7 @@ def call_insert(client: Client, request: Parameters) -> Parameters:
 
 @click.command(cls=WaitCommand)
 @reader_argument()
-@wait_option
+@wait_option("Return when every attached host has seen it")
 @json_option
 @pass_context
 def remove(context: Context, reader: str | None, wait: float | None) -> None:
@@ -281,11 +284,11 @@ def pin_reset(context: Context, reader: str | None, pin_file: Path | None, ask_p
     "pin_files",
     type=_secret_file,
     multiple=True,
-    help="File whose first line is typed; once for each prompt. Left out: asked for.",
+    help="File whose first line is typed; once for each prompt. Left out: each is asked for.",
 )
 @click.option("--cancel", "end", flag_value="cancel", help="Press the cancel key.")
 @click.option("--time-out", "end", flag_value="timeout", help="Let the host's time run out.")
-@wait_option
+@wait_option("Wait until a host asks")
 @json_option
 @pass_context
 def pin_enter(
@@ -296,18 +299,28 @@ def pin_enter(
     wait: float | None,
 ) -> None:
     """Type a PIN on READER's PIN pad, for the host that asks for one."""
-    parameters: Parameters = {"reader": reader, "end": end, "wait": wait}
-    if end is None:
-        typed = [_secret_in(path) for path in pin_files] or [secrets.ask("PIN")]
-        parameters["pins"] = [secrets.encoded(pin) for pin in typed]
-    elif pin_files:
+    if end is not None and pin_files:
         raise click.UsageError("the entry is either typed or ended")
+    typed = [_secret_in(path) for path in pin_files]
     with context.connect() as client:
+        if end is None and not typed:
+            typed, wait = _asked_for(client, reader, wait), None
+        pins = [secrets.encoded(pin) for pin in typed] or None
+        parameters: Parameters = {"reader": reader, "end": end, "wait": wait, "pins": pins}
         reply = client.call("EnterPin", {k: v for k, v in parameters.items() if v is not None})
     if context.json:
         output.print_json(reply)
     else:
         click.echo(f"{reply['reader']}: {'typed' if end is None else end} for {reply['host']}")
+
+
+def _asked_for(client: Client, reader: str | None, wait: float | None) -> list[bytes]:
+    """What a host asks for, typed at the terminal."""
+    parameters = {"reader": reader, "wait": wait}
+    secrets.need_terminal("the PIN")
+    entry = client.call("AskedPin", {k: v for k, v in parameters.items() if v is not None})
+    click.echo(f"{entry['reader']}: {entry['host']} asks", err=True)
+    return [secrets.ask(_PROMPTS[prompt]) for prompt in entry["prompts"]]
 
 
 def _secret(path: Path | None, ask: bool, what: str, confirm: bool = False) -> bytes | None:

@@ -89,15 +89,17 @@ def _is_number(word: str) -> bool:
     return word.replace(".", "", 1).isdecimal()
 
 
-wait_option = click.option(
-    "--wait",
-    metavar="[=SECONDS]",
-    type=click.FloatRange(min=0),
-    is_flag=False,
-    flag_value=DEFAULT_WAIT,
-    default=None,
-    help=f"Return when every attached host has seen it, {DEFAULT_WAIT:g} seconds at most.",
-)
+def wait_option(until: str) -> Callable[[F], F]:
+    """--wait, which may have a number of seconds with it."""
+    return click.option(
+        "--wait",
+        metavar="[=SECONDS]",
+        type=click.FloatRange(min=0),
+        is_flag=False,
+        flag_value=DEFAULT_WAIT,
+        default=None,
+        help=f"{until}, {DEFAULT_WAIT:g} seconds at most, or so many.",
+    )
 
 
 def complete_reader(

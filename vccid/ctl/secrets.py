@@ -56,12 +56,21 @@ def ask(what: str, confirm: bool = False) -> bytes:
     Raises:
         ConfigError: there is no terminal to ask at.
     """
-    if not can_ask():
-        raise ConfigError(f"there is no terminal to ask for {what} at", "give it in a file")
+    need_terminal(what)
     answer = click.prompt(
         what[:1].upper() + what[1:], hide_input=True, confirmation_prompt=confirm, err=True
     )
     return str(answer).encode("utf-8")
+
+
+def need_terminal(what: str) -> None:
+    """Complain before anything else is done.
+
+    Raises:
+        ConfigError: there is no terminal to ask at.
+    """
+    if not can_ask():
+        raise ConfigError(f"there is no terminal to ask for {what} at", "give it in a file")
 
 
 def can_ask() -> bool:

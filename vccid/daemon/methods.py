@@ -7,7 +7,7 @@ import base64
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
 from vccid.card.card import Card
@@ -20,6 +20,9 @@ from vccid.daemon.station import Station
 from vccid.errors import ReaderError, VccidError
 from vccid.reader import Reader
 from vccid.wire.varlink import Parameters
+
+if TYPE_CHECKING:
+    from vccid.frontends.pin_pad import PinPad
 
 Method = Callable[[Taker], Awaitable[Parameters]]
 
@@ -47,6 +50,7 @@ class Methods:
             "RemoveReader": self.remove_reader,
             "Attach": self.attach,
             "Detach": self.detach,
+            "AskedPin": self.asked_pin,
             "EnterPin": self.enter_pin,
             "CardInfo": self.card_info,
             "ResetPin": self.reset_pin,
@@ -111,24 +115,30 @@ class Methods:
         station = await self._service.detach(reader, attachment)
         return {"reader": station.name}
 
+    async def asked_pin(self, given: Taker) -> Parameters:
+        station, wait = self._service.station(given.text("reader")), given.seconds("wait")
+        given.done()
+        entry = await _pin_pad(station).wait_asked(wait or 0)
+        return {
+            "reader": station.name,
+            "host": entry.host,
+            "prompts": list(entry.request.prompts),
+        }
+
     async def enter_pin(self, given: Taker) -> Parameters:
         station = self._service.station(given.text("reader"))
         pins, end, wait = given.secrets("pins"), given.text("end"), given.seconds("wait")
         given.done()
         if (pins is None) == (end is None) or end not in (None, "cancel", "timeout"):
             raise BadParameter("pins" if end is None else "end")
-        if station.pin_pad is None:
-            raise ReaderError(
-                f"reader {station.name} has no PIN pad",
-                f"write [reader.{station.name}] pin_pad = true in vccid.toml, and reload vccid",
-            )
-        host = (await station.pin_pad.wait_asked(wait or 0)).host
+        pin_pad = _pin_pad(station)
+        host = (await pin_pad.wait_asked(wait or 0)).host
         if pins is not None:
-            station.pin_pad.enter([pin.decode("latin-1") for pin in pins])
+            pin_pad.enter([pin.decode("latin-1") for pin in pins])
         elif end == "cancel":
-            station.pin_pad.cancel()
+            pin_pad.cancel()
         else:
-            station.pin_pad.time_out()
+            pin_pad.time_out()
         return {"reader": station.name, "host": host}
 
     async def card_info(self, given: Taker) -> Parameters:
@@ -287,6 +297,15 @@ def _card_in(station: Station) -> Card:
     if problem is not None:
         hint = f"it could not be put back: {problem.message}"
     raise ReaderError(f"reader {station.name} holds no card", hint)
+
+
+def _pin_pad(station: Station) -> PinPad:
+    if station.pin_pad is None:
+        raise ReaderError(
+            f"reader {station.name} has no PIN pad",
+            f"write [reader.{station.name}] pin_pad = true in vccid.toml, and reload vccid",
+        )
+    return station.pin_pad
 
 
 async def _seen(station: Station, generation: int, wait: float | None) -> Parameters:

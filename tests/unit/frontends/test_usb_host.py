@@ -234,9 +234,7 @@ async def test_a_pin_is_typed(reader: Reader, cable: Cable, pin_pad: PinPad) -> 
     assert pin_pad.entry is None
 
 
-async def test_a_slot_without_a_pad_beside_one_that_has_it(
-    reader: Reader, pin_pad: PinPad
-) -> None:
+async def test_a_slot_without_a_pad_beside_one_that_has_it(reader: Reader, pin_pad: PinPad) -> None:
     second = Reader("second")
     cable = Cable(usb_reader(reader, second, pin_pad=pin_pad))
     await cable.client.configure()
