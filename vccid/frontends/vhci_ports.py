@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""vhci_hcd's ports, through sysfs: which are free, attach one, detach one.
+"""vhci_hcd's ports, through sysfs: which are free, and attach one.
 
 Source: Linux, drivers/usb/usbip/vhci_sysfs.c. The control files belong to the first
-controller and serve them all; who may write them is a matter of their mode alone.
+controller and serve them all; who may write them is a matter of their mode alone. A device leaves
+its port when our end of the socket closes, so "detach" is never written.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Port:
 
     Attributes:
         hub: "hs", or "ss" for SuperSpeed.
-        number: global; attach and detach take it.
+        number: global; attach takes it.
         device_id: bus and device number of the exporting side, 0 while free.
         bus_id: what this kernel calls the device, "0-0" while there is none.
     """
@@ -112,19 +113,6 @@ class Ports:
             f"no port of vhci-hcd's {hub} hubs is free",
             "detach a device: usbip port, usbip detach -p PORT",
         )
-
-    def detach(self, number: int) -> None:
-        """Take a device off its port; nothing happens where there is none.
-
-        Raises:
-            ReaderError: vhci-hcd is not loaded.
-            NotPermitted: the detach file is closed to the daemon.
-        """
-        try:
-            self._write("detach", str(number))
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise self._refused("detach", error) from error
 
     def _write(self, name: str, content: str) -> None:
         # One write, as the kernel parses each by itself.

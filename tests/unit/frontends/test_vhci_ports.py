@@ -36,7 +36,7 @@ def test_a_controller_that_is_not_ready_has_lines_too() -> None:
 
 @pytest.fixture
 def sysfs(tmp_path: Path) -> Path:
-    for name, content in (("status", STATUS), ("attach", ""), ("detach", "")):
+    for name, content in (("status", STATUS), ("attach", "")):
         (tmp_path / name).write_text(content)
     return tmp_path
 
