@@ -432,6 +432,9 @@ class Slot:
         """Leave whatever runs; only a card that still executes is waited for."""
         if self.state in (State.POWERING, State.TYPING) and event is not Event.FAILED:
             self._outbox.actions.append(Cancel(self._number, self._work))
+        if self.state is State.POWERING and event is Event.ABORT:
+            # The card may be powered by now, and the result on its way.
+            self._outbox.actions.append(PowerOff(self._number))
         self._move(event)
         self._pin = None
         self._chaining.forget()

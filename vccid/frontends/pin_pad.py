@@ -70,7 +70,11 @@ class PinPad:
                 while (entry := self.entry) is None:
                     asked = asyncio.get_running_loop().create_future()
                     self._asked.append(asked)
-                    await asked
+                    try:
+                        await asked
+                    finally:
+                        if asked in self._asked:
+                            self._asked.remove(asked)
         except TimeoutError:
             raise _nobody_asks() from None
         return entry

@@ -199,6 +199,8 @@ class UsbIpServer:
         loop = asyncio.get_running_loop()
         tls = self.settings.tls
         try:
+            # asyncio sets it only on sockets that it made itself; an APDU is two short writes.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.connect_accepted_socket(
                 lambda: connection,
                 sock,

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, cast
 
-from vccid.errors import RemoteProtocolError
+from vccid.errors import RemoteProtocolError, VccidError
 from vccid.frontends.urb_link import UrbLink
 from vccid.frontends.usb_host import UsbReader
 from vccid.frontends.vhci_ports import Ports, PortState
@@ -93,9 +93,11 @@ class VhciFrontend:
             await asyncio.sleep(_FREE_POLL)
 
     def _is_free(self, number: int) -> bool:
-        return all(
-            port.state is PortState.FREE for port in self._ports.read() if port.number == number
-        )
+        try:
+            ports = self._ports.read()
+        except (VccidError, OSError):  # the module was unloaded meanwhile
+            return True
+        return all(port.state is PortState.FREE for port in ports if port.number == number)
 
     def _closed(self) -> None:
         """Our end was closed by the kernel."""

@@ -3,7 +3,7 @@
 
 import pytest
 
-from vccid.ccid.actions import Cancel, PowerOn
+from vccid.ccid.actions import Cancel, PowerOff, PowerOn
 
 from .host import SELECT, XFR, Bench, message, powered, status
 
@@ -58,7 +58,7 @@ def test_abort_of_power_on_and_of_a_missing_slot() -> None:
     bench.send(message(0x62, 0, 1))
     work = bench.work(PowerOn)
     bench.interface.abort(0, 9)
-    assert bench.actions() == [Cancel(0, work)]
+    assert bench.actions() == [Cancel(0, work), PowerOff(0)]
     assert bench.ask(message(0x72, 0, 9))[6:9] == bytes.fromhex("09" "01" "00")
     assert not bench.interface.abort(1, 9)
 
