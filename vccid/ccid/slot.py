@@ -264,7 +264,7 @@ class Slot:
             self._refuse(DataBlock, self._seq, end.value)
 
     def failed(self, work: int, error: int) -> None:
-        """PowerOn or Transmit came to nothing; the card is without power after it."""
+        """PowerOn, Transmit or AskPin came to nothing; the card is without power after it."""
         if not self._is_current(work):
             return
         answer = self._running_answer()

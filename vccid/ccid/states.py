@@ -55,7 +55,7 @@ class Event(IntEnum):
     ANSWERED = auto()
     TYPED = auto()
     NOT_TYPED = auto()
-    #: the card or its reader failed, or the card stayed mute
+    #: the card, its reader or its pad failed, or the card stayed mute
     FAILED = auto()
 
 
@@ -103,6 +103,7 @@ TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
         _E.REMOVED: _S.ABSENT,
         _E.TYPED: _S.WORKING,
         _E.NOT_TYPED: _S.ACTIVE,
+        _E.FAILED: _S.INACTIVE,
         _E.ABORT: _S.ACTIVE,
         _E.RESET: _S.INACTIVE,
     },

@@ -3,7 +3,7 @@
 
 import pytest
 
-from vccid.ccid.actions import AskPin, Cancel, Transmit
+from vccid.ccid.actions import AskPin, Cancel, PowerOff, Transmit
 from vccid.ccid.descriptor import ClassDescriptor
 from vccid.ccid.pin import PinEnd
 
@@ -39,6 +39,13 @@ def test_a_pin_that_is_not_typed(end: PinEnd, error: int) -> None:
     bench.interface.not_typed(0, ask_pin(bench, VERIFY).work, end)
     assert [status(raw) for raw in bench.fetch()] == [(0x80, 0x40, error)]
     bench.transmit(XFR)
+
+
+def test_a_pad_that_fails_leaves_no_host_waiting() -> None:
+    bench = powered(PIN_PAD)
+    bench.interface.failed(0, ask_pin(bench, VERIFY).work, 0xFB)
+    assert bench.actions() == [PowerOff(0)]
+    assert [status(raw) for raw in bench.fetch()] == [(0x80, 0x41, 0xFB)]
 
 
 def test_a_confirmation_that_differs_never_reaches_the_card() -> None:
