@@ -13,6 +13,7 @@ from vccid.daemon.config import FarCards, Guests
 from vccid.daemon.guests import endpoint
 from vccid.errors import ConfigError
 from vccid.reader import Reader
+from vccid.transport import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +65,11 @@ class FarCardListener:
         """
         if (settings, guests) == self._wanted:
             return
+        place = endpoint(settings.listen, guests, listen=True) if settings.listen else None
         await self.stop()
+        if place is not None:
+            self._listener = await self._started(place, settings)
         self._wanted = (settings, guests)
-        if not settings.listen:
-            return
-        place = endpoint(settings.listen, guests, listen=True)
-        listener = VscListener(place, self._pool, Limits(readers=settings.readers))
-        try:
-            await listener.start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen for far cards at {settings.listen}: {error.strerror or error}",
-                "set another far_cards.listen",
-            ) from error
-        self._listener = listener
 
     @property
     def address(self) -> str:
@@ -101,3 +93,14 @@ class FarCardListener:
         if listener is not None:
             await listener.close()
         self._wanted = (FarCards(), Guests())
+
+    async def _started(self, place: Endpoint, settings: FarCards) -> VscListener:
+        listener = VscListener(place, self._pool, Limits(readers=settings.readers))
+        try:
+            await listener.start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen for far cards at {settings.listen}: {error.strerror or error}",
+                "set another far_cards.listen",
+            ) from error
+        return listener

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Sequence
 from typing import Final
@@ -44,20 +45,25 @@ class Exports:
         self._settings = settings
         self._readers: dict[str, UsbReader] = {}
         self._server: UsbIpServer | None = None
+        #: Held while the server comes or goes: two would want the same port.
+        self._changing = asyncio.Lock()
 
     async def apply(self, settings: UsbIp) -> None:
         """Serve as new settings want it; importers are let go where those have changed.
 
+        Where that fails, all stays as it was.
+
         Raises:
             ConfigError: the address cannot be had, or the settings do not go together.
         """
-        if settings == self._settings:
-            return
-        self._settings = settings
-        if self._server is not None:
-            await self._server.stop()
-            self._server = None
-            await self._serve()
+        async with self._changing:
+            if self._readers:
+                wanted = _server(settings)
+                if self._server is None or settings != self._settings:
+                    await self._replace(wanted)
+                else:
+                    self._server.settings = wanted  # renewed TLS files
+            self._settings = settings
 
     async def add(self, reader: UsbReader) -> None:
         """Export a reader.
@@ -65,17 +71,20 @@ class Exports:
         Raises:
             ConfigError: as `apply`.
         """
-        await self._serve()
-        self._readers[reader.name] = reader
+        async with self._changing:
+            if self._server is None:
+                self._server = await self._started(_server(self._settings))
+            self._readers[reader.name] = reader
 
     async def remove(self, name: str) -> None:
         """Export it no longer; with the last one the server ends."""
-        if self._readers.pop(name, None) is None or self._server is None:
-            return
-        self._server.drop(name)
-        if not self._readers:
-            server, self._server = self._server, None
-            await server.stop()
+        async with self._changing:
+            if self._readers.pop(name, None) is None or self._server is None:
+                return
+            self._server.drop(name)
+            if not self._readers:
+                server, self._server = self._server, None
+                await server.stop()
 
     def place(self, name: str) -> str:
         """Where an exported reader is to be had, for people."""
@@ -84,11 +93,22 @@ class Exports:
         host, port = self._server.address
         return f"bus id {self._server.bus_id(name)} at {host} port {port}"
 
-    async def _serve(self) -> None:
-        if self._server is None:
-            server = UsbIpServer(lambda: tuple(self._readers.values()), _server(self._settings))
-            await server.start()
-            self._server = server
+    async def _replace(self, wanted: UsbIpSettings) -> None:
+        """Both may want the same port, so the one ends before the other starts."""
+        had, self._server = self._server, None
+        if had is not None:
+            await had.stop()
+        try:
+            self._server = await self._started(wanted)
+        except ConfigError:
+            if had is not None:
+                self._server = await self._started(had.settings)
+            raise
+
+    async def _started(self, settings: UsbIpSettings) -> UsbIpServer:
+        server = UsbIpServer(lambda: tuple(self._readers.values()), settings)
+        await server.start()
+        return server
 
 
 class UsbIpFrontend:
