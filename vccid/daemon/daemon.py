@@ -19,7 +19,7 @@ from vccid.daemon.directories import Directories
 from vccid.daemon.methods import Methods
 from vccid.daemon.notify import Notifier, watchdog_interval
 from vccid.daemon.service import Service
-from vccid.errors import ConfigError
+from vccid.errors import VccidError
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Daemon:
             await self._apply(settings)
             log.info("settings read again: %s", self._service.summary())
             status = self._service.summary()
-        except ConfigError as error:
+        except VccidError as error:
             log.error("the settings stay as they were: %s; %s", error.message, error.hint)
             status = f"settings unfit: {error.message}"
         self._notifier.ready(status)

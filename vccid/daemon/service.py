@@ -241,8 +241,7 @@ class Service:
                 f"reader {name} belongs to the settings",
                 f"write [reader.{name}] enabled = false there, and systemctl reload vccid",
             )
-        async with station.lock:
-            await self._close(station)
+        await self._close(station)
         await self._keep_or_complain()
 
     async def attach(self, name: str | None, attachment: Attachment) -> tuple[Station, str]:
@@ -254,6 +253,7 @@ class Service:
         """
         station = self.station(name)
         async with station.lock:
+            self._check_there(station)
             attachment = self._settled(station, attachment)
             status = await station.attach(attachment)
         await self._keep_or_complain()
@@ -267,6 +267,7 @@ class Service:
         """
         station = self.station(name)
         async with station.lock:
+            self._check_there(station)
             await station.detach(self._settled(station, attachment))
         await self._keep_or_complain()
         return station
@@ -376,14 +377,20 @@ class Service:
         return station
 
     async def _close(self, station: Station) -> None:
-        if self.stations.pop(station.name, None) is not None:
-            await station.close()
-            self._publish(Event("reader-removed", station.name))
+        async with station.lock:
+            if self.stations.get(station.name) is station:
+                del self.stations[station.name]
+                await station.close()
+                self._publish(Event("reader-removed", station.name))
+
+    def _check_there(self, station: Station) -> None:
+        """It may have been removed while its lock was waited for."""
+        if self.stations.get(station.name) is not station:
+            raise ReaderError(f"reader {station.name} was removed", "vccidctl reader list")
 
     def _check_empty(self, station: Station) -> None:
         """The reader's own check, before keys are fetched for nothing."""
-        if self.stations.get(station.name) is not station:
-            raise ReaderError(f"reader {station.name} was removed")
+        self._check_there(station)
         if station.reader.card is not None or station.follower is not None:
             held = "holds a card" if station.reader.card is not None else "follows a real card"
             raise ReaderError(

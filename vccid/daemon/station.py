@@ -154,6 +154,8 @@ class Station:
     async def reattach(self) -> dict[Attachment, VccidError]:
         """Attach as before a restart; returns what failed, which is kept to be tried again."""
         for attachment in self.owed:
+            if attachment in self._frontends:
+                continue  # somebody asked for it before its turn came
             try:
                 await self._start(attachment)
             except VccidError as error:
@@ -167,14 +169,17 @@ class Station:
         Raises:
             ReaderError: it is not attached so.
         """
-        if self._failed.pop(attachment, None) is not None or attachment in self._let_go:
-            self._let_go.discard(attachment)
-            return
-        if attachment not in self._frontends:
+        known = attachment in {*self.attachments, *self._let_go}
+        self.owed = tuple(other for other in self.owed if other != attachment)
+        self._failed.pop(attachment, None)
+        self._let_go.discard(attachment)
+        frontend = self._frontends.pop(attachment, None)
+        if frontend is not None:
+            await frontend.stop()
+        elif not known:
             raise ReaderError(
                 f"reader {self.name} is not attached to {attachment}", "vccidctl status"
             )
-        await self._frontends.pop(attachment).stop()
 
     async def unfollow(self) -> None:
         """Follow a real card no longer; it leaves the reader. May be repeated."""
@@ -192,7 +197,13 @@ class Station:
 
     async def _start(self, attachment: Attachment) -> None:
         frontend = self._maker.make(attachment, self._slots(), lambda: self._lost(attachment))
-        await frontend.start()
+        try:
+            await frontend.start()
+        except OSError as error:  # what no frontend expects: too few descriptors, no memory
+            raise ReaderError(
+                f"reader {self.name} cannot be attached to {attachment}: {error.strerror or error}",
+                "the system may be short of something: see ulimit, df and free",
+            ) from error
         self._frontends[attachment] = frontend
         self._failed.pop(attachment, None)
         self._let_go.discard(attachment)
