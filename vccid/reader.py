@@ -70,7 +70,7 @@ class Reader:
         self.hosts: set[Host] = set()
         self._sessions: set[Session] = set()
         self._publish = publish
-        self._waiters: list[asyncio.Future[None]] = []
+        self._woken = asyncio.Event()
 
     def insert(self, card: Card) -> int:
         """Put a card in and tell every host; returns the new generation.
@@ -129,7 +129,7 @@ class Reader:
     async def wait_over(self, session: Session) -> None:
         """Wait until a session is over: powered off, or its card removed."""
         while session in self._sessions:
-            await self._next_wake()
+            await self._woken.wait()
 
     def attach(self, host: Host) -> None:
         """A host begins to look at this reader."""
@@ -155,7 +155,7 @@ class Reader:
         try:
             async with asyncio.timeout(timeout):
                 while any(host.seen < generation for host in self.hosts):
-                    await self._next_wake()
+                    await self._woken.wait()
         except TimeoutError:
             return False
         return True
@@ -167,16 +167,9 @@ class Reader:
             host.card_changed()
         return self.generation
 
-    async def _next_wake(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        await waiter
-
     def _wake_waiters(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        woken, self._woken = self._woken, asyncio.Event()
+        woken.set()
 
 
 def _known_as(card: Card) -> str:

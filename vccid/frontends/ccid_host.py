@@ -116,6 +116,7 @@ class _Slot(Host):
         if reader.card is not None:
             self.seen -= 1
             self._interface.insert(number, reader.generation)
+            self._expect_look(reader.generation)
 
     def close(self) -> None:
         for name in tuple(self._timers):
@@ -132,7 +133,7 @@ class _Slot(Host):
             self._later("settle", EXCHANGE_GAP, self._settle)
         else:
             self._interface.insert(self._number, generation)
-        self._later("deaf", DEAF_AFTER, partial(self._nobody_looks, generation))
+        self._expect_look(generation)
         self._owner.changed()
 
     def do(self, action: Action) -> None:
@@ -259,6 +260,9 @@ class _Slot(Host):
     def _settle(self) -> None:
         self._interface.settle(self._number)
         self._owner.changed()
+
+    def _expect_look(self, generation: int) -> None:
+        self._later("deaf", DEAF_AFTER, partial(self._nobody_looks, generation))
 
     def _nobody_looks(self, generation: int) -> None:
         """Nobody waits for this host to see the change when it does not look."""

@@ -37,12 +37,12 @@ class PinPad:
     def __init__(self, default_timeout: float = DEFAULT_TIMEOUT) -> None:
         self._default_timeout = default_timeout
         self._entries: list[Entry] = []
-        self._asked: list[asyncio.Future[None]] = []
+        self._asked = asyncio.Event()
 
     @property
     def entry(self) -> Entry | None:
         """The entry that `enter` and `cancel` would answer."""
-        return self._entries[0] if self._entries else None
+        return next((entry for entry in self._entries if not entry._answer.done()), None)
 
     async def ask(self, host: str, request: PinRequest) -> tuple[str, ...] | PinEnd:
         """Wait until a person has typed, given up, or done nothing for too long."""
@@ -50,7 +50,8 @@ class PinPad:
         answer = asyncio.get_running_loop().create_future()
         entry = Entry(host, request, answer)
         self._entries.append(entry)
-        self._wake()
+        asked, self._asked = self._asked, asyncio.Event()
+        asked.set()
         try:
             async with asyncio.timeout(request.timeout or self._default_timeout):
                 return await answer
@@ -68,13 +69,7 @@ class PinPad:
         try:
             async with asyncio.timeout(timeout):
                 while (entry := self.entry) is None:
-                    asked = asyncio.get_running_loop().create_future()
-                    self._asked.append(asked)
-                    try:
-                        await asked
-                    finally:
-                        if asked in self._asked:
-                            self._asked.remove(asked)
+                    await self._asked.wait()
         except TimeoutError:
             raise _nobody_asks() from None
         return entry
@@ -118,19 +113,13 @@ class PinPad:
         self._end(PinEnd.TIMEOUT)
 
     def _first(self) -> Entry:
-        entry = next((entry for entry in self._entries if not entry._answer.done()), None)
+        entry = self.entry
         if entry is None:
             raise _nobody_asks()
         return entry
 
     def _end(self, answer: tuple[str, ...] | PinEnd) -> None:
         self._first()._answer.set_result(answer)
-
-    def _wake(self) -> None:
-        asked, self._asked = self._asked, []
-        for future in asked:
-            if not future.done():
-                future.set_result(None)
 
 
 def _nobody_asks() -> ReaderError:

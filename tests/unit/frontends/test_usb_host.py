@@ -161,6 +161,16 @@ async def test_a_host_that_does_not_look_holds_nobody_up(
     assert await cable.client.interrupt() == b"\x50\x03"
 
 
+async def test_nor_does_one_that_comes_to_a_card_and_does_not_look(
+    reader: Reader, quick: None
+) -> None:
+    generation = reader.insert(FakeCard())
+    cable = Cable(usb_reader(reader))
+    assert not await reader.wait_seen(generation, 0)
+    assert await reader.wait_seen(generation, 5)
+    cable.host.close()
+
+
 async def test_a_reader_that_holds_a_card_when_the_host_comes(reader: Reader) -> None:
     reader.insert(FakeCard())
     cable = Cable(usb_reader(reader))
@@ -229,9 +239,9 @@ async def test_a_pin_is_typed(reader: Reader, cable: Cable, pin_pad: PinPad) -> 
         with pytest.raises(ReaderError):
             pin_pad.enter(wrong)
     pin_pad.enter(["123456"])
+    assert pin_pad.entry is None, "it is answered, whoever asks next"
     assert (await asked)[7:] == bytes.fromhex("00" "00" "00" "9000")
     assert commands == [bytes.fromhex("00200000" "08" "313233343536FFFF")]
-    assert pin_pad.entry is None
 
 
 async def test_a_slot_without_a_pad_beside_one_that_has_it(reader: Reader, pin_pad: PinPad) -> None:
