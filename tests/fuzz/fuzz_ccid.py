@@ -44,14 +44,13 @@ class Owner:
             return
         work = self.open.pop(0)
         interface = self.interface
-        if isinstance(work, AskPin):
-            if well:
-                pins = ["1" * max(work.request.minimum, 1)] * len(work.request.prompts)
-                interface.typed(work.slot, work.work, pins)
-            else:
-                interface.not_typed(work.slot, work.work, PinEnd.TIMEOUT)
+        if not well and isinstance(work, AskPin) and work.work % 2:
+            interface.not_typed(work.slot, work.work, PinEnd.TIMEOUT)
         elif not well:
             interface.failed(work.slot, work.work, Error.ICC_MUTE)
+        elif isinstance(work, AskPin):
+            pins = ["1" * max(work.request.minimum, 1)] * len(work.request.prompts)
+            interface.typed(work.slot, work.work, pins)
         elif isinstance(work, PowerOn):
             interface.powered(work.slot, work.work, ATR)
         else:
