@@ -34,8 +34,10 @@ EXTENSION_PERIOD: Final = 1.0
 BLOCK_PATIENCE: Final = 0.5
 #: Seconds an exchanged card is held back so that the host sees the empty slot first.
 EXCHANGE_GAP: Final = 0.5
-#: Seconds after which a host that does not wait for news is taken not to look at all.
+#: Seconds after which a host that does not wait for news is taken not to look at all; one that
+#: has just come takes its time to find its driver (an emulated one two seconds).
 DEAF_AFTER: Final = 1.0
+COMES_WITHIN: Final = 10.0
 
 
 class CcidHost:
@@ -112,6 +114,7 @@ class _Slot(Host):
         self._line: Session | None = None
         self._waiting: asyncio.Future[Any] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._came = asyncio.get_running_loop().time()
         reader.attach(self)
         if reader.card is not None:
             self.seen -= 1
@@ -179,7 +182,7 @@ class _Slot(Host):
             return
         try:
             answer = self._line.execute(action.apdu)
-        except VccidError as error:
+        except Exception as error:  # whatever it is, it is this slot's alone
             self._interface.failed(self._number, action.work, self._complain(error))
             return
         if isinstance(answer, bytes):
@@ -266,7 +269,11 @@ class _Slot(Host):
 
     def _nobody_looks(self, generation: int) -> None:
         """Nobody waits for this host to see the change when it does not look."""
-        if not self._owner.is_listening():
+        if self._owner.is_listening():
+            return
+        if asyncio.get_running_loop().time() < self._came + COMES_WITHIN:
+            self._expect_look(generation)
+        else:
             self._reader.acknowledge(self, generation)
 
     def _later(self, name: str, delay: float, call: Callable[[], None]) -> None:

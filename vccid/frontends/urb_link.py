@@ -13,6 +13,8 @@ from vccid.wire import usbip
 
 #: Transfers a host may have under way at once. libccid has 2, Windows' driver a handful.
 MAX_PENDING: Final = 256
+#: Bytes of the OUT transfers among them, in sum: sixteen of the longest commands.
+MAX_HELD: Final = 1 << 20
 
 _STATUS: Final = {
     Status.DONE: usbip.UrbStatus.OK,
@@ -28,7 +30,7 @@ class UrbLink:
         self, reader: UsbReader, kind: str, peer: str, transport: asyncio.WriteTransport
     ) -> None:
         self._transport = transport
-        self._pending: set[int] = set()
+        self._pending: dict[int, int] = {}
         self._unlinkable = 0
         self._host = UsbHost(reader, kind, peer, self._completed)
 
@@ -53,11 +55,13 @@ class UrbLink:
             raise RemoteProtocolError(f"sequence number {message.seqnum} twice")
         if len(self._pending) >= MAX_PENDING:
             raise RemoteProtocolError(f"more than {MAX_PENDING} transfers at once")
+        if message.data and sum(self._pending.values()) + len(message.data) > MAX_HELD:
+            raise RemoteProtocolError(f"more than {MAX_HELD} bytes on their way at once")
         self._unlinkable += 1
         if message.isochronous:
             self._write(usbip.reply_submit(message.seqnum, usbip.UrbStatus.INVALID, 0))
             return
-        self._pending.add(message.seqnum)
+        self._pending[message.seqnum] = len(message.data)
         self._host.submit(
             Transfer(
                 message.seqnum,
@@ -75,7 +79,7 @@ class UrbLink:
             raise RemoteProtocolError("more unlinks than submits")
         self._unlinkable -= 1
         cancelled = self._host.cancel(message.victim)
-        self._pending.discard(message.victim)
+        self._pending.pop(message.victim, None)
         status = usbip.UrbStatus.UNLINKED if cancelled else usbip.UrbStatus.OK
         self._write(usbip.reply_unlink(message.seqnum, status))
 
@@ -83,7 +87,7 @@ class UrbLink:
         answers = b""
         for completion in completions:
             seqnum = completion.transfer.id
-            self._pending.discard(seqnum)
+            self._pending.pop(seqnum, None)
             answers += usbip.reply_submit(
                 seqnum, _STATUS[completion.status], completion.length, completion.data
             )

@@ -47,7 +47,13 @@ async def line(reader: Reader) -> AsyncIterator[Line]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("EXTENSION_PERIOD", "EXCHANGE_GAP", "DEAF_AFTER", "BLOCK_PATIENCE"):
+    for name in (
+        "EXTENSION_PERIOD",
+        "EXCHANGE_GAP",
+        "DEAF_AFTER",
+        "COMES_WITHIN",
+        "BLOCK_PATIENCE",
+    ):
         monkeypatch.setattr(ccid_host, name, 0.01)
     monkeypatch.setattr(serial, "SILENCE", 0.01)
 

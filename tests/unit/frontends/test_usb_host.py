@@ -42,7 +42,7 @@ async def cable(reader: Reader, pin_pad: PinPad) -> AsyncIterator[Cable]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("EXTENSION_PERIOD", "EXCHANGE_GAP", "DEAF_AFTER"):
+    for name in ("EXTENSION_PERIOD", "EXCHANGE_GAP", "DEAF_AFTER", "COMES_WITHIN"):
         monkeypatch.setattr(ccid_host, name, 0.01)
     yield
 
@@ -171,6 +171,15 @@ async def test_nor_does_one_that_comes_to_a_card_and_does_not_look(
     cable.host.close()
 
 
+async def test_one_that_has_just_come_is_given_its_time(
+    reader: Reader, cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ccid_host, "DEAF_AFTER", 0.0)
+    assert not await reader.wait_seen(reader.insert(FakeCard()), 0.05)
+    await cable.client.status()
+    assert await reader.wait_seen(reader.generation, 0)
+
+
 async def test_a_reader_that_holds_a_card_when_the_host_comes(reader: Reader) -> None:
     reader.insert(FakeCard())
     cable = Cable(usb_reader(reader))
@@ -209,6 +218,17 @@ async def test_a_card_that_does_not_power_on(
     reader.insert(BrokenCard(error))
     answer = await cable.client.command(0x62)
     assert (answer[7], answer[8]) == (0x41, expected)
+
+
+async def test_a_card_that_breaks_at_once(reader: Reader, cable: Cable) -> None:
+    def fail(command: bytes) -> bytes:
+        raise ValueError("a bug in an applet")
+
+    reader.insert(FakeCard(fail))
+    await cable.client.power_on()
+    answer = await cable.client.command(0x6F, SELECT)
+    assert (answer[7], answer[8]) == (0x41, 0xFB)
+    assert await cable.client.power_on() == ATR
 
 
 async def test_a_card_that_breaks(reader: Reader, cable: Cable) -> None:
