@@ -90,7 +90,9 @@ def test_what_cannot_be_attached_again_is_told_and_kept(tmp_path: Path, port: in
 def test_twice_and_not_at_all_are_told(daemon: Daemon) -> None:
     daemon.ctl("attach", "usbip")
     again = daemon.run_ctl("attach", "usbip")
-    assert again.returncode == 1 and "is attached to usbip already" in again.stderr
+    assert again.returncode == 1 and "is attached to usbip 1-1 already" in again.stderr
+    assert again.stderr.endswith("first: vccidctl detach usbip 1-1 --reader vccid0\n")
+    daemon.ctl("detach", "usbip", "1-1", "--reader", "vccid0")
     never = daemon.run_ctl("detach", "vsc", "/run/nobody")
     assert never.returncode == 1 and "is not attached to vsc /run/nobody" in never.stderr
 

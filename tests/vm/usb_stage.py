@@ -130,7 +130,10 @@ class Stage:
             tls.verify_mode = ssl.CERT_REQUIRED
             tls.load_cert_chain(certificate)
         server = UsbIpServer(
-            lambda: [self._usb([name], "full", False) for name in self.readers],
+            lambda: {
+                f"1-{number}": self._usb([name], "full", False)
+                for number, name in enumerate(self.readers, start=1)
+            },
             UsbIpSettings(port=int(port), tls=tls),
         )
         await server.start()

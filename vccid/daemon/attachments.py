@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, cast, get_args
 
@@ -16,12 +16,20 @@ KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "ifd")
 
 #: Kinds that say where the guest is; the others have one place each.
 WITH_ADDRESS: Final = frozenset(("vsc", "usbredir"))
-#: Kinds that may say what their place is to be called.
-MAY_HAVE_ADDRESS: Final = frozenset(("pty", "tty"))
+#: Kinds that get a name of their own when they are first attached, and keep it.
+KEEPS_PLACE: Final = frozenset(("tty", "usbip"))
 #: Kinds that can also wait at the address for the guest to dial.
 CAN_LISTEN: Final = frozenset(("usbredir",))
 
 _TTY: Final = "/dev/ttyVCCID"
+_BUS: Final = "1-"
+
+#: Kinds that may say what their place is to be called: the pattern, what it is, and a hint.
+_NAMES: Final = {
+    "pty": ("/.*", "path from the root on", "name all of it"),
+    "tty": (f"{_TTY}(0|[1-9][0-9]{{0,2}})", "name for a terminal", f"as {_TTY}0"),
+    "usbip": (f"{_BUS}[1-9][0-9]{{0,3}}", "bus id", f"as {_BUS}1"),
+}
 
 
 class Frontend(Protocol):
@@ -49,7 +57,8 @@ class Attachment:
     Attributes:
         kind: one of `KINDS`.
         address: where the guest is: a unix socket's path or HOST:PORT; of pty the path of the
-            link to the terminal, "" for the usual one; of tty the device; "" for the other kinds.
+            link to the terminal, "" for the usual one; of tty the device; of usbip the bus id; ""
+            for the other kinds.
         listen: wait there for the guest, not dial.
     """
 
@@ -71,15 +80,10 @@ class Attachment:
             raise ReaderError(
                 f"a reader cannot be attached to {kind!r}", f"one of {', '.join(KINDS)}"
             )
-        if kind in MAY_HAVE_ADDRESS:
-            if address and not address.startswith("/"):
-                raise ReaderError(f"{address} is no path from the root on", "name all of it")
-            if (
-                address
-                and kind == "tty"
-                and not re.fullmatch(_TTY + "(0|[1-9][0-9]{0,2})", address)
-            ):
-                raise ReaderError(f"{address} is no name for a terminal", f"as {_TTY}0")
+        if kind in _NAMES:
+            pattern, what, hint = _NAMES[kind]
+            if address and not re.fullmatch(pattern, address):
+                raise ReaderError(f"{address} is no {what}", hint)
         elif bool(address) != (kind in WITH_ADDRESS):
             wanted = "takes no address" if address else "needs the address of the guest"
             raise ReaderError(
@@ -93,9 +97,17 @@ class Attachment:
         return cls(cast(Kind, kind), address, listen)
 
 
-def terminal_for(reader: str, taken: Collection[str]) -> str:
-    """The device of a reader's tty where none was named: its name's own number, else a free one."""
+def place_for(kind: str, reader: str, taken: Collection[str]) -> str:
+    """A reader's terminal or bus id where none was named.
+
+    A terminal has the number of the reader's name, if that is free; else the first free one.
+    """
+    if kind == "usbip":
+        return _first_free(_BUS, range(1, len(taken) + 2), taken)
     number = re.search(r"(?<![0-9])(0|[1-9][0-9]?)$", reader)
-    wanted = [number[1]] if number else []
-    numbers = (*wanted, *map(str, range(len(taken) + 1)))
-    return next(path for path in map(_TTY.__add__, numbers) if path not in taken)
+    wanted = [int(number[1])] if number else []
+    return _first_free(_TTY, (*wanted, *range(len(taken) + 1)), taken)
+
+
+def _first_free(prefix: str, numbers: Iterable[int], taken: Collection[str]) -> str:
+    return next(place for place in (f"{prefix}{n}" for n in numbers) if place not in taken)

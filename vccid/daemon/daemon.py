@@ -124,7 +124,8 @@ class Daemon:
         self._notifier.reloading()
         try:
             settings = config.load(self._directories.configuration, self._overrides)
-            await self._apply(settings)
+            await self._service.apply(settings)
+            self._apply(settings)
             log.info("settings read again: %s", self._service.summary())
             status = self._service.summary()
         except VccidError as error:
@@ -132,12 +133,12 @@ class Daemon:
             status = f"settings unfit: {error.message}"
         self._notifier.ready(status)
 
-    async def _apply(self, settings: Settings) -> None:
+    def _apply(self, settings: Settings) -> None:
+        """What concerns the daemon itself."""
         daemon_logging.set_level(settings.log.level)
         self._control.access = Access(settings.control.group)
         self._methods.settings = settings
         if self._handed is None:
             control = settings.control
             listen.share(self._directories.control, control.group, int(control.mode, 8))
-        await self._service.apply(settings)
         self._settings = settings

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -45,7 +46,8 @@ class ReaderPool:
         return reader
 
     async def remove(self, reader: Reader) -> None:
-        await self._remove(reader.name)
+        # Its far end may be let go meanwhile; half removed it would stay for ever.
+        await asyncio.shield(self._remove(reader.name))
 
 
 class FarCardListener:
@@ -66,10 +68,13 @@ class FarCardListener:
         if (settings, guests) == self._wanted:
             return
         place = endpoint(settings.listen, guests, listen=True) if settings.listen else None
+        listener = None
+        if place is not None and str(place.address) != self.address:
+            listener = await self._started(place, settings)  # or else the clients stay
         await self.stop()
-        if place is not None:
-            self._listener = await self._started(place, settings)
-        self._wanted = (settings, guests)
+        if place is not None and listener is None:
+            listener = await self._started(place, settings)
+        self._listener, self._wanted = listener, (settings, guests)
 
     @property
     def address(self) -> str:

@@ -84,7 +84,7 @@ class FrontendMaker:
             place = endpoint(attachment.address, self.settings.guests, listen=listen)
             return UsbRedirFrontend(shown, place, listen=listen)
         if attachment.kind == "usbip":
-            return UsbIpFrontend(shown, self._exports)
+            return UsbIpFrontend(shown, attachment.address, self._exports)
         from vccid.frontends.vhci import VhciFrontend
 
         return VhciFrontend(shown, lost)
@@ -93,11 +93,11 @@ class FrontendMaker:
         """Take new settings; the USB/IP server follows at once.
 
         Raises:
-            ConfigError: its address cannot be had.
+            ConfigError: its address cannot be had; all stays as it was.
         """
-        self.settings = settings
         if "_exports" in self.__dict__:
             await self._exports.apply(settings.usbip)
+        self.settings = settings
 
     @cached_property
     def _exports(self) -> Exports:

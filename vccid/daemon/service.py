@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from vccid.card.card import Card
 from vccid.daemon import real_cards
-from vccid.daemon.attachments import Attachment, terminal_for
+from vccid.daemon.attachments import KEEPS_PLACE, Attachment, place_for
 from vccid.daemon.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
 from vccid.daemon.directories import Directories
 from vccid.daemon.frontends import FrontendMaker
@@ -97,7 +97,7 @@ class Service:
             if name in self.stations:
                 self.stations[name].wanted = entry.wanted
                 self.stations[name].owed = entry.attachments
-        await self._take_far_cards()
+        await self._take_far_cards(self._settings)
 
     async def restore(self) -> None:
         """Put back each card and attach each reader as before; none holds up another."""
@@ -105,23 +105,26 @@ class Service:
         await asyncio.gather(*map(self._restore, self.stations.values()))
 
     async def apply(self, settings: Settings) -> None:
-        """Let the readers be as new settings want them.
+        """Let the readers be as new settings want them; one that cannot keeps back no other.
 
         Raises:
-            ConfigError: a frontend's place cannot be had.
+            ConfigError, NotPermitted: a server cannot be as they want it; nothing has changed.
         """
-        self._settings = settings
         await self._frontends.apply(settings)
+        try:
+            await self._take_far_cards(settings)
+        except VccidError:
+            await self._frontends.apply(self._settings)
+            raise
+        self._settings = settings
         gone = [s for s in self.stations.values() if s.declared and s.name not in settings.readers]
         for station in gone:
             await self._close(station)
         for name, wanted in settings.readers.items():
-            if name in self.stations:
-                self.stations[name].declared = True
-                await self.stations[name].apply(wanted)
-            else:
-                await self._open(name, wanted, declared=True)
-        await self._take_far_cards()
+            try:
+                await self._declare(name, wanted)
+            except VccidError as error:
+                log.error("%s; %s", error.message, error.hint, extra={"reader": name})
         await self._show_files()
         await self._keep_or_complain()
 
@@ -161,7 +164,7 @@ class Service:
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
         station = self.station(name)
-        async with station.lock:
+        async with station.card_lock:
             self._check_empty(station)
             wanted = wanted or station.wanted or station.last
             if wanted is None:
@@ -192,7 +195,7 @@ class Service:
             ReaderError: no such reader, or nothing in it.
         """
         station = self.station(name)
-        async with station.lock:
+        async with station.card_lock:
             if station.follower is not None:
                 await station.unfollow()
                 generation = station.reader.generation
@@ -232,16 +235,10 @@ class Service:
             ReaderError: there is none, or it is declared in the settings.
         """
         station = self.station(name)
-        if station.fleeting:
-            raise ReaderError(
-                f"reader {name} belongs to a far card", "it goes when the far end hangs up"
-            )
-        if station.declared:
-            raise ReaderError(
-                f"reader {name} belongs to the settings",
-                f"write [reader.{name}] enabled = false there, and systemctl reload vccid",
-            )
-        await self._close(station)
+        async with station.frontends_lock:
+            self._check_there(station)
+            _check_removable(station)
+            await self._end(station)
         await self._keep_or_complain()
 
     async def attach(self, name: str | None, attachment: Attachment) -> tuple[Station, str]:
@@ -252,7 +249,7 @@ class Service:
             ConfigError, NotPermitted: the place cannot be had.
         """
         station = self.station(name)
-        async with station.lock:
+        async with station.frontends_lock:
             self._check_there(station)
             attachment = self._settled(station, attachment)
             status = await station.attach(attachment)
@@ -266,22 +263,26 @@ class Service:
             ReaderError: no such reader, or it is not attached so.
         """
         station = self.station(name)
-        async with station.lock:
+        async with station.frontends_lock:
             self._check_there(station)
             await station.detach(self._settled(station, attachment))
         await self._keep_or_complain()
         return station
 
     def _settled(self, station: Station, attachment: Attachment) -> Attachment:
-        """A terminal gets its name when it is first attached, so that reader.conf can keep it."""
-        if attachment.kind != "tty" or attachment.address:
+        """A terminal and a USB/IP export get their name when they are first attached.
+
+        So reader.conf, and other hosts' scripts, can keep it.
+        """
+        kind = attachment.kind
+        if kind not in KEEPS_PLACE or attachment.address:
             return attachment
-        own = min((to for to in station.attachments if to.kind == "tty"), default=None)
+        own = min((to for to in station.attachments if to.kind == kind), default=None)
         if own is not None:
             return own
         every = [to for other in self.stations.values() for to in other.attachments]
-        taken = [to.address for to in every if to.kind == "tty"]
-        return replace(attachment, address=terminal_for(station.name, taken))
+        taken = [to.address for to in every if to.kind == kind]
+        return replace(attachment, address=place_for(kind, station.name, taken))
 
     # -- who looks -----------------------------------------------------------------------------
 
@@ -326,16 +327,16 @@ class Service:
 
     # -- how it is done ------------------------------------------------------------------------
 
-    async def _take_far_cards(self) -> None:
+    async def _take_far_cards(self, settings: Settings) -> None:
         """Listen for far cards as the settings want it."""
         if self.far_cards is None:
-            if not self._settings.far_cards.listen:
+            if not settings.far_cards.listen:
                 return
             from vccid.daemon.far_cards import FarCardListener, ReaderPool
 
             pool = ReaderPool(self.stations.__contains__, self._open_fleeting, self._close_fleeting)
             self.far_cards = FarCardListener(pool)
-        await self.far_cards.apply(self._settings.far_cards, self._settings.guests)
+        await self.far_cards.apply(settings.far_cards, settings.guests)
 
     async def _show_files(self) -> None:
         """Mount the file view as the settings want it; the control socket is open by now."""
@@ -368,20 +369,35 @@ class Service:
         )
         station.lost = self._keep_soon
         self.stations[name] = station
-        try:
-            await station.apply(settings)
-        except VccidError:
-            del self.stations[name]
-            raise
+        async with station.frontends_lock:
+            try:
+                await station.apply(settings)
+            except BaseException:
+                del self.stations[name]
+                raise
         self._publish(Event("reader-added", name))
         return station
 
+    async def _declare(self, name: str, settings: ReaderSettings) -> None:
+        station = self.stations.get(name)
+        if station is None:
+            await self._open(name, settings, declared=True)
+            return
+        async with station.frontends_lock:
+            self._check_there(station)
+            station.declared = True
+            await station.apply(settings)
+
     async def _close(self, station: Station) -> None:
-        async with station.lock:
+        async with station.frontends_lock:
             if self.stations.get(station.name) is station:
-                del self.stations[station.name]
-                await station.close()
-                self._publish(Event("reader-removed", station.name))
+                await self._end(station)
+
+    async def _end(self, station: Station) -> None:
+        """Its frontends are locked. A card that is being made for it finds it gone."""
+        del self.stations[station.name]
+        await station.close()
+        self._publish(Event("reader-removed", station.name))
 
     def _check_there(self, station: Station) -> None:
         """It may have been removed while its lock was waited for."""
@@ -429,15 +445,23 @@ class Service:
             station.reader, wanted, self._serials.is_ours, self._settings, self._cards
         )
         await follower.start()
+        try:
+            self._check_there(station)
+        except ReaderError:
+            await follower.stop()
+            raise
         station.follower = follower
         return Inserted(station, None, station.reader.generation)
 
     async def _restore(self, station: Station) -> None:
-        async with station.lock:
-            await asyncio.gather(self._reattach(station), self._put_back(station))
+        await asyncio.gather(self._reattach(station), self._put_back(station))
 
     async def _reattach(self, station: Station) -> None:
-        for attachment, error in (await station.reattach()).items():
+        async with station.frontends_lock:
+            if self.stations.get(station.name) is not station:
+                return
+            failed = await station.reattach()
+        for attachment, error in failed.items():
             log.warning(
                 "it could not be attached to %s again: %s; %s",
                 attachment,
@@ -447,19 +471,26 @@ class Service:
             )
 
     async def _put_back(self, station: Station) -> None:
-        wanted = station.wanted
-        if wanted is None or station.reader.card is not None or station.follower is not None:
-            return
-        try:
-            await self._put_in(station, wanted, None, None)
-        except VccidError as error:
-            station.problem = error
-            log.warning(
-                "the card could not be put back: %s; %s",
-                error.message,
-                error.hint,
-                extra={"reader": station.name},
-            )
+        async with station.card_lock:
+            wanted = station.wanted
+            if wanted is None or station.reader.card is not None or station.follower is not None:
+                return
+            try:
+                await self._put_in(station, wanted, None, None)
+            except OSError as error:  # what no source of keys expects
+                self._not_put_back(station, StateError(error.strerror or str(error)))
+            except VccidError as error:
+                self._not_put_back(station, error)
+
+    @staticmethod
+    def _not_put_back(station: Station, error: VccidError) -> None:
+        station.problem = error
+        log.warning(
+            "the card could not be put back: %s; %s",
+            error.message,
+            error.hint,
+            extra={"reader": station.name},
+        )
 
     def _keep_soon(self) -> None:
         task = asyncio.ensure_future(self._keep_or_complain())
@@ -495,6 +526,18 @@ async def _first_look(station: Station, follower: Follower) -> Inserted:
     await follower.first_look(_FIRST_LOOK)
     warnings = [follower.trouble] if follower.trouble else []
     return Inserted(station, station.reader.card, station.reader.generation, warnings)
+
+
+def _check_removable(station: Station) -> None:
+    if station.fleeting:
+        raise ReaderError(
+            f"reader {station.name} belongs to a far card", "it goes when the far end hangs up"
+        )
+    if station.declared:
+        raise ReaderError(
+            f"reader {station.name} belongs to the settings",
+            f"write [reader.{station.name}] enabled = false there, and systemctl reload vccid",
+        )
 
 
 def _count(number: int, noun: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vccid.frontends.pin_pad import PinPad
 
 _IFD: Final = Attachment("ifd")
-_LET_GO: Final = "the other end let go of it (usbip detach?), and it stays so: attach it anew"
+_LET_GO: Final = "the other end let go of it, and it stays so: attach it anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,11 @@ class Station:
         follower: what puts a real card in while it is there, or None.
         problem: why the card that is wanted is not in, or None.
         changed: when a card last came or went, or the reader came; seconds since 1970.
-        lock: held while a card goes in or out, or a frontend comes or goes.
+        card_lock: held while a card goes in or out.
+        frontends_lock: held while a frontend comes or goes; no card, however slow, keeps it.
         owed: what it was attached to before a restart, and is not yet again.
-        pin_pad: what PINs are typed on, or None.
+        pin_pad: what PINs are typed on; None where it never had one. It outlives the setting,
+            for the hosts that were shown it.
         lost: called when the other end of an attachment let go by itself.
     """
 
@@ -78,7 +80,8 @@ class Station:
         self.follower: Follower | None = None
         self.problem: VccidError | None = None
         self.changed = time.time()
-        self.lock = asyncio.Lock()
+        self.card_lock = asyncio.Lock()
+        self.frontends_lock = asyncio.Lock()
         self.lost: Callable[[], None] = lambda: None
         self.owed: tuple[Attachment, ...] = ()
         self.pin_pad: PinPad | None = None
@@ -120,15 +123,12 @@ class Station:
         Raises:
             ConfigError: pcscd's driver cannot be given its socket.
         """
-        self.settings = settings
-        had = self.pin_pad
+        before, self.settings = self.settings, settings
         if settings.pin_pad and self.pin_pad is None:
             from vccid.frontends.pin_pad import PinPad
 
             self.pin_pad = PinPad()
-        elif not settings.pin_pad:
-            self.pin_pad = None
-        if self.pin_pad is not had and _IFD in self._frontends:
+        if settings.pin_pad != before.pin_pad and _IFD in self._frontends:
             # Programs ask a reader for its features when it comes, so it comes anew.
             await self._frontends.pop(_IFD).stop()
         if settings.ifd and _IFD not in self._frontends:
@@ -146,7 +146,7 @@ class Station:
         if attachment in self._frontends:
             raise ReaderError(
                 f"reader {self.name} is attached to {attachment} already",
-                f"vccidctl detach {attachment} first, to begin anew",
+                f"to begin anew, first: vccidctl detach {attachment} --reader {self.name}",
             )
         await self._start(attachment)
         return self._frontends[attachment].status
@@ -210,7 +210,11 @@ class Station:
 
     def _slots(self) -> list[tuple[Reader, PinPad | None]]:
         stations = map(self._find, slot_names(self.name, self.settings.slots))
-        return [(station.reader, station.pin_pad) for station in stations if station is not None]
+        return [
+            (station.reader, station.pin_pad if station.settings.pin_pad else None)
+            for station in stations
+            if station is not None
+        ]
 
     def _lost(self, attachment: Attachment) -> None:
         if self._frontends.pop(attachment, None) is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from vccid.daemon import tls
 from vccid.daemon.config import Usb, UsbIp
-from vccid.errors import ConfigError
+from vccid.errors import ConfigError, ReaderError
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.usb_host import UsbReader
 from vccid.frontends.usbip import Network, UsbIpServer, UsbIpSettings
@@ -43,6 +43,7 @@ class Exports:
 
     def __init__(self, settings: UsbIp) -> None:
         self._settings = settings
+        #: by bus id
         self._readers: dict[str, UsbReader] = {}
         self._server: UsbIpServer | None = None
         #: Held while the server comes or goes: two would want the same port.
@@ -65,48 +66,60 @@ class Exports:
                     self._server.settings = wanted  # renewed TLS files
             self._settings = settings
 
-    async def add(self, reader: UsbReader) -> None:
+    async def add(self, busid: str, reader: UsbReader) -> None:
         """Export a reader.
 
         Raises:
+            ReaderError: the bus id is taken.
             ConfigError: as `apply`.
         """
         async with self._changing:
+            if busid in self._readers:
+                raise ReaderError(
+                    f"bus id {busid} is reader {self._readers[busid].name}'s", "choose another"
+                )
             if self._server is None:
                 self._server = await self._started(_server(self._settings))
-            self._readers[reader.name] = reader
+            self._readers[busid] = reader
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, busid: str) -> None:
         """Export it no longer; with the last one the server ends."""
         async with self._changing:
-            if self._readers.pop(name, None) is None or self._server is None:
+            reader = self._readers.pop(busid, None)
+            if reader is None or self._server is None:
                 return
-            self._server.drop(name)
+            self._server.drop(reader.name)
             if not self._readers:
                 server, self._server = self._server, None
                 await server.stop()
 
-    def place(self, name: str) -> str:
-        """Where an exported reader is to be had, for people."""
+    @property
+    def place(self) -> str:
+        """Where the readers are to be had, for people."""
         if self._server is None:
             return "not listening"
         host, port = self._server.address
-        return f"bus id {self._server.bus_id(name)} at {host} port {port}"
+        early = ", an address that no interface had" if self._server.is_early else ""
+        return f"{host} port {port}{early}"
 
     async def _replace(self, wanted: UsbIpSettings) -> None:
-        """Both may want the same port, so the one ends before the other starts."""
-        had, self._server = self._server, None
-        if had is not None:
-            await had.stop()
+        had = self._server
+        if had is None or had.settings.port != wanted.port:
+            self._server = await self._started(wanted)
+            if had is not None:
+                await had.stop()
+            return
+        # Both want the same port, so the one ends before the other starts.
+        self._server = None
+        await had.stop()
         try:
             self._server = await self._started(wanted)
         except ConfigError:
-            if had is not None:
-                self._server = await self._started(had.settings)
+            self._server = await self._started(had.settings)
             raise
 
     async def _started(self, settings: UsbIpSettings) -> UsbIpServer:
-        server = UsbIpServer(lambda: tuple(self._readers.values()), settings)
+        server = UsbIpServer(lambda: self._readers, settings)
         await server.start()
         return server
 
@@ -114,19 +127,20 @@ class Exports:
 class UsbIpFrontend:
     """One reader's part in the USB/IP server."""
 
-    def __init__(self, reader: UsbReader, exports: Exports) -> None:
+    def __init__(self, reader: UsbReader, busid: str, exports: Exports) -> None:
         self._reader = reader
+        self._busid = busid
         self._exports = exports
 
     @property
     def status(self) -> str:
-        return self._exports.place(self._reader.name)
+        return f"bus id {self._busid} at {self._exports.place}"
 
     async def start(self) -> None:
-        await self._exports.add(self._reader)
+        await self._exports.add(self._busid, self._reader)
 
     async def stop(self) -> None:
-        await self._exports.remove(self._reader.name)
+        await self._exports.remove(self._busid)
 
 
 def _server(settings: UsbIp) -> UsbIpSettings:

@@ -8,11 +8,12 @@ to those it is told to trust, best behind TLS with client certificates.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -34,6 +35,8 @@ _WRITE_LIMIT: Final = 3 * 65_600
 #: Connections the kernel keeps waiting, and seconds until the next is tried after a failure.
 _BACKLOG: Final = 100
 _BREATH: Final = 1.0
+#: <linux/in.h>; Python 3.11 does not name it.
+_IP_FREEBIND: Final = 15
 #: Seconds of silence, seconds between probes, and probes, until a vanished importer is let go.
 _KEEPALIVE: Final = (60, 10, 3)
 
@@ -70,18 +73,37 @@ class UsbIpSettings:
         return not self.allow or any(address in network for network in self.allow)
 
 
+def _listen_early(place: tuple[str, int], family: int) -> socket.socket:
+    """At an address that may come: ip(7), IP_FREEBIND, which holds for IPv6 too."""
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        listener.bind(place)
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
 class UsbIpServer:
     """Serves the readers that are exported at the moment.
 
     Attributes:
         address: (host, port) it listens at, once started.
+        is_early: no interface had that address then; once one has it, peers come in.
+        settings: as they hold for peers that come from now on, but for address and port.
     """
 
-    def __init__(self, readers: Callable[[], Sequence[UsbReader]], settings: UsbIpSettings) -> None:
+    def __init__(
+        self, readers: Callable[[], Mapping[str, UsbReader]], settings: UsbIpSettings
+    ) -> None:
+        """`readers` are those exported, by bus id."""
         self.address = (settings.address, settings.port)
         self.settings = settings
         self._readers = readers
-        self._numbers: dict[str, int] = {}
+        self.is_early = False
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         self._joining: set[asyncio.Task[None]] = set()
@@ -92,10 +114,8 @@ class UsbIpServer:
         Raises:
             ConfigError: the address cannot be had.
         """
-        place = (self.settings.address, self.settings.port)
-        family = socket.AF_INET6 if ":" in self.settings.address else socket.AF_INET
         try:
-            listener = socket.create_server(place, family=family, backlog=_BACKLOG)
+            listener = self._listener()
         except OSError as error:
             raise ConfigError(
                 f"cannot listen for USB/IP on {self.settings.address} port "
@@ -124,27 +144,24 @@ class UsbIpServer:
             if connection.owns(name):
                 connection.close()
 
-    def bus_id(self, name: str) -> str:
-        """A reader's bus id; it keeps it as long as the server lives."""
-        return f"1-{self._number(name)}"
-
-    def _number(self, name: str) -> int:
-        return self._numbers.setdefault(name, len(self._numbers) + 1)
-
     def records(self) -> tuple[usbip.DeviceRecord, ...]:
         """What a peer may import now; what is imported already is not listed."""
         return tuple(
-            self.record(reader) for reader in self._readers() if not self.is_owned(reader.name)
+            self.record(busid, reader)
+            for busid, reader in self._readers().items()
+            if not self.is_owned(reader.name)
         )
 
-    def record(self, reader: UsbReader) -> usbip.DeviceRecord:
+    @staticmethod
+    def record(busid: str, reader: UsbReader) -> usbip.DeviceRecord:
         """A reader as the protocol describes it."""
-        number, identity = self._number(reader.name), reader.identity
+        bus, _, number = busid.partition("-")
+        identity = reader.identity
         return usbip.DeviceRecord(
             path=f"/vccid/{reader.name}",
-            busid=self.bus_id(reader.name),
-            busnum=1,
-            devnum=number,
+            busid=busid,
+            busnum=int(bus),
+            devnum=int(number),
             speed=reader.speed,
             vendor_id=identity.vendor_id,
             product_id=identity.product_id,
@@ -154,7 +171,7 @@ class UsbIpServer:
 
     def find(self, busid: str) -> UsbReader | None:
         """The exported reader with this bus id."""
-        return next((r for r in self._readers() if self.bus_id(r.name) == busid), None)
+        return self._readers().get(busid)
 
     def is_owned(self, name: str) -> bool:
         """Whether somebody has imported it."""
@@ -163,6 +180,19 @@ class UsbIpServer:
     def forget(self, connection: _Connection) -> None:
         """A connection is over."""
         self._connections.discard(connection)
+
+    def _listener(self) -> socket.socket:
+        place = (self.settings.address, self.settings.port)
+        family = socket.AF_INET6 if ":" in self.settings.address else socket.AF_INET
+        try:
+            return socket.create_server(place, family=family, backlog=_BACKLOG)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+        # At boot the network may come later than we do.
+        log.warning("USB/IP: no interface has the address %s yet", self.settings.address)
+        self.is_early = True
+        return _listen_early(place, family)
 
     async def _accept(self, listener: socket.socket) -> None:
         """Take who may connect, before TLS costs anything."""
@@ -288,16 +318,16 @@ class _Connection(asyncio.Protocol):
         elif self._server.is_owned(reader.name):
             self._refuse(transport, request.busid, usbip.OpStatus.DEVICE_BUSY)
         else:
-            self._import(transport, reader)
+            self._import(transport, request.busid, reader)
 
     def _refuse(self, transport: asyncio.Transport, busid: str, status: usbip.OpStatus) -> None:
         log.warning("USB/IP: %s may not import %r: %s", self._peer, busid, status.name)
         transport.write(usbip.refuse_import(status))
         transport.close()
 
-    def _import(self, transport: asyncio.Transport, reader: UsbReader) -> None:
+    def _import(self, transport: asyncio.Transport, busid: str, reader: UsbReader) -> None:
         self._reader = reader
-        transport.write(usbip.reply_import(self._server.record(reader)))
+        transport.write(usbip.reply_import(self._server.record(busid, reader)))
         self._link = UrbLink(reader, "usbip", self._peer, transport)
         where = {"reader": reader.name}
         log.info("USB/IP: %s imported reader %s", self._peer, reader.name, extra=where)

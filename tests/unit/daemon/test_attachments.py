@@ -3,7 +3,7 @@
 
 import pytest
 
-from vccid.daemon.attachments import Attachment, terminal_for
+from vccid.daemon.attachments import Attachment, place_for
 from vccid.errors import ReaderError
 
 
@@ -59,4 +59,12 @@ def test_what_cannot_be_is_told(kind: str, address: str) -> None:
 )
 def test_the_terminal_of_a_reader(reader: str, taken: list[int], number: int) -> None:
     names = [f"/dev/ttyVCCID{other}" for other in taken]
-    assert terminal_for(reader, names) == f"/dev/ttyVCCID{number}"
+    assert place_for("tty", reader, names) == f"/dev/ttyVCCID{number}"
+
+
+@pytest.mark.parametrize(
+    ("taken", "wanted"), [([], "1-1"), (["1-2"], "1-1"), (["1-1", "1-3"], "1-2")]
+)
+def test_the_bus_id_of_a_reader(taken: list[str], wanted: str) -> None:
+    assert place_for("usbip", "vccid7", taken) == wanted
+    assert Attachment.parse("usbip", wanted, False) == Attachment("usbip", wanted)

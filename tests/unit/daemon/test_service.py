@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.fakes import FakeCard
 from vccid.daemon.attachments import Attachment
-from vccid.daemon.config import ReaderSettings, Settings
+from vccid.daemon.config import FarCards, ReaderSettings, Settings
 from vccid.daemon.directories import Directories
 from vccid.daemon.frontends import FrontendMaker
-from vccid.daemon.inventory import Entry, Inventory
+from vccid.daemon.inventory import Entry, Inventory, Wanted
+from vccid.daemon.maker import CardMaker
 from vccid.daemon.service import Service
 from vccid.errors import ReaderError, VccidError
 
 VHCI = Attachment("vhci")
 OFFICE = Settings(readers={"office": ReaderSettings(ifd=False)})
 NOTHING = Settings(readers={})
+CARD = Wanted(("cert1",), "sql:/nowhere", "libcacard")
 
 
 class Host:
@@ -49,6 +52,13 @@ class Host:
 
     async def stop(self) -> None:
         self.frontends -= 1
+
+
+class ClosedCard(FakeCard):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -100,7 +110,7 @@ async def test_a_reload_waits_for_what_is_being_attached(service: Service, host:
 
 
 async def test_a_reader_may_go_while_its_lock_is_waited_for(service: Service, host: Host) -> None:
-    async with service.station("office").lock:
+    async with service.station("office").frontends_lock:
         reload = asyncio.create_task(service.apply(NOTHING))
         await asyncio.sleep(0)
         waiting = [
@@ -113,6 +123,90 @@ async def test_a_reader_may_go_while_its_lock_is_waited_for(service: Service, ho
         with pytest.raises(ReaderError, match="reader office was removed"):
             await task
     assert host.frontends == 0
+
+
+async def test_no_card_however_slow_keeps_a_reader(
+    service: Service, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: asyncio.Future[tuple[FakeCard, list[str]]] = asyncio.get_running_loop().create_future()
+
+    async def slowly(*wish: object) -> tuple[FakeCard, list[str]]:
+        return await made
+
+    monkeypatch.setattr(CardMaker, "make", slowly)
+    insert = asyncio.create_task(service.insert("office", CARD, None, None))
+    await asyncio.sleep(0)
+    await service.attach("office", VHCI)
+    await service.detach("office", VHCI)
+    await service.apply(NOTHING)
+    card = ClosedCard()
+    made.set_result((card, []))
+    with pytest.raises(ReaderError, match="reader office was removed"):
+        await insert
+    assert card.closed
+
+
+async def test_a_card_the_system_refuses_keeps_back_no_host(
+    service: Service, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_left(*wish: object) -> tuple[FakeCard, list[str]]:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(CardMaker, "make", none_left)
+    station = service.station("office")
+    station.wanted = CARD
+    await service.restore()
+    assert host.frontends == 1
+    assert station.problem is not None and "Too many open files" in station.problem.message
+
+
+async def test_a_reader_that_cannot_be_opened_keeps_back_no_other(
+    service: Service, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.error = OSError(17, "File exists")
+    wanted = {name: ReaderSettings(ifd=name == "bad") for name in ("office", "bad", "good")}
+    await service.apply(Settings(readers=wanted))
+    assert set(service.stations) == {"office", "good"}
+    assert "reader bad cannot be attached to ifd: File exists" in caplog.text
+
+
+async def test_servers_that_cannot_be_as_wanted_change_nothing(
+    service: Service, tmp_path: Path
+) -> None:
+    wanted = Settings(readers={}, far_cards=FarCards(listen=str(tmp_path / "no" / "where")))
+    with pytest.raises(VccidError):
+        await service.apply(wanted)
+    assert set(service.stations) == {"office"}
+
+
+async def test_a_bus_id_stays_with_its_reader(
+    service: Service, host: Host, inventory: Inventory
+) -> None:
+    usbip = Attachment("usbip")
+    await service.add_reader("second")
+    await service.attach("second", usbip)
+    await service.attach("office", usbip)
+    kept = {name: entry.attachments for name, entry in inventory.load().items()}
+    assert kept["second"] == (Attachment("usbip", "1-1"),)
+    assert Attachment("usbip", "1-2") in kept["office"]
+    await service.detach("second", usbip)
+    await service.add_reader("third")
+    await service.attach("third", usbip)
+    assert service.station("third").attachments == {Attachment("usbip", "1-1")}
+
+
+async def test_a_pad_that_is_no_longer_offered_is_still_typed_on(
+    service: Service, host: Host
+) -> None:
+    """Hosts that are attached were shown it."""
+    padded = Settings(readers={"office": ReaderSettings(ifd=False, pin_pad=True)})
+    await service.apply(padded)
+    station = service.station("office")
+    pad = station.pin_pad
+    assert pad is not None
+    for settings in (OFFICE, padded):
+        await service.apply(settings)
+        assert station.pin_pad is pad
 
 
 async def test_what_the_system_refuses_is_told_and_tried_again(
