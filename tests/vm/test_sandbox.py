@@ -224,6 +224,31 @@ def test_usb_ip(guest: Guest, quiet_kernel: None) -> None:
     guest.run("vccidctl detach usbip --reader usb")
 
 
+def test_usb_ip_beyond_this_host(guest: Guest, quiet_kernel: None) -> None:
+    """The unit lets loopback through alone, until a drop-in names the network too."""
+    guest.run(
+        "ip netns add far && ip link add near0 type veth peer name far0 netns far"
+        " && ip address add 10.9.0.1/24 dev near0 && ip link set near0 up"
+        " && ip -n far address add 10.9.0.2/24 dev far0 && ip -n far link set far0 up"
+    )
+    settings = "/etc/vccid/vccid.toml.d/far.toml"
+    drop_in = "/run/systemd/system/vccid.service.d/far.conf"
+    guest.write(settings, '[usbip]\naddress = "10.9.0.1"\nallow = ["10.9.0.0/24"]\n')
+    guest.run("systemctl reload vccid && vccidctl attach usbip --reader usb")
+    guest.run(until("ss -ltn | grep -q 10.9.0.1:3240"))
+    call = "ip netns exec far socat -u OPEN:/dev/null TCP:10.9.0.1:3240,connect-timeout=2"
+    # Not "refused": somebody listens, whom the kernel lets nothing through to.
+    assert "timed out" in guest.run(call, check=False).errors
+    guest.write(drop_in, "[Service]\nIPAddressAllow=10.9.0.0/24\n")
+    guest.run("systemctl daemon-reload && systemctl restart vccid")
+    # What was attached comes back only behind the unit's readiness.
+    guest.run(until("ip netns exec far timeout 5 usbip list -r 10.9.0.1 | grep -q 0e0f:0004"))
+    guest.run(
+        f"vccidctl detach usbip --reader usb && rm {settings} {drop_in}"
+        " && systemctl daemon-reload && systemctl reload vccid && ip netns delete far"
+    )
+
+
 def test_device_nodes(guest: Guest, member: str) -> None:
     guest.run("modprobe cuse && udevadm settle")
     assert guest.run("stat -c '%a %U' /dev/cuse").text == "600 vccid\n"
