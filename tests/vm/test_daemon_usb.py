@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -16,12 +17,16 @@ from .guest import Guest, until
 
 PIN = "123456"
 MODULE = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
-#: As in test_vhci, and of an answer on its way to a daemon that is killed.
+#: As in test_vhci, of an answer on its way to a daemon that is killed, and of pcscd, which goes on
+#: with a device whose port was reset under it.
 KERNEL_NOISE = ("vhci_device speed not set", "enqueue for inactive port", "sendmsg failed")
+KERNEL_NOISE += (r"\(pcscd\) did not claim interface 0 before use",)
 CARD = "--certs cert1,cert2,cert3 --db sql:/etc/pki/nssdb"
 #: Another card: what is done to the PIN of one stays with its certificates.
 OTHER_CARD = "--certs cert3,cert1 --db sql:/etc/pki/nssdb"
 USB = "lsusb -d 0e0f:0004 >/dev/null"
+#: The reader's line, not its hub's, with the speed behind it.
+TREE = "lsusb -t | grep -q 'Class=Chip/SmartCard.*, {speed}'"
 SIGN = f"pkcs11-tool --module {MODULE} --login --sign --mechanism SHA256-RSA-PKCS --id 0001"
 SIGN += " --input-file /etc/hostname --output-file /tmp/signature"
 #: Changes the PIN at the first reader's pad: FEATURE_MODIFY_PIN_DIRECT (PC/SC part 10, 2.5.3).
@@ -40,6 +45,23 @@ features = {told[at]: bytes(told[at + 2 : at + 6]) for at in range(0, len(told),
 answer = connection.control(int.from_bytes(features[7], "big"), list(structure))
 assert bytes(answer) == bytes.fromhex("9000"), answer
 """
+#: PIN_VERIFY_STRUCTURE (PC/SC part 10, 2.5.2), but for bTimerOut.
+VERIFY = (
+    "00"  # bTimerOut2
+    "02"  # bmFormatString: ASCII, from the data field's first byte on
+    "08"  # bmPINBlockString
+    "00"  # bmPINLengthFormat
+    "0804"  # wPINMaxExtraDigit: 4 to 8
+    "02"  # bEntryValidationCondition
+    "00"  # bNumberMessage
+    "0000"  # wLangId
+    "00"  # bMsgIndex
+    "000000"  # bTeoPrologue
+    "0D000000"  # ulDataLength
+    "0020000008FFFFFFFFFFFFFFFF"
+)
+LOOKS = "/etc/vccid/vccid.toml.d/looks.toml"
+LOOPBACK = '[usbip]\naddress = "127.0.0.1"\nallow = []\n'
 SETTINGS = """[usbip]
 address = "10.9.0.1"
 allow = ["10.9.0.0/24"]
@@ -56,9 +78,9 @@ slots = 2
 """
 
 
-def cards(count: int) -> str:
-    """A command that waits until pcscd has so many USB readers with a card."""
-    return until(f"test $(opensc-tool -l | grep -c '^[0-9]* *Yes.*VMware') = {count}")
+def cards(count: int, shown: str = "Yes") -> str:
+    """A command that waits until pcscd has so many USB readers with a card ("No": without)."""
+    return until(f"test $(opensc-tool -l | grep -c '^[0-9]* *{shown}.*VMware') = {count}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,6 +101,35 @@ def start(guest: Guest) -> None:
 
 def kill(guest: Guest) -> None:
     guest.run("kill -9 $(cat /tmp/vccid.pid)")
+
+
+def reload(guest: Guest) -> None:
+    told = "grep -c 'settings read again' /tmp/vccid.log"
+    more = until(f"test $({told}) -gt $before")
+    guest.run(f"before=$({told}); kill -HUP $(cat /tmp/vccid.pid); {more}")
+
+
+@contextlib.contextmanager
+def looks(guest: Guest, settings: str) -> Iterator[None]:
+    """With further settings; what is attached meanwhile keeps its looks."""
+    guest.write(LOOKS, settings)
+    reload(guest)
+    try:
+        yield
+    finally:
+        guest.run(f"rm {LOOKS}")
+        reload(guest)
+
+
+@contextlib.contextmanager
+def exported(guest: Guest) -> Iterator[None]:
+    """vccid0 attached to this very machine, over USB/IP."""
+    guest.run("vccidctl attach usbip --reader vccid0")
+    try:
+        guest.run("usbip attach -r 127.0.0.1 -b 1-1")
+        yield
+    finally:
+        guest.run("vccidctl detach usbip --reader vccid0")
 
 
 def put_away() -> None:
@@ -141,6 +192,26 @@ def test_the_kernel_lets_go(guest: Guest) -> None:
     start(guest)
     assert readers(guest)["vccid0"]["frontends"] == []
     guest.run("vccidctl attach vhci --reader vccid0 && " + until(USB))
+
+
+def test_its_port_is_reset(guest: Guest) -> None:
+    """pcscd goes on with the device, and powers its card anew."""
+    guest.run(f"vccidctl insert vccid0 {CARD} && vccidctl attach vhci --reader vccid0")
+    guest.run(cards(1))
+
+    def reset(device: str) -> None:
+        import fcntl
+
+        with open(device, "wb") as node:
+            fcntl.ioctl(node, 0x5514)  # USBDEVFS_RESET
+
+    device = guest.run("lsusb -d 0e0f:0004 | sed -E 's|Bus (.*) Device (.*): ID.*|\\1/\\2|'").text
+    guest.call(reset, f"/dev/bus/usb/{device.strip()}")
+    guest.run("dmesg | grep -q 'usb 1-1: reset full-speed USB device'")
+    guest.run(until(f"{SIGN} --pin {PIN}"))
+    guest.run(f"test -e /dev/bus/usb/{device.strip()}")
+    (frontend,) = readers(guest)["vccid0"]["frontends"]
+    assert (frontend["up"], frontend["status"]) == (True, "port 0 of vhci_hcd")
 
 
 def test_killed_in_the_middle_of_its_work_all_comes_back(guest: Guest) -> None:
@@ -233,6 +304,36 @@ def test_importers_from_other_networks(guest: Guest) -> None:
     guest.run("ip netns del one; ip netns del stranger")
 
 
+def test_settings_say_how_it_looks(guest: Guest) -> None:
+    with looks(guest, '[usb]\nvendor_id = "08e6"\nproduct_id = "4433"\nspeed = "high"\n'):
+        guest.run(f"vccidctl insert vccid0 {CARD} && vccidctl attach vhci --reader vccid0")
+        guest.run(until("opensc-tool -l | grep -q 'Yes.*433-Swap'"))
+    # It keeps them; the next to be attached is as before.
+    guest.run(f"lsusb -d 08e6:4433 && ! {USB} && {TREE.format(speed='480M')}")
+    guest.run("vccidctl detach vhci --reader vccid0 && vccidctl attach vhci --reader vccid0")
+    guest.run(f"{cards(1)} && {TREE.format(speed='12M')}")
+
+
+@pytest.mark.parametrize(("speed", "shown"), [("high", "480M"), ("super", "5000M")])
+def test_a_quick_reader_over_usb_ip(guest: Guest, speed: str, shown: str) -> None:
+    guest.run(f"vccidctl insert vccid0 {CARD}")
+    with looks(guest, f'{LOOPBACK}[usb]\nspeed = "{speed}"\n'), exported(guest):
+        guest.run(f"{cards(1)} && {TREE.format(speed=shown)}")
+
+
+def test_a_card_comes_and_goes_in_both_hosts(guest: Guest) -> None:
+    guest.run("vccidctl attach vhci --reader vccid0 && " + cards(1, "No"))
+    with looks(guest, LOOPBACK), exported(guest):
+        guest.run(cards(2, "No"))
+        guest.run(f"vccidctl insert vccid0 {CARD} && " + cards(2))
+        hosts = readers(guest)["vccid0"]["hosts"]
+        assert {(host["kind"], host["seen"]) for host in hosts} == {
+            ("usbip", True),
+            ("vhci", True),
+        }
+        guest.run("vccidctl remove vccid0 && " + cards(2, "No"))
+
+
 def test_a_pin_is_typed_and_changed_on_the_pad(guest: Guest) -> None:
     guest.write("/tmp/new", "7654321\n", mode=0o600)
     guest.run(
@@ -251,6 +352,32 @@ def test_a_pin_is_typed_and_changed_on_the_pad(guest: Guest) -> None:
     guest.write("/tmp/change.py", CHANGE)
     typed("python3 /tmp/change.py", "/root/password", "/tmp/new", "/tmp/new")
     typed(SIGN, "/tmp/new")
+
+
+def test_nobody_types_or_the_cancel_key_is_pressed(guest: Guest) -> None:
+    guest.run(f"vccidctl insert padded {CARD} && vccidctl attach vhci --reader padded")
+    guest.run(cards(1))
+
+    def verify(structure: str) -> list[str]:
+        import subprocess
+
+        from smartcard.System import readers
+
+        connection = readers()[0].createConnection()
+        connection.connect()
+        told = connection.control(0x42000D48)
+        features = {told[at]: bytes(told[at + 2 : at + 6]) for at in range(0, len(told), 6)}
+        code = int.from_bytes(features[6], "big")
+        answers = []
+        for seconds, end in ((1, ""), (30, "--cancel"), (30, "--pin-file=/root/password")):
+            enter = ["vccidctl", "pin", "enter", "padded", "--wait=20", end]
+            typing = subprocess.Popen(enter) if end else None
+            answer = connection.control(code, [seconds, *bytes.fromhex(structure)])
+            answers.append(bytes(answer).hex())
+            assert typing is None or typing.wait(20) == 0
+        return answers
+
+    assert guest.call(verify, VERIFY) == ["6400", "6401", "9000"]
 
 
 def test_two_slots_of_one_device_side_by_side(guest: Guest) -> None:

@@ -97,7 +97,8 @@ def test_other_speeds(guest: Guest, speed: str, shown: str) -> None:
     ask(guest, "insert zero 1")
     ask(guest, f"attach zero {speed}")
     guest.run(until("opensc-tool -a | grep -q 3b:7a"))
-    assert shown in guest.run("lsusb -t").text
+    # Its own line: the hub's tells a speed too.
+    assert re.search(f"Class=Chip/SmartCard.*, {shown}", guest.run("lsusb -t").text)
 
 
 def test_opensc_signs(guest: Guest, attached: str) -> None:
@@ -107,6 +108,15 @@ def test_opensc_signs(guest: Guest, attached: str) -> None:
         f"pkcs11-tool --module {MODULE} --login --pin 123456 --test", timeout=120
     ).text
     assert "No errors" in tested
+
+
+def test_pcsc_scan_shows_the_card(guest: Guest, attached: str) -> None:
+    scan = guest.start("exec pcsc_scan -n")
+    scan.wait_for("Reader 0: VMware Virtual USB CCID [zero] (5E41A1zero)")
+    scan.wait_for("Card removed")
+    ask(guest, "insert zero 1")
+    scan.wait_for("ATR: 3B 7A 18 00 00 73 66 74 65 20 63 64 31 34 34")
+    scan.stop()
 
 
 def test_long_answers_and_commands(guest: Guest, attached: str) -> None:
