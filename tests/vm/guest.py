@@ -101,6 +101,7 @@ class Guest:
         self.directory = directory
         self.share = directory / "share"
         self._console = directory / "console.log"
+        self._mark = ""
         self._qemu: subprocess.Popen[bytes] | None = None
         self._channel: Channel
         self.qmp: Qmp
@@ -263,10 +264,16 @@ class Guest:
         return log[log.index(since) :] if since else log
 
     def mark_kernel_log(self) -> str:
-        """Write a mark into the kernel's log, for `kernel_log` and `kernel_warnings`."""
-        mark = f"vccid test mark {uuid.uuid4().hex}"
-        self.run(f"echo '<6>{mark}' >/dev/kmsg")
-        return mark
+        """Write a mark into the kernel's log, for `kernel_log` and `kernel_warnings`.
+
+        `reset` writes the last one again, behind what the kernel says of a boot.
+        """
+        self._mark = f"vccid test mark {uuid.uuid4().hex}"
+        self._write_mark()
+        return self._mark
+
+    def _write_mark(self) -> None:
+        self.run(f"echo '<6>{self._mark}' >/dev/kmsg")
 
     def kernel_warnings(self, since: str, ignoring: Sequence[str] = ()) -> list[str]:
         """What the kernel warned of since a mark, without what matches a regex of `ignoring`."""
@@ -281,6 +288,7 @@ class Guest:
         self.qmp.execute("system_reset")
         self._wait_boot(boots + 1)
         self.qmp.execute("set-action", reboot="shutdown")
+        self._write_mark()
 
 
 def until(condition: str, seconds: int = 90) -> str:

@@ -314,11 +314,10 @@ def test_settings_say_how_it_looks(guest: Guest) -> None:
     guest.run(f"{cards(1)} && {TREE.format(speed='12M')}")
 
 
-@pytest.mark.parametrize(("speed", "shown"), [("high", "480M"), ("super", "5000M")])
-def test_a_quick_reader_over_usb_ip(guest: Guest, speed: str, shown: str) -> None:
+def test_a_quick_reader_over_usb_ip(guest: Guest) -> None:
     guest.run(f"vccidctl insert vccid0 {CARD}")
-    with looks(guest, f'{LOOPBACK}[usb]\nspeed = "{speed}"\n'), exported(guest):
-        guest.run(f"{cards(1)} && {TREE.format(speed=shown)}")
+    with looks(guest, f'{LOOPBACK}[usb]\nspeed = "super"\n'), exported(guest):
+        guest.run(f"{cards(1)} && {TREE.format(speed='5000M')}")
 
 
 def test_a_card_comes_and_goes_in_both_hosts(guest: Guest) -> None:

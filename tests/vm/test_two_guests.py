@@ -13,7 +13,7 @@ import pytest
 from tests.peers.desk import PIN, Desk
 from tests.peers.libcacard import make_database
 from tests.peers.stage import Stage
-from tests.vm.conftest import MakeGuest
+from tests.vm.conftest import SLOW_HOST, MakeGuest
 from tests.vm.guest import Guest, GuestOptions, until
 
 #: VERIFY without data: 9000 where this session has proved the PIN, else 63Cx.
@@ -51,6 +51,15 @@ def boot(make_guest: MakeGuest, sockets: Path, name: str) -> Guest:
 def guests(make_guest: MakeGuest, sockets: Path) -> list[Guest]:
     """One with ccid-card-passthru, one with usb-redir."""
     return [boot(make_guest, sockets, name) for name in DEVICES]
+
+
+@pytest.fixture(autouse=True)
+def quiet_kernels(guests: list[Guest]) -> Iterator[None]:
+    """As `quiet_kernel`, of each that is still the same machine."""
+    marks = {guest: guest.mark_kernel_log() for guest in guests}
+    yield
+    for guest in marks.keys() & set(guests):
+        assert guest.kernel_warnings(marks[guest], [SLOW_HOST]) == []
 
 
 @pytest.fixture(scope="module")

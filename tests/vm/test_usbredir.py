@@ -96,7 +96,7 @@ async def test_insert_and_remove_are_seen(guest: Guest, quiet_kernel: None) -> N
             await text(guest, CARD_OUT)
 
 
-async def test_a_killed_daemon_comes_back(guest: Guest) -> None:
+async def test_a_killed_daemon_comes_back(guest: Guest, quiet_kernel: None) -> None:
     reader = Reader("vccid0")
     reader.insert(FakeCard())
     usb = UsbReader("vccid0", (reader,), Identity("5E41A1", "vccid0"))
@@ -111,7 +111,7 @@ async def test_a_killed_daemon_comes_back(guest: Guest) -> None:
         await text(guest, until("opensc-tool -s 00B0000400 | grep SW1=0x90"))
 
 
-async def test_a_pcscd_killed_under_a_command(guest: Guest) -> None:
+async def test_a_pcscd_killed_under_a_command(guest: Guest, quiet_kernel: None) -> None:
     """Its kernel cancels every transfer; the next pcscd finds a reader that works."""
     late: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     asked = asyncio.Event()
@@ -136,7 +136,7 @@ async def test_a_pcscd_killed_under_a_command(guest: Guest) -> None:
         await text(guest, "opensc-tool -s 00B0000400 | grep SW1=0x90")
 
 
-async def test_a_rebooted_guest_has_its_reader(guest: Guest) -> None:
+async def test_a_rebooted_guest_has_its_reader(guest: Guest, quiet_kernel: None) -> None:
     reader = Reader("vccid0")
     reader.insert(FakeCard())
     async with shown(guest, reader, CALLED):

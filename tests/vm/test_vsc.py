@@ -29,6 +29,7 @@ from vccid.frontends.vsc import VscFrontend
 from vccid.reader import Reader
 from vccid.transport import Endpoint, parse_address
 
+pytestmark = pytest.mark.usefixtures("quiet_kernel")
 PIN = "123456"
 ONE_GUEST = pytest.mark.parametrize("guest", ["xhci"], indirect=True)
 SOCKETS = Path(tempfile.mkdtemp(prefix="vccid-vsc-"))
