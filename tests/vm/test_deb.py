@@ -24,6 +24,7 @@ APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0"
 APT_SECONDS = 400.0
 CAC = "test \"$(opensc-tool --name)\" = 'Common Access Card (CAC)'"
 EMPTY = "opensc-tool --list-readers | grep '^0 *No.*vccid vccid0'"
+DOORS = "/sys/devices/platform/vhci_hcd.0/attach /dev/cuse"
 POLKIT_RULE = "/etc/polkit-1/rules.d/50-vccid-pcscd.rules"
 NO_READER = "opensc-tool --list-readers | grep 'No smart card readers found'"
 MAKE_DATABASE = """set -e
@@ -100,8 +101,13 @@ def finds_no_errors(guest: Guest) -> None:
 
 
 def test_apt_installs_it(guest: Guest, before: tree.Tree) -> None:
+    """On a machine that has the modules loaded already: the daemon's user is let in."""
     assert not [path for path in before if "vccid" in path]
+    guest.run("modprobe -a vhci-hcd cuse && udevadm settle")
     install(guest, "older")
+    doors = guest.run(f"stat -c '%a %U' {DOORS}").text
+    assert doors == "200 vccid\n600 vccid\n"
+    guest.run("rmmod vhci-hcd cuse")
     units = "vccid.socket vccid.service vccid-sleep.service"
     assert guest.run(f"systemctl is-enabled {units}").text == "enabled\n" * 3
 

@@ -42,7 +42,8 @@ _CLOCK_TICK: Final = 0.01
 
 _LOAD: Final = "load it: modprobe cuse (and at every start: /etc/modules-load.d)"
 _PERMIT: Final = (
-    "with the package's udev rule: udevadm trigger /dev/cuse; else see docs/device-node.md"
+    "with the package's udev rule: modprobe cuse && udevadm trigger /dev/cuse;"
+    " else see docs/device-node.md"
 )
 
 

@@ -23,7 +23,8 @@ SYSFS: Final = Path("/sys/devices/platform/vhci_hcd.0")
 
 _LOAD: Final = "load it: modprobe vhci-hcd (and at every start: /etc/modules-load.d)"
 _PERMIT: Final = (
-    "give it to the daemon's user: see docs/ccid.md, or install the package's udev rule"
+    "with the package's udev rule: udevadm trigger /sys/devices/platform/vhci_hcd.0;"
+    " else give it to the daemon's user: see docs/ccid.md"
 )
 
 
