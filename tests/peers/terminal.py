@@ -8,6 +8,7 @@ import os
 import pty
 import termios
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.peers.daemon import BIN, PATIENCE, Daemon
@@ -21,8 +22,13 @@ def wait_for_no_echo(terminal: int) -> None:
         time.sleep(0.005)
 
 
-def at_terminal(daemon: Daemon, answers: dict[str, str], *arguments: str | Path) -> tuple[int, str]:
-    """Run vccidctl at a terminal and answer its questions; returns its exit code and output."""
+def at_terminal(
+    daemon: Daemon, answers: Mapping[str, str | Callable[[], str]], *arguments: str | Path
+) -> tuple[int, str]:
+    """Run vccidctl at a terminal and answer its questions; returns its exit code and output.
+
+    An answer that is called for may have something happen first.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         command = [str(BIN / "vccidctl"), "--socket", str(daemon.control), *map(str, arguments)]
@@ -36,6 +42,7 @@ def at_terminal(daemon: Daemon, answers: dict[str, str], *arguments: str | Path)
                 for question, answer in list(left.items()):
                     if question in said:
                         wait_for_no_echo(terminal)
+                        answer = answer() if callable(answer) else answer
                         os.write(terminal, f"{answer}\n".encode())
                         del left[question]
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said

@@ -225,6 +225,25 @@ def test_each_prompt_is_asked_for_at_the_terminal(bench: Bench) -> None:
         assert application.finish().hex() == "9000"
 
 
+def test_what_is_typed_at_the_terminal_goes_to_no_host_that_came_later(bench: Bench) -> None:
+    daemon = bench.stage.daemon
+    with PcscClient(bench.desk.env) as application:
+        application.begin_control(MODIFY_PIN_DIRECT, MODIFY_STRUCTURE)
+
+        def another_asks() -> str:
+            daemon.ctl("pin", "enter", "--cancel")
+            assert application.finish().hex() == "6401"
+            application.begin_control(MODIFY_PIN_DIRECT, MODIFY_STRUCTURE)
+            return "87654321"
+
+        answers = {"\nPIN:": PIN, "New PIN:": "87654321", "New PIN again:": another_asks}
+        code, said = at_terminal(daemon, answers, "pin", "enter", "--wait=15")
+        assert code == 1 and "does not wait for it any more" in said, said
+        assert PIN not in said
+        daemon.ctl("pin", "enter", "--wait=15", "--cancel")
+        assert application.finish().hex() == "6401"
+
+
 def test_without_a_terminal_nobody_is_waited_for(bench: Bench) -> None:
     done = bench.stage.daemon.run_ctl("pin", "enter", "--wait=60")
     assert done.returncode != 0 and "no terminal" in done.stderr

@@ -301,12 +301,15 @@ def pin_enter(
     """Type a PIN on READER's PIN pad, for the host that asks for one."""
     if end is not None and pin_files:
         raise click.UsageError("the entry is either typed or ended")
+    parameters: Parameters = {"reader": reader, "end": end, "wait": wait}
     typed = [_secret_in(path) for path in pin_files]
     with context.connect() as client:
         if end is None and not typed:
-            typed, wait = _asked_for(client, reader, wait), None
-        pins = [secrets.encoded(pin) for pin in typed] or None
-        parameters: Parameters = {"reader": reader, "end": end, "wait": wait, "pins": pins}
+            # What is typed is for the host that is shown, not for the one that asks by then.
+            entry = _asked(client, reader, wait)
+            parameters = {"reader": entry["reader"], "entry": entry["entry"]}
+            typed = [secrets.ask(_PROMPTS[prompt]) for prompt in entry["prompts"]]
+        parameters["pins"] = [secrets.encoded(pin) for pin in typed] or None
         reply = client.call("EnterPin", {k: v for k, v in parameters.items() if v is not None})
     if context.json:
         output.print_json(reply)
@@ -314,13 +317,13 @@ def pin_enter(
         click.echo(f"{reply['reader']}: {'typed' if end is None else end} for {reply['host']}")
 
 
-def _asked_for(client: Client, reader: str | None, wait: float | None) -> list[bytes]:
-    """What a host asks for, typed at the terminal."""
+def _asked(client: Client, reader: str | None, wait: float | None) -> Parameters:
+    """What a host asks for, once it is known that somebody can type it."""
     parameters = {"reader": reader, "wait": wait}
     secrets.need_terminal("the PIN")
     entry = client.call("AskedPin", {k: v for k, v in parameters.items() if v is not None})
     click.echo(f"{entry['reader']}: {entry['host']} asks", err=True)
-    return [secrets.ask(_PROMPTS[prompt]) for prompt in entry["prompts"]]
+    return entry
 
 
 def _secret(path: Path | None, ask: bool, what: str, confirm: bool = False) -> bytes | None:

@@ -121,25 +121,28 @@ class Methods:
         entry = await _pin_pad(station).wait_asked(wait or 0)
         return {
             "reader": station.name,
+            "entry": entry.id,
             "host": entry.host,
             "prompts": list(entry.request.prompts),
         }
 
     async def enter_pin(self, given: Taker) -> Parameters:
-        station = self._service.station(given.text("reader"))
+        station, id = self._service.station(given.text("reader")), given.text("entry")
         pins, end, wait = given.secrets("pins"), given.text("end"), given.seconds("wait")
         given.done()
         if (pins is None) == (end is None) or end not in (None, "cancel", "timeout"):
             raise BadParameter("pins" if end is None else "end")
+        if id is not None and wait is not None:
+            raise BadParameter("wait")
         pin_pad = _pin_pad(station)
-        host = (await pin_pad.wait_asked(wait or 0)).host
+        entry = await pin_pad.wait_asked(wait or 0) if id is None else pin_pad.find(id)
         if pins is not None:
-            pin_pad.enter([pin.decode("latin-1") for pin in pins])
+            entry.enter([pin.decode("latin-1") for pin in pins])
         elif end == "cancel":
-            pin_pad.cancel()
+            entry.cancel()
         else:
-            pin_pad.time_out()
-        return {"reader": station.name, "host": host}
+            entry.time_out()
+        return {"reader": station.name, "host": entry.host}
 
     async def card_info(self, given: Taker) -> Parameters:
         station = self._service.station(given.text("reader"))

@@ -7,6 +7,7 @@ The PIN lives here only from the call that brings it to the command it completes
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,11 +25,59 @@ class Entry:
 
     Attributes:
         host: who asks, for people.
+        id: names this entry and never another, of this daemon or a later one.
     """
 
     host: str
     request: PinRequest
     _answer: asyncio.Future[tuple[str, ...] | PinEnd] = field(repr=False)
+    id: str = field(default_factory=lambda: os.urandom(8).hex())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._answer.done()
+
+    def enter(self, pins: Sequence[str]) -> None:
+        """Type what it asks for: one PIN for each of its prompts.
+
+        Raises:
+            ReaderError: it is over, or these are not the digits it takes; then it goes on.
+        """
+        request = self.request
+        if len(pins) != len(request.prompts):
+            raise ReaderError(
+                f"this entry takes {len(request.prompts)} PINs", f"in order: {request.prompts}"
+            )
+        for pin in pins:
+            digits = pin.isascii() and pin.isdigit()
+            if not digits or not request.minimum <= len(pin) <= request.maximum:
+                raise ReaderError(
+                    f"the host asks for {request.minimum} to {request.maximum} digits",
+                    "the entry still waits: try again",
+                )
+        self._end(tuple(pins))
+
+    def cancel(self) -> None:
+        """Press the cancel key.
+
+        Raises:
+            ReaderError: it is over.
+        """
+        self._end(PinEnd.CANCELLED)
+
+    def time_out(self) -> None:
+        """Let its time be over now.
+
+        Raises:
+            ReaderError: it is over.
+        """
+        self._end(PinEnd.TIMEOUT)
+
+    def _end(self, answer: tuple[str, ...] | PinEnd) -> None:
+        if self.is_over:
+            raise _is_over()
+        self._answer.set_result(answer)
 
 
 class PinPad:
@@ -42,7 +91,7 @@ class PinPad:
     @property
     def entry(self) -> Entry | None:
         """The entry that `enter` and `cancel` would answer."""
-        return next((entry for entry in self._entries if not entry._answer.done()), None)
+        return next((entry for entry in self._entries if not entry.is_over), None)
 
     async def ask(self, host: str, request: PinRequest) -> tuple[str, ...] | PinEnd:
         """Wait until a person has typed, given up, or done nothing for too long."""
@@ -74,25 +123,24 @@ class PinPad:
             raise _nobody_asks() from None
         return entry
 
-    def enter(self, pins: Sequence[str]) -> None:
-        """Type what the entry asks for: one PIN for each of its prompts.
+    def find(self, id: str) -> Entry:
+        """The entry of this id, for as long as its host waits.
 
         Raises:
-            ReaderError: no host asks, or these are not the digits it takes; the entry goes on.
+            ReaderError: it is over, or at another pad.
         """
-        request = self._first().request
-        if len(pins) != len(request.prompts):
-            raise ReaderError(
-                f"this entry takes {len(request.prompts)} PINs", f"in order: {request.prompts}"
-            )
-        for pin in pins:
-            digits = pin.isascii() and pin.isdigit()
-            if not digits or not request.minimum <= len(pin) <= request.maximum:
-                raise ReaderError(
-                    f"the host asks for {request.minimum} to {request.maximum} digits",
-                    "the entry still waits: try again",
-                )
-        self._end(tuple(pins))
+        for entry in self._entries:
+            if entry.id == id and not entry.is_over:
+                return entry
+        raise _is_over()
+
+    def enter(self, pins: Sequence[str]) -> None:
+        """`Entry.enter` for the host that is first.
+
+        Raises:
+            ReaderError: no host asks, or as there.
+        """
+        self._first().enter(pins)
 
     def cancel(self) -> None:
         """Press the cancel key.
@@ -100,8 +148,7 @@ class PinPad:
         Raises:
             ReaderError: no host asks.
         """
-        self._first()
-        self._end(PinEnd.CANCELLED)
+        self._first().cancel()
 
     def time_out(self) -> None:
         """Let the entry's time be over now.
@@ -109,8 +156,7 @@ class PinPad:
         Raises:
             ReaderError: no host asks.
         """
-        self._first()
-        self._end(PinEnd.TIMEOUT)
+        self._first().time_out()
 
     def _first(self) -> Entry:
         entry = self.entry
@@ -118,11 +164,15 @@ class PinPad:
             raise _nobody_asks()
         return entry
 
-    def _end(self, answer: tuple[str, ...] | PinEnd) -> None:
-        self._first()._answer.set_result(answer)
-
 
 def _nobody_asks() -> ReaderError:
     return ReaderError(
         "no host asks for a PIN at this reader", "start the program that needs the PIN first"
+    )
+
+
+def _is_over() -> ReaderError:
+    return ReaderError(
+        "the host that asked for this PIN does not wait for it any more; nothing was typed",
+        "it gave up, its time ran out, or another has answered it",
     )

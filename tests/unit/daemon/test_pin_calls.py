@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""AskedPin and EnterPin on the control socket of a daemon whose reader has a PIN pad."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.frontends.test_ifd_pin_pad import VERIFY_STRUCTURE
+from vccid.ccid.pin import PinEnd, PinOperation, PinRequest
+from vccid.daemon.access import Access
+from vccid.daemon.config import ReaderSettings, Settings
+from vccid.daemon.control import ControlServer
+from vccid.daemon.directories import Directories
+from vccid.daemon.methods import Methods
+from vccid.daemon.service import Service
+from vccid.frontends.pin_pad import PinPad
+
+REQUEST = PinRequest.parse_part10(PinOperation.VERIFY, VERIFY_STRUCTURE)
+PINS = [base64.b64encode(b"123456").decode()]
+SETTINGS = Settings(readers={"office": ReaderSettings(ifd=False, pin_pad=True)})
+
+
+class Control:
+    """A control socket, and the pad behind it."""
+
+    def __init__(self, path: Path, pad: PinPad) -> None:
+        self._path = path
+        self.pad = pad
+
+    async def connect(self) -> Peer:
+        return Peer(*await asyncio.open_unix_connection(self._path))
+
+    def ask(self, host: str) -> asyncio.Task[tuple[str, ...] | PinEnd]:
+        return asyncio.ensure_future(self.pad.ask(host, REQUEST))
+
+
+class Peer:
+    """One that calls."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, method: str, oneway: bool = False, **parameters: Any) -> None:
+        parameters = {"reader": "office", **parameters} if "Pin" in method else parameters
+        call = {"method": f"io.vccid.{method}", "parameters": parameters, "oneway": oneway}
+        self.writer.write(json.dumps(call).encode() + b"\0")
+
+    async def receive(self) -> dict[str, Any]:
+        """The next answer's parameters."""
+        message = await asyncio.wait_for(self.reader.readuntil(b"\0"), 10)
+        parameters: dict[str, Any] = json.loads(message[:-1])["parameters"]
+        return parameters
+
+    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self.send(method, **parameters)
+        return await self.receive()
+
+
+@pytest.fixture
+async def control(tmp_path: Path) -> AsyncIterator[Control]:
+    service = Service(Directories(tmp_path, tmp_path, tmp_path, None), SETTINGS)
+    await service.start()
+    pad = service.station("office").pin_pad
+    assert pad is not None
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "control"))
+    server = ControlServer(Methods(service, SETTINGS, ""), Access(""))
+    await server.start(listening)
+    yield Control(tmp_path / "control", pad)
+    await server.stop()
+
+
+async def test_a_pin_goes_to_the_host_that_was_shown_or_to_nobody(control: Control) -> None:
+    peer = await control.connect()
+    control.ask("first")
+    asked = await peer.call("AskedPin", wait=5)
+    assert (asked["host"], asked["prompts"]) == ("first", ["current"])
+    control.pad.cancel()
+    second = control.ask("second")
+    refused = await peer.call("EnterPin", entry=asked["entry"], pins=PINS)
+    assert "does not wait for it any more" in refused["message"]
+    refused = await peer.call("EnterPin", entry=asked["entry"], end="cancel")
+    assert "does not wait for it any more" in refused["message"]
+    asked = await peer.call("AskedPin")
+    assert await peer.call("EnterPin", entry=asked["entry"], pins=PINS) == {
+        "reader": "office",
+        "host": "second",
+    }
+    assert await second == ("123456",)
+
+
+async def test_a_named_entry_is_not_waited_for(control: Control) -> None:
+    peer = await control.connect()
+    control.ask("host")
+    asked = await peer.call("AskedPin", wait=5)
+    refused = await peer.call("EnterPin", entry=asked["entry"], pins=PINS, wait=5)
+    assert refused == {"parameter": "wait"}
+
+
+async def test_without_a_name_it_goes_to_whoever_asks_first(control: Control) -> None:
+    peer = await control.connect()
+    peer.send("EnterPin", pins=PINS, wait=5)
+    host = control.ask("host")
+    assert (await peer.receive())["host"] == "host"
+    assert await host == ("123456",)

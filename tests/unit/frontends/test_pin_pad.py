@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A reader's key pad: who is typed to, where hosts come and go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.unit.frontends.test_ifd_pin_pad import VERIFY_STRUCTURE
+from vccid.ccid.pin import PinEnd, PinOperation, PinRequest
+from vccid.errors import ReaderError
+from vccid.frontends.pin_pad import PinPad
+
+REQUEST = PinRequest.parse_part10(PinOperation.VERIFY, VERIFY_STRUCTURE)
+
+Answer = asyncio.Task[tuple[str, ...] | PinEnd]
+
+
+@pytest.fixture
+def pad() -> PinPad:
+    return PinPad()
+
+
+@pytest.fixture
+async def hosts(pad: PinPad) -> AsyncIterator[list[Answer]]:
+    """Two that ask, one after the other."""
+    asking = [asyncio.ensure_future(pad.ask(host, REQUEST)) for host in ("first", "second")]
+    await asyncio.sleep(0)
+    yield asking
+    for task in asking:
+        task.cancel()
+
+
+async def test_each_entry_has_a_name_of_its_own(pad: PinPad, hosts: list[Answer]) -> None:
+    first = await pad.wait_asked(0)
+    assert pad.find(first.id) is first and first.host == "first"
+    first.cancel()
+    second = await pad.wait_asked(0)
+    assert second.host == "second" and second.id != first.id
+
+
+@pytest.mark.parametrize("end", ["left", "answered"])
+async def test_what_one_host_asked_for_is_typed_to_no_other(
+    pad: PinPad, hosts: list[Answer], end: str
+) -> None:
+    entry = await pad.wait_asked(0)
+    if end == "left":
+        hosts[0].cancel()
+    else:
+        pad.cancel()
+    for way in (entry.cancel, entry.time_out, lambda: entry.enter(["123456"])):
+        with pytest.raises(ReaderError, match="does not wait for it any more"):
+            way()
+    with pytest.raises(ReaderError, match="does not wait for it any more"):
+        pad.find(entry.id)
+    assert not hosts[1].done()
+    pad.enter(["654321"])
+    assert await hosts[1] == ("654321",)
