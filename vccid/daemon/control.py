@@ -8,17 +8,26 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vccid import __version__, wire
 from vccid.daemon.access import Access, Peer, peer_of
 from vccid.daemon.methods import Methods
 from vccid.daemon.parameters import BadParameter, Taker
 from vccid.errors import RemoteProtocolError, VccidError, WrongPassword
-from vccid.wire.varlink import INTERFACE, SERVICE, Call, Decoder, Parameters, Reply, service_error
+from vccid.wire.varlink import (
+    INTERFACE,
+    MAX_MESSAGE_BYTES,
+    SERVICE,
+    Call,
+    Decoder,
+    Parameters,
+    Reply,
+    service_error,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +39,10 @@ MOST_OF_STRANGERS: Final = 64
 
 #: Seconds a message may take from its first byte to its last.
 PATIENCE: Final = 30.0
+
+#: Calls that a peer withdraws by hanging up: they do nothing until a host asks, and then all of it
+#: at once. What others have begun (an insert, an attach) must not end in the middle.
+_WITHDRAWN: Final = frozenset((f"{INTERFACE}.AskedPin", f"{INTERFACE}.EnterPin"))
 
 _READ_BYTES: Final = 65536
 
@@ -120,9 +133,19 @@ class _Connection:
             if call.interface == INTERFACE and call.member == "Monitor" and call.more:
                 await self._stream(call)
                 return
-            reply = await self._answer(call)
-            if not call.oneway:
+            if call.oneway:
+                # Its peer waits for nothing, and may well have left.
+                await self._answer(call)
+            elif call.method in _WITHDRAWN:
+                reply = await self._unless_hung_up(self._answer(call))
+                if reply is None:
+                    log.info(
+                        "%s: withdrawn: the peer hung up", call.method, extra={"peer": self._peer}
+                    )
+                    return
                 await self._send(reply)
+            else:
+                await self._send(await self._answer(call))
 
     async def _next_message(self) -> bytes | None:
         while not self._messages:
@@ -165,6 +188,29 @@ class _Connection:
         except (VccidError, OSError) as error:
             return self._failed(call, error)
 
+    async def _unless_hung_up(self, answer: Coroutine[Any, Any, Reply]) -> Reply | None:
+        """The answer, or None: the peer ended its side of the connection before there was one.
+
+        Raises:
+            RemoteProtocolError, OSError: as `serve`.
+        """
+        answering = asyncio.ensure_future(answer)
+        hanging_up = asyncio.ensure_future(self._until_hung_up())
+        try:
+            await asyncio.wait({answering, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+            if hanging_up.done():
+                hanging_up.result()
+            return answering.result() if answering.done() else None
+        finally:
+            await _cancel(answering, hanging_up)
+
+    async def _until_hung_up(self) -> None:
+        """Keep the calls that come meanwhile."""
+        while data := await self._reader.read(_READ_BYTES):
+            self._messages.extend(self._decoder.feed(data))
+            if sum(len(message) + 1 for message in self._messages) > MAX_MESSAGE_BYTES:
+                raise RemoteProtocolError("too many calls behind one that waits")
+
     async def _stream(self, call: Call) -> None:
         """Answer Monitor until the peer hangs up."""
         try:
@@ -192,10 +238,7 @@ class _Connection:
             elif hanging_up.result():
                 raise RemoteProtocolError("another call while events are sent")
         finally:
-            for task in (sending, hanging_up):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, VccidError, OSError):
-                    await task
+            await _cancel(sending, hanging_up)
 
     def _failed(self, call: Call, error: VccidError | OSError) -> Reply:
         if isinstance(error, BadParameter):
@@ -206,6 +249,14 @@ class _Connection:
             return error_reply(VccidError(error.strerror or str(error), "see: journalctl -u vccid"))
         log.info("%s: %s", call.method, error.message, extra={"peer": self._peer})
         return error_reply(error)
+
+
+async def _cancel(*tasks: asyncio.Future[Any]) -> None:
+    """End them, whatever they come to."""
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, VccidError, OSError):
+            await task
 
 
 def error_reply(error: VccidError) -> Reply:

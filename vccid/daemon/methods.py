@@ -22,7 +22,7 @@ from vccid.reader import Reader
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
-    from vccid.frontends.pin_pad import PinPad
+    from vccid.frontends.pin_pad import Entry, PinPad
 
 Method = Callable[[Taker], Awaitable[Parameters]]
 
@@ -118,7 +118,7 @@ class Methods:
     async def asked_pin(self, given: Taker) -> Parameters:
         station, wait = self._service.station(given.text("reader")), given.seconds("wait")
         given.done()
-        entry = await _pin_pad(station).wait_asked(wait or 0)
+        entry = await _entry(_pin_pad(station), None, wait)
         return {
             "reader": station.name,
             "entry": entry.id,
@@ -134,8 +134,7 @@ class Methods:
             raise BadParameter("pins" if end is None else "end")
         if id is not None and wait is not None:
             raise BadParameter("wait")
-        pin_pad = _pin_pad(station)
-        entry = await pin_pad.wait_asked(wait or 0) if id is None else pin_pad.find(id)
+        entry = await _entry(_pin_pad(station), id, wait)
         if pins is not None:
             entry.enter([pin.decode("latin-1") for pin in pins])
         elif end == "cancel":
@@ -309,6 +308,14 @@ def _pin_pad(station: Station) -> PinPad:
             f"write [reader.{station.name}] pin_pad = true in vccid.toml, and reload vccid",
         )
     return station.pin_pad
+
+
+async def _entry(pin_pad: PinPad, id: str | None, wait: float | None) -> Entry:
+    """What a host asks for: the one named, or the first."""
+    if id is not None:
+        return pin_pad.find(id)
+    # What is not to be waited for is answered even where the peer has ended its side.
+    return await pin_pad.wait_asked(wait) if wait else pin_pad.first()
 
 
 async def _seen(station: Station, generation: int, wait: float | None) -> Parameters:

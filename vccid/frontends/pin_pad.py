@@ -123,6 +123,17 @@ class PinPad:
             raise _nobody_asks() from None
         return entry
 
+    def first(self) -> Entry:
+        """`entry`, where there is one.
+
+        Raises:
+            ReaderError: no host asks.
+        """
+        entry = self.entry
+        if entry is None:
+            raise _nobody_asks()
+        return entry
+
     def find(self, id: str) -> Entry:
         """The entry of this id, for as long as its host waits.
 
@@ -140,7 +151,7 @@ class PinPad:
         Raises:
             ReaderError: no host asks, or as there.
         """
-        self._first().enter(pins)
+        self.first().enter(pins)
 
     def cancel(self) -> None:
         """Press the cancel key.
@@ -148,7 +159,7 @@ class PinPad:
         Raises:
             ReaderError: no host asks.
         """
-        self._first().cancel()
+        self.first().cancel()
 
     def time_out(self) -> None:
         """Let the entry's time be over now.
@@ -156,13 +167,7 @@ class PinPad:
         Raises:
             ReaderError: no host asks.
         """
-        self._first().time_out()
-
-    def _first(self) -> Entry:
-        entry = self.entry
-        if entry is None:
-            raise _nobody_asks()
-        return entry
+        self.first().time_out()
 
 
 def _nobody_asks() -> ReaderError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -22,6 +23,7 @@ from vccid.daemon.directories import Directories
 from vccid.daemon.methods import Methods
 from vccid.daemon.service import Service
 from vccid.frontends.pin_pad import PinPad
+from vccid.wire.varlink import MAX_MESSAGE_BYTES
 
 REQUEST = PinRequest.parse_part10(PinOperation.VERIFY, VERIFY_STRUCTURE)
 PINS = [base64.b64encode(b"123456").decode()]
@@ -112,3 +114,77 @@ async def test_without_a_name_it_goes_to_whoever_asks_first(control: Control) ->
     host = control.ask("host")
     assert (await peer.receive())["host"] == "host"
     assert await host == ("123456",)
+
+
+@pytest.mark.parametrize("how", ["hung up", "ended its half"])
+async def test_who_hangs_up_while_it_waits_types_nothing(control: Control, how: str) -> None:
+    peer = await control.connect()
+    peer.send("EnterPin", pins=PINS, wait=60)
+    await asyncio.sleep(0.05)
+    if how == "hung up":
+        peer.writer.close()
+    else:
+        peer.writer.write_eof()
+    assert await peer.reader.read() == b""
+    await asyncio.sleep(0.05)  # until the daemon has noticed too
+    host = control.ask("host")
+    other = await control.connect()
+    assert (await other.call("AskedPin"))["host"] == "host"
+    assert not host.done()
+    assert (await other.call("EnterPin", end="cancel"))["host"] == "host"
+
+
+async def test_what_was_sent_behind_a_withdrawn_call_is_not_done(control: Control) -> None:
+    peer = await control.connect()
+    peer.send("EnterPin", pins=PINS, wait=60)
+    peer.send("AddReader", name="second")
+    await asyncio.sleep(0.05)
+    peer.writer.write_eof()
+    assert await peer.reader.read() == b""
+    readers = (await (await control.connect()).call("ListReaders"))["readers"]
+    assert [reader["name"] for reader in readers] == ["office"]
+
+
+async def test_calls_behind_one_that_waits_are_answered_in_order(control: Control) -> None:
+    peer = await control.connect()
+    peer.send("AskedPin", wait=60)
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        peer.send("Generation")
+    control.ask("host")
+    assert (await peer.receive())["host"] == "host"
+    for _ in range(3):
+        assert "generation" in await peer.receive()
+    peer.send("EnterPin", pins=PINS)
+    assert (await peer.receive())["host"] == "host"
+
+
+async def test_too_many_calls_behind_one_that_waits_end_the_connection(control: Control) -> None:
+    peer = await control.connect()
+    peer.send("EnterPin", pins=PINS, wait=60)
+    peer.writer.write(MAX_MESSAGE_BYTES * b"\0" + b"\0")
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(peer.reader.read(), 10) == b""
+    host = control.ask("host")
+    await asyncio.sleep(0.05)
+    assert not host.done()
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_who_does_not_wait_may_end_its_half(control: Control, asks: bool) -> None:
+    if asks:
+        control.ask("host")
+    peer = await control.connect()
+    peer.send("EnterPin", pins=PINS)
+    peer.writer.write_eof()
+    answer = await peer.receive()
+    assert (answer["host"] == "host") if asks else ("no host asks" in answer["message"])
+
+
+async def test_a_oneway_call_needs_no_peer(control: Control) -> None:
+    peer = await control.connect()
+    peer.send("EnterPin", oneway=True, pins=PINS, wait=10)
+    await peer.writer.drain()
+    peer.writer.close()
+    await asyncio.sleep(0.05)
+    assert await control.ask("host") == ("123456",)
