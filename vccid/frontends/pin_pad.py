@@ -105,7 +105,8 @@ class PinPad:
             async with asyncio.timeout(request.timeout or self._default_timeout):
                 return await answer
         except TimeoutError:
-            return PinEnd.TIMEOUT
+            # It may have been answered in the very turn of the loop its time ran out in.
+            return PinEnd.TIMEOUT if answer.cancelled() else answer.result()
         finally:
             self._entries.remove(entry)
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -58,3 +60,32 @@ async def test_what_one_host_asked_for_is_typed_to_no_other(
     assert not hosts[1].done()
     pad.enter(["654321"])
     assert await hosts[1] == ("654321",)
+
+
+async def test_what_was_typed_counts_though_the_time_ran_out_just_then() -> None:
+    loop, pad = asyncio.get_running_loop(), PinPad(default_timeout=0.1)
+    host = asyncio.ensure_future(pad.ask("host", replace(REQUEST, timeout=0)))
+    await asyncio.sleep(0)
+    # Earlier than the time, and in the same turn as soon as the loop is late for both.
+    loop.call_later(0.09, pad.enter, ["123456"])
+    loop.call_later(0.05, time.sleep, 0.1)
+    assert await host == ("123456",)
+
+
+async def test_what_is_typed_as_the_time_has_run_out_is_refused() -> None:
+    loop, pad = asyncio.get_running_loop(), PinPad(default_timeout=0.1)
+    host = asyncio.ensure_future(pad.ask("host", replace(REQUEST, timeout=0)))
+    entry = await pad.wait_asked(1)
+    typed = loop.create_future()
+
+    def enter() -> None:
+        try:
+            typed.set_result(entry.enter(["123456"]))
+        except ReaderError as error:
+            typed.set_exception(error)
+
+    loop.call_later(0.11, enter)
+    loop.call_later(0.05, time.sleep, 0.1)
+    with pytest.raises(ReaderError, match="does not wait"):
+        await typed
+    assert await host is PinEnd.TIMEOUT
