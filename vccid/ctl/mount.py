@@ -13,7 +13,7 @@ import click
 from vccid.ctl import output
 from vccid.ctl.client import NoDaemon, default_socket
 from vccid.ctl.context import Context, json_option, pass_context
-from vccid.errors import NotPermitted, VccidError
+from vccid.errors import VccidError
 
 
 @click.command()
@@ -34,7 +34,7 @@ def mount(
     from vccid.files import serve as serving
 
     if user is not None and os.geteuid() != 0:
-        raise NotPermitted("only root can become another user", "leave out --user")
+        raise VccidError("only root can become another user", "leave out --user")
     serving.check()
     with context.connect() as client:
         client.call("Generation")

@@ -10,6 +10,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from vccid import __version__, wire
 from vccid.daemon.access import Access, Peer, peer_of
 from vccid.daemon.methods import Methods
 from vccid.daemon.parameters import BadParameter, Taker
-from vccid.errors import RemoteProtocolError, VccidError, WrongPassword
+from vccid.errors import NotPermitted, RemoteProtocolError, VccidError, WrongPassword
 from vccid.wire.varlink import (
     INTERFACE,
     MAX_MESSAGE_BYTES,
@@ -177,8 +178,9 @@ class _Connection:
             return _about_the_service(call)
         if call.interface != INTERFACE:
             return service_error("InterfaceNotFound", interface=call.interface)
+        if (refusal := self._refusal(call)) is not None:
+            return refusal
         try:
-            self._access.check(self._peer)
             if call.member == "Monitor":
                 return service_error("ExpectedMore")
             method = self._methods.table.get(call.member)
@@ -213,8 +215,10 @@ class _Connection:
 
     async def _stream(self, call: Call) -> None:
         """Answer Monitor until the peer hangs up."""
+        if (refusal := self._refusal(call)) is not None:
+            await self._send(refusal)
+            return
         try:
-            self._access.check(self._peer)
             async with aclosing(self._methods.monitor(Taker(call.parameters))) as replies:
                 await self._forward(replies)
         except VccidError as error:
@@ -239,6 +243,14 @@ class _Connection:
                 raise RemoteProtocolError("another call while events are sent")
         finally:
             await _cancel(sending, hanging_up)
+
+    def _refusal(self, call: Call) -> Reply | None:
+        """What a peer hears that may not drive the daemon: the only one to be NotPermitted."""
+        try:
+            self._access.check(self._peer)
+        except NotPermitted as error:
+            return replace(self._failed(call, error), error=f"{INTERFACE}.NotPermitted")
+        return None
 
     def _failed(self, call: Call, error: VccidError | OSError) -> Reply:
         if isinstance(error, BadParameter):
@@ -280,7 +292,6 @@ _DECLARED: Final = frozenset(
         *("ConfigError", "KeySourceError", "SourceUnusable", "CertificateNotFound"),
         *("PrivateKeyMissing", "KeyUnsuitable", "PasswordNeeded", "WrongPassword", "TokenGone"),
         *("KeyOperationError", "StateError", "ReaderError", "CardRemoved", "CardBusy"),
-        "NotPermitted",
     )
 )
 
