@@ -97,6 +97,23 @@ def test_twice_and_not_at_all_are_told(daemon: Daemon) -> None:
     assert never.returncode == 1 and "is not attached to vsc /run/nobody" in never.stderr
 
 
+def test_who_listens_is_told_from_who_dials(daemon: Daemon, tmp_path: Path) -> None:
+    guest = ("usbredir", "--listen", tmp_path / "guest")
+    daemon.ctl("attach", *guest)
+    again = daemon.run_ctl("attach", *guest)
+    assert f"is attached to usbredir --listen {tmp_path}/guest already" in again.stderr
+    assert f"vccidctl detach usbredir --listen {tmp_path}/guest first" in again.stderr
+    dialled = daemon.run_ctl("detach", "usbredir", tmp_path / "guest")
+    assert dialled.returncode == 1
+    assert f"is not attached to usbredir {tmp_path}/guest" in dialled.stderr
+    assert "usbredir --listen (listening)" in daemon.ctl("status")
+    (frontend,) = [f for f in daemon.reader()["frontends"] if f["kind"] == "usbredir"]
+    assert frontend["listen"] is True
+    daemon.ctl("detach", *guest)
+    never = daemon.run_ctl("detach", *guest)
+    assert f"is not attached to usbredir --listen {tmp_path}/guest" in never.stderr
+
+
 def test_the_reader_may_stand_where_others_have_an_address(daemon: Daemon, port: int) -> None:
     daemon.ctl("reader", "add", "second")
     daemon.ctl("attach", "usbip", "second")

@@ -144,7 +144,7 @@ def attach(
 def detach(
     context: Context, kind: str, address: str | None, listen: bool, reader: str | None
 ) -> None:
-    """Show a reader there no longer."""
+    """Show a reader there no longer; all else as it was attached."""
     reply = _call_for(context, "Detach", kind, address, listen, reader)
     if context.json:
         output.print_json(reply)
@@ -222,7 +222,7 @@ def _print_readers(readers: list[Parameters]) -> None:
             )
         for frontend in reader["frontends"]:
             if not frontend["up"]:
-                place = f"{frontend['kind']} {frontend['address']}".rstrip()
+                place = f"{_way(frontend)} {frontend['address']}".rstrip()
                 output.print_warnings(
                     [f"{reader['name']} is not attached to {place}: {frontend['status']}"]
                 )
@@ -230,7 +230,7 @@ def _print_readers(readers: list[Parameters]) -> None:
 
 def _row(reader: Parameters) -> tuple[str, ...]:
     places = ", ".join(
-        f"{frontend['kind']} ({frontend['status']})" if frontend["kind"] != "ifd" else "ifd"
+        f"{_way(frontend)} ({frontend['status']})" if frontend["kind"] != "ifd" else "ifd"
         for frontend in reader["frontends"]
         if frontend["up"]
     )
@@ -239,6 +239,12 @@ def _row(reader: Parameters) -> tuple[str, ...]:
         return reader["name"], "empty", "", "", places
     tries = output.tries_text(card)
     return reader["name"], card["serial"] or card["kind"], card["label"], tries, places
+
+
+def _way(frontend: Parameters) -> str:
+    """As attach and detach take it, before the address."""
+    kind: str = frontend["kind"]
+    return f"{kind} --listen" if frontend.get("listen") else kind
 
 
 def _duration(seconds: float) -> str:

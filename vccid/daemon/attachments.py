@@ -67,7 +67,8 @@ class Attachment:
     listen: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.address}".rstrip()
+        """As vccidctl takes it."""
+        return " ".join(filter(None, (self.kind, "--listen" * self.listen, self.address)))
 
     @classmethod
     def parse(cls, kind: str, address: str, listen: bool) -> Attachment:

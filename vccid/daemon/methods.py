@@ -229,6 +229,7 @@ class Methods:
                 {
                     "kind": standing.attachment.kind,
                     "address": standing.attachment.address,
+                    "listen": standing.attachment.listen,
                     "up": standing.up,
                     "status": standing.status,
                 }

@@ -45,6 +45,19 @@ def test_what_cannot_be_is_told(kind: str, address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("attachment", "words"),
+    [
+        (Attachment("vhci"), "vhci"),
+        (Attachment("vsc", "/run/guest"), "vsc /run/guest"),
+        (Attachment("usbredir", "/run/guest"), "usbredir /run/guest"),
+        (Attachment("usbredir", "/run/guest", listen=True), "usbredir --listen /run/guest"),
+    ],
+)
+def test_it_is_shown_as_it_is_typed(attachment: Attachment, words: str) -> None:
+    assert str(attachment) == words
+
+
+@pytest.mark.parametrize(
     ("reader", "taken", "number"),
     [
         ("vccid0", [], 0),
