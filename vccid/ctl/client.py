@@ -91,7 +91,7 @@ class Client:
 
         Raises:
             DaemonError: the daemon answered with an error.
-            NoDaemon: it went away before it answered.
+            NoDaemon: it went away before it answered, or took too long.
         """
         self._send(Call(f"{INTERFACE}.{method}", parameters or {}))
         return self._reply().parameters
@@ -109,14 +109,14 @@ class Client:
         try:
             self._socket.sendall(call.serialize())
         except OSError as error:
-            raise NoDaemon("the daemon closed the connection", "try again") from error
+            raise self._lost(error) from error
 
     def _reply(self) -> Reply:
         while not self._messages:
             try:
                 data = self._socket.recv(65536)
             except OSError as error:
-                raise NoDaemon("the daemon closed the connection", "try again") from error
+                raise self._lost(error) from error
             if not data:
                 raise NoDaemon(
                     "the daemon ended the conversation without an answer",
@@ -127,6 +127,14 @@ class Client:
         if reply.error:
             raise _daemon_error(reply)
         return reply
+
+    def _lost(self, error: OSError) -> NoDaemon:
+        if isinstance(error, TimeoutError):
+            return NoDaemon(
+                f"the daemon did not answer within {self._socket.gettimeout():g} seconds",
+                "it may be busy, or stopped: systemctl status vccid",
+            )
+        return NoDaemon("the daemon closed the connection", "try again")
 
 
 def _daemon_error(reply: Reply) -> VccidError:
