@@ -29,8 +29,8 @@ from vccid.errors import VccidError
 def cli(context: Context, socket: Path | None) -> None:
     """Drive vccid, the virtual smart card reader and CAC card.
 
-    Exit status: 0 done, 1 failed, 2 wrong command line, 3 no daemon, 4 not permitted,
-    5 done but not seen by every host within --wait.
+    Exit status: 0 done, 1 failed, 2 wrong command line, 3 no daemon, 4 the socket is closed to
+    you, 5 done but not seen by every host within --wait.
     """
     context.socket = socket
 
