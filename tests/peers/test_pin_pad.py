@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.peers.daemon import BIN
 from tests.peers.desk import OPENSC_MODULE, PIN, WRONG_PIN, Desk
 from tests.peers.pcsc_client import PcscClient, PcscError
 from tests.peers.pem import make_pem
@@ -240,6 +243,25 @@ def test_what_is_typed_at_the_terminal_goes_to_no_host_that_came_later(bench: Be
         code, said = at_terminal(daemon, answers, "pin", "enter", "--wait=15")
         assert code == 1 and "does not wait for it any more" in said, said
         assert PIN not in said
+        daemon.ctl("pin", "enter", "--wait=15", "--cancel")
+        assert application.finish().hex() == "6401"
+
+
+def test_an_interrupted_wait_types_nothing(bench: Bench, tmp_path: Path) -> None:
+    daemon = bench.stage.daemon
+    files = [bench.desk.write("typed-0", PIN.encode()), tmp_path / "pipe"]
+    os.mkfifo(files[1])
+    argv = [BIN / "vccidctl", "--socket", daemon.control, "pin", "enter", "--wait=60"]
+    with subprocess.Popen(
+        [*argv, "--pin-file", files[0], "--pin-file", files[0], "--pin-file", files[1]],
+        stdin=subprocess.DEVNULL,
+    ) as waiting:
+        files[1].write_bytes(PIN.encode())  # once it is read, the call is as good as made
+        time.sleep(0.5)
+        waiting.send_signal(signal.SIGINT)
+    assert waiting.returncode == 130
+    with PcscClient(bench.desk.env) as application:
+        application.begin_control(MODIFY_PIN_DIRECT, MODIFY_STRUCTURE)
         daemon.ctl("pin", "enter", "--wait=15", "--cancel")
         assert application.finish().hex() == "6401"
 
