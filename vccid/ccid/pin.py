@@ -80,10 +80,16 @@ class PinFormat:
         )
 
     def room(self, offset: int) -> int:
-        """How many digits fit into the data field of a short command, `offset` bytes further on."""
+        """The most digits that fit into a short command's data field, `offset` bytes further on.
+
+        No more than the PIN block holds, and no more than the length field counts.
+        """
         start = self.position + 8 * offset
         fixed = max(start + 8 * self.block, self.length_position + 8 * offset + self.length_size)
-        return 0 if fixed > _DATA_BITS else (_DATA_BITS - start) // self.width
+        if fixed > _DATA_BITS:
+            return 0
+        digits = (8 * self.block or _DATA_BITS - start) // self.width
+        return min(digits, (1 << self.length_size) - 1) if self.length_size else digits
 
     @property
     def width(self) -> int:
@@ -238,13 +244,14 @@ class PinRequest:
         offsets: tuple[int, int],
         template: bytes,
     ) -> PinRequest:
-        maximum = _check_digits(minimum, maximum, 0x11, min(map(form.room, offsets)))
         prompts: tuple[Prompt, ...] = ("new",)
         places: tuple[int, ...] = (offsets[1],)
         if confirm & 0x02:
             prompts, places = ("current", *prompts), (offsets[0], *places)
         if confirm & 0x01:
             prompts, places = (*prompts, "confirm"), (*places, offsets[1])
+        # An offset that is not asked for may be anything.
+        maximum = _check_digits(minimum, maximum, 0x11, min(map(form.room, places)))
         return cls(
             PinOperation.MODIFY, timeout, form, minimum, maximum, prompts, places,
             _check_template(template),
@@ -269,11 +276,10 @@ class PinRequest:
 
 def _check_digits(minimum: int, maximum: int, offset: int, room: int) -> int:
     """wPINMaxExtraDigit, at `offset` in the message; returns the most digits that fit."""
-    if minimum > maximum or maximum == 0:
+    maximum = min(maximum, room)
+    if maximum < max(minimum, 1):
         raise Refused(offset)
-    if max(minimum, 1) > room:
-        raise Refused(Error.BAD_LENGTH)
-    return min(maximum, room)
+    return maximum
 
 
 def _check_template(template: bytes) -> bytes:

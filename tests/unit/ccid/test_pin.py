@@ -48,6 +48,14 @@ MODIFY = (
 )
 
 
+def changed(raw: bytes, change: dict[int, int]) -> bytes:
+    """With other bytes at some places, counted from bPINOperation."""
+    other = bytearray(raw)
+    for at, value in change.items():
+        other[at] = value
+    return bytes(other)
+
+
 def test_verification() -> None:
     request = PinRequest.parse(VERIFY)
     assert request.operation is PinOperation.VERIFY
@@ -142,12 +150,55 @@ def test_part10_structures_hold_the_same() -> None:
     ],
 )
 def test_what_is_refused(change: dict[int, int], error: int) -> None:
-    raw = bytearray(VERIFY)
-    for at, value in change.items():
-        raw[at] = value
     with pytest.raises(Refused) as refused:
-        PinRequest.parse(bytes(raw))
+        PinRequest.parse(changed(VERIFY, change))
     assert refused.value.error == error
+
+
+@pytest.mark.parametrize(
+    ("change", "maximum"),
+    [
+        ({5: 10}, 8),  # eight bytes of ASCII
+        ({5: 18, 2: 0x81}, 16),  # eight bytes of BCD
+        ({3: 0x04, 2: 0x86}, 4),  # right-justified in four bytes
+        ({3: 0x48, 2: 0x81, 5: 18}, 15),  # BCD behind a length field of four bits
+        ({3: 0x30, 2: 0x89}, 7),  # no block, a length field of three bits
+        ({3: 0x00, 5: 99}, 99),
+    ],
+)
+def test_no_more_digits_than_block_and_length_field_hold(
+    change: dict[int, int], maximum: int
+) -> None:
+    assert PinRequest.parse(changed(VERIFY, change)).maximum == maximum
+
+
+@pytest.mark.parametrize(
+    ("raw", "change", "error"),
+    [
+        (VERIFY, {3: 0x03}, 0x0F),  # at least 4 in three bytes
+        (VERIFY, {3: 0x28}, 0x0F),  # at least 4 in two bits
+        (MODIFY, {3: 0x03}, 0x11),
+        (MODIFY, {6: 0xFF}, 0x11),  # the new PIN behind the longest data field
+    ],
+)
+def test_a_minimum_that_does_not_fit(raw: bytes, change: dict[int, int], error: int) -> None:
+    with pytest.raises(Refused) as refused:
+        PinRequest.parse(changed(raw, change))
+    assert refused.value.error == error
+
+
+def test_the_new_pin_does_not_touch_the_current_one() -> None:
+    request = PinRequest.parse(changed(MODIFY, {7: 10, 9: 2}))
+    assert request.maximum == 8
+    assert request.complete(["1" * request.maximum, "2222"]) == bytes.fromhex(
+        "00240000" "10" "3131313131313131" "32323232FFFFFFFF"
+    )
+
+
+def test_an_offset_that_is_not_asked_for_may_be_anything() -> None:
+    assert PinRequest.parse(changed(MODIFY, {5: 0xFF, 9: 1})).prompts == ("new", "confirm")
+    with pytest.raises(Refused):
+        PinRequest.parse(changed(MODIFY, {5: 0xFF, 9: 2}))
 
 
 @given(st.sampled_from(PinOperation), st.binary(min_size=20, max_size=20), st.data())
