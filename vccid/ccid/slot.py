@@ -194,9 +194,11 @@ class Slot:
         self._finish_abort()
 
     def settle(self) -> None:
-        """The host had its time to see the empty slot: show the card that came meanwhile."""
+        """The host had its time to see the empty slot: show the card that came, or will come."""
+        if self.state is State.ABSENT:
+            self._shown = False
         if self._withheld is not None:
-            stamp, self._withheld, self._shown = self._withheld, None, False
+            stamp, self._withheld = self._withheld, None
             self.insert(stamp)
 
     def shown(self, present: bool, stamp: int, *, by_response: bool) -> None:

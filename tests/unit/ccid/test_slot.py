@@ -210,6 +210,14 @@ def test_a_host_that_does_not_look_gets_the_new_card_all_the_same() -> None:
     assert bench.notification() == bytes.fromhex("50" "03")
 
 
+def test_a_card_that_comes_after_that_time_is_not_held_back() -> None:
+    bench = powered()
+    bench.remove()
+    bench.interface.settle(0)
+    bench.insert()
+    bench.power_on()
+
+
 def test_a_card_that_only_passed_by() -> None:
     bench = powered()
     bench.remove()
