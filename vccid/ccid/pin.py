@@ -85,7 +85,7 @@ class PinFormat:
         No more than the PIN block holds, and no more than the length field counts.
         """
         start = self.position + 8 * offset
-        fixed = max(start + 8 * self.block, self.length_position + 8 * offset + self.length_size)
+        fixed = max(self.end_of_block(offset), self.length_position + 8 * offset + self.length_size)
         if fixed > _DATA_BITS:
             return 0
         digits = (8 * self.block or _DATA_BITS - start) // self.width
@@ -96,12 +96,14 @@ class PinFormat:
         """Bits of a digit."""
         return 4 if self.encoding == 1 else 8
 
+    def end_of_block(self, offset: int) -> int:
+        """Bits up to the end of a PIN block, `offset` bytes further on."""
+        return self.position + 8 * (offset + self.block)
+
     def insert(self, body: bytearray, pin: str, offset: int) -> None:
         """Lay a PIN into the data field, `offset` bytes further on; the field grows if it must."""
         width = self.width
         start = self.position + 8 * offset
-        needed = start + max(8 * self.block if not body else 0, width * len(pin))
-        body.extend(b"\xff" * ((needed + 7) // 8 - len(body)))
         if self.length_size:
             _put(body, self.length_position + 8 * offset, self.length_size, len(pin))
         if self.right_justified:
@@ -268,6 +270,8 @@ class PinRequest:
             return None
         length = self.template[4] if len(self.template) > 4 else 0
         body = bytearray(self.template[5 : 5 + length])
+        if not body:
+            _grow(body, max(map(self.format.end_of_block, self.offsets)))
         for prompt, offset in zip(self.prompts, self.offsets, strict=True):
             if prompt != "confirm":
                 self.format.insert(body, typed[prompt], offset)
@@ -289,10 +293,14 @@ def _check_template(template: bytes) -> bytes:
     return template
 
 
+def _grow(body: bytearray, bits: int) -> None:
+    """Fill up with FFh to at least so many bits."""
+    body.extend(b"\xff" * ((bits + 7) // 8 - len(body)))
+
+
 def _put(body: bytearray, position: int, width: int, value: int) -> None:
     """Overwrite `width` bits from bit `position` on, the first bit the highest of byte 0."""
+    _grow(body, position + width)
     for bit in range(width):
         index, mask = (position + bit) // 8, 0x80 >> (position + bit) % 8
-        if index >= len(body):
-            body.extend(b"\xff" * (index + 1 - len(body)))
         body[index] = body[index] | mask if value >> (width - 1 - bit) & 1 else body[index] & ~mask

@@ -195,6 +195,18 @@ def test_the_new_pin_does_not_touch_the_current_one() -> None:
     )
 
 
+@pytest.mark.parametrize("template", ["00240000", "00240000" "10"])
+@pytest.mark.parametrize("confirm", [0, 1, 2, 3])
+def test_a_template_without_data_gets_whole_blocks(template: str, confirm: int) -> None:
+    raw = changed(MODIFY, {9: confirm})[: -len(CHANGE)] + bytes.fromhex(template)
+    request = PinRequest.parse(raw)
+    current = "31323334" if confirm & 2 else "FFFFFFFF"
+    pins = ["1234" if prompt == "current" else "4321" for prompt in request.prompts]
+    assert request.complete(pins) == bytes.fromhex(
+        "00240000" "10" + current + "FFFFFFFF" "34333231" "FFFFFFFF"
+    )
+
+
 def test_an_offset_that_is_not_asked_for_may_be_anything() -> None:
     assert PinRequest.parse(changed(MODIFY, {5: 0xFF, 9: 1})).prompts == ("new", "confirm")
     with pytest.raises(Refused):
