@@ -172,9 +172,12 @@ class PinRequest:
     def _parse_verify(cls, body: bytes) -> PinRequest:
         if len(body) < cls.VERIFY.size + _SHORTEST_APDU:
             raise Refused(Error.BAD_LENGTH)
-        (timeout, form, block, length, maximum, minimum, _, _, _, _, prologue) = (
+        (timeout, form, block, length, maximum, minimum, condition, messages, _, _, prologue) = (
             cls.VERIFY.unpack_from(body)
         )
+        _check_condition(condition, 0x11)
+        if messages not in (0, 1, 0xFF):
+            raise Refused(0x12)
         form_of = PinFormat.parse(form, block, length)
         request = cls._verify(timeout, form_of, minimum, maximum, body[cls.VERIFY.size :])
         return replace(request, prologue=prologue)
@@ -183,9 +186,13 @@ class PinRequest:
     def _parse_modify(cls, body: bytes) -> PinRequest:
         if len(body) < cls.MODIFY.size:
             raise Refused(Error.BAD_LENGTH)
-        (timeout, form, block, length, old, new, maximum, minimum, confirm, _, messages, _, _) = (
-            cls.MODIFY.unpack_from(body)
-        )
+        (timeout, form, block, length, old, new, maximum, minimum, confirm, condition, messages,
+         _, _) = cls.MODIFY.unpack_from(body)  # fmt: skip
+        if confirm > 3:
+            raise Refused(0x13)
+        _check_condition(condition, 0x14)
+        if messages > 3 and messages != 0xFF:
+            raise Refused(0x15)
         # bMsgIndex2 is there unless bNumberMessage is 0, bMsgIndex3 from 3 on (6.1.11.7).
         indices = 0 if messages == 0 else 2 if messages >= 3 else 1
         start = cls.MODIFY.size + indices + 3
@@ -284,6 +291,15 @@ def _check_digits(minimum: int, maximum: int, offset: int, room: int) -> int:
     if maximum < max(minimum, 1):
         raise Refused(offset)
     return maximum
+
+
+def _check_condition(condition: int, offset: int) -> None:
+    """bEntryValidationCondition, at `offset` in the message: digits, key and time, or several.
+
+    libccid sends 02h where a program has it wrong.
+    """
+    if not 1 <= condition <= 7:
+        raise Refused(offset)
 
 
 def _check_template(template: bytes) -> bytes:

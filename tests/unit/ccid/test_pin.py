@@ -139,19 +139,32 @@ def test_part10_structures_hold_the_same() -> None:
             PinRequest.parse_part10(PinOperation.MODIFY, broken)
 
 
+@pytest.mark.parametrize("change", [{7: 1}, {7: 7}, {8: 1}, {8: 0xFF}])
+def test_conditions_and_messages_there_are(change: dict[int, int]) -> None:
+    assert PinRequest.parse(changed(VERIFY, change)) == PinRequest.parse(VERIFY)
+
+
 @pytest.mark.parametrize(
-    ("change", "error"),
+    ("raw", "change", "error"),
     [
-        ({0: 7}, 0x0A),  # no such bPINOperation
-        ({0: 4}, 0x00),  # not offered
-        ({2: 0x83}, 0x0C),  # no such encoding
-        ({5: 3}, 0x0F),  # at least 4, at most 3
-        ({19: 0}, 0x01),  # Lc 0 with data: extended
+        (VERIFY, {0: 7}, 0x0A),  # no such bPINOperation
+        (VERIFY, {0: 4}, 0x00),  # not offered
+        (VERIFY, {2: 0x83}, 0x0C),  # no such encoding
+        (VERIFY, {5: 3}, 0x0F),  # at least 4, at most 3
+        (VERIFY, {7: 0}, 0x11),  # bEntryValidationCondition
+        (VERIFY, {7: 8}, 0x11),
+        (VERIFY, {8: 2}, 0x12),  # bNumberMessage
+        (VERIFY, {19: 0}, 0x01),  # Lc 0 with data: extended
+        (MODIFY, {9: 4}, 0x13),  # bConfirmPIN
+        (MODIFY, {10: 0}, 0x14),  # bEntryValidationCondition
+        (MODIFY, {10: 8}, 0x14),
+        (MODIFY, {11: 4}, 0x15),  # bNumberMessage
+        (MODIFY, {11: 0xFE}, 0x15),
     ],
 )
-def test_what_is_refused(change: dict[int, int], error: int) -> None:
+def test_what_is_refused(raw: bytes, change: dict[int, int], error: int) -> None:
     with pytest.raises(Refused) as refused:
-        PinRequest.parse(changed(VERIFY, change))
+        PinRequest.parse(changed(raw, change))
     assert refused.value.error == error
 
 
