@@ -27,6 +27,13 @@ _SHORTEST_APDU: Final = 4
 #: of the data field, where Lc is one byte
 _DATA_BITS: Final = 255 * 8
 
+_LOWEST_INS: Final = 0x04
+_DEFAULT_MESSAGES: Final = 0xFF
+#: bNumberMessage -> how many of bMsgIndex2 and 3 may follow bMsgIndex1 in MODIFY, the likeliest
+#: first. 6.1.11.7 has bMsgIndex2 unless it is 0, and bMsgIndex3 where it is 3; libccid sends both
+#: for FFh too, and to a GemPC PinPad always.
+_INDICES: Final = {0: (0, 2), 1: (1, 2), 2: (1, 2), 3: (2,), _DEFAULT_MESSAGES: (2, 1)}
+
 
 class PinOperation(IntEnum):
     """bPINOperation: those a reader with a key pad offers."""
@@ -191,11 +198,7 @@ class PinRequest:
         if confirm > 3:
             raise Refused(0x13)
         _check_condition(condition, 0x14)
-        if messages > 3 and messages != 0xFF:
-            raise Refused(0x15)
-        # bMsgIndex2 is there unless bNumberMessage is 0, bMsgIndex3 from 3 on (6.1.11.7).
-        indices = 0 if messages == 0 else 2 if messages >= 3 else 1
-        start = cls.MODIFY.size + indices + 3
+        start = cls.MODIFY.size + _indices(messages, body[cls.MODIFY.size :]) + 3
         template = body[start:]
         if len(template) < _SHORTEST_APDU:
             raise Refused(Error.BAD_LENGTH)
@@ -291,6 +294,35 @@ def _check_digits(minimum: int, maximum: int, offset: int, room: int) -> int:
     if maximum < max(minimum, 1):
         raise Refused(offset)
     return maximum
+
+
+def _indices(messages: int, rest: bytes) -> int:
+    """How many of bMsgIndex2 and 3 stand at the begin of `rest`, before the prologue (6.1.11.7).
+
+    Raises:
+        Refused: there is no such bNumberMessage, or the template tells nothing of the default's.
+    """
+    known = _INDICES.get(messages, ())
+    for count in known:
+        if _are_whole(rest[count : count + 3], rest[count + 3 :]):
+            return count
+    if not known or messages == _DEFAULT_MESSAGES:
+        raise Refused(0x15)
+    return known[0]
+
+
+def _are_whole(prologue: bytes, template: bytes) -> bool:
+    """Whether each begins where it should: a LEN, an INS and an Lc that fit what follows.
+
+    What is read a byte too early has CLA for its INS, a byte too late P1: ISO/IEC 7816-4 has no
+    INS below 04h.
+    """
+    if len(template) < _SHORTEST_APDU or template[1] < _LOWEST_INS:
+        return False
+    if prologue != bytes(3) and prologue[2] != len(template):
+        return False
+    data = len(template) - 5
+    return data <= 0 or template[4] in (data, max(1, data - 1))  # the last byte may be Le
 
 
 def _check_condition(condition: int, offset: int) -> None:

@@ -73,12 +73,48 @@ def test_modification() -> None:
     assert request.complete(["123456", "654321", "654320"]) is None
 
 
-@pytest.mark.parametrize(("messages", "indices"), [("00", 0), ("01", 1), ("02", 1), ("03", 2),
-                                                   ("FF", 2)])  # fmt: skip
-def test_the_template_moves_with_the_number_of_messages(messages: str, indices: int) -> None:
-    head = MODIFY[:11] + bytes.fromhex(messages) + MODIFY[12:15]
-    request = PinRequest.parse(head + bytes(indices) + MODIFY[15:])
-    assert request.template == CHANGE
+@pytest.mark.parametrize(
+    ("messages", "indices"),
+    [
+        ("00", 0),
+        ("01", 1),
+        ("02", 1),
+        ("03", 2),
+        ("FF", 1),  # as 6.1.11.7 has it
+        ("FF", 2),  # as libccid sends it
+        ("00", 2),  # as libccid sends it to a GemPC PinPad
+        ("01", 2),
+        ("02", 2),
+    ],
+)
+@pytest.mark.parametrize("is_block", [False, True])
+@pytest.mark.parametrize(
+    "template",
+    [
+        CHANGE.hex(),
+        "00240000",
+        "00240081",
+        "00240100" "10",
+        "00240000" "10" + "FF" * 16 + "00",
+        "80240000" "02" "0102",
+    ],
+)  # fmt: skip
+def test_the_template_moves_with_the_number_of_messages(
+    messages: str, indices: int, is_block: bool, template: str
+) -> None:
+    length = len(template) // 2
+    prologue = bytes((0, 0x40, length)) if is_block else bytes(3)
+    raw = MODIFY[:11] + bytes.fromhex(messages) + MODIFY[12:15] + bytes(range(1, 1 + indices))
+    request = PinRequest.parse(raw + prologue + bytes.fromhex(template))
+    assert request.template.hex() == template.lower()
+    assert request.prologue == prologue
+
+
+def test_a_template_that_tells_nothing_of_the_default_number_of_messages() -> None:
+    raw = MODIFY[:11] + b"\xff" + MODIFY[12:15] + bytes(1 + 3)
+    with pytest.raises(Refused) as refused:
+        PinRequest.parse(raw + bytes.fromhex("00240000" "08" "FFFF"))
+    assert refused.value.error == 0x15
 
 
 @pytest.mark.parametrize(
