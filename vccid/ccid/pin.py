@@ -285,7 +285,7 @@ class PinRequest:
         for prompt, offset in zip(self.prompts, self.offsets, strict=True):
             if prompt != "confirm":
                 self.format.insert(body, typed[prompt], offset)
-        return self.template[:4] + bytes((len(body),)) + bytes(body)
+        return self.template[:4] + bytes((len(body),)) + bytes(body) + self.template[5 + length :]
 
 
 def _check_digits(minimum: int, maximum: int, offset: int, room: int) -> int:
@@ -336,7 +336,7 @@ def _check_condition(condition: int, offset: int) -> None:
 
 def _check_template(template: bytes) -> bytes:
     """A short command whose data field can grow to what a PIN block needs: 255 bytes."""
-    if len(template) > 5 + 255 or (len(template) > 5 and template[4] == 0):
+    if len(template) > 5 and (template[4] == 0 or len(template) > 6 + template[4]):
         raise Refused(Error.BAD_LENGTH)
     return template
 

@@ -2,7 +2,7 @@
 """PIN structures (CCID rev 1.1, 6.1.11; PC/SC part 10) and the templates they complete."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vccid.ccid.messages import Refused
@@ -191,6 +191,7 @@ def test_conditions_and_messages_there_are(change: dict[int, int]) -> None:
         (VERIFY, {7: 8}, 0x11),
         (VERIFY, {8: 2}, 0x12),  # bNumberMessage
         (VERIFY, {19: 0}, 0x01),  # Lc 0 with data: extended
+        (VERIFY, {19: 6}, 0x01),  # two bytes behind the data
         (MODIFY, {9: 4}, 0x13),  # bConfirmPIN
         (MODIFY, {10: 0}, 0x14),  # bEntryValidationCondition
         (MODIFY, {10: 8}, 0x14),
@@ -262,12 +263,19 @@ def test_an_offset_that_is_not_asked_for_may_be_anything() -> None:
         PinRequest.parse(changed(MODIFY, {5: 0xFF, 9: 2}))
 
 
+#: Templates with data and perhaps Le.
+TEMPLATES = st.tuples(st.binary(min_size=1, max_size=255), st.binary(max_size=1)).map(
+    lambda parts: bytes.fromhex("00200000") + bytes((len(parts[0]),)) + b"".join(parts)
+)
+
+
+@settings(deadline=None)
 @given(st.sampled_from(PinOperation), st.binary(min_size=20, max_size=20), st.data())
 def test_whatever_a_program_asks_for_becomes_a_short_command(
     operation: PinOperation, head: bytes, data: st.DataObject
 ) -> None:
     """bTimerOut to bTeoPrologue are any bytes; what is accepted can be typed and sent."""
-    template = data.draw(st.binary(min_size=4, max_size=300))
+    template = data.draw(st.one_of(st.binary(min_size=4, max_size=300), TEMPLATES))
     size = 15 if operation is PinOperation.VERIFY else 20
     raw = head[:size] + len(template).to_bytes(4, "little") + template
     try:
@@ -278,7 +286,7 @@ def test_whatever_a_program_asks_for_becomes_a_short_command(
     command = request.complete(pins * len(request.prompts))
     assert command is not None
     assert command[:4] == template[:4]
-    assert len(command) == 5 + command[4]
+    assert len(command) - 5 - command[4] == (len(template) > 5 and len(template) - 5 > template[4])
 
 
 @pytest.mark.parametrize("raw", [VERIFY[:10], VERIFY[:18], MODIFY[:13], MODIFY[:21]])
@@ -306,6 +314,8 @@ def test_a_short_structure(raw: bytes) -> None:
          "00200000" "08" "31323334FFFFFFFF"),
         ("Lc but no data", (0x82, 0x08, 0x00), "00200000" "08", "1234",
          "00200000" "08" "31323334FFFFFFFF"),
+        ("Le", (0x82, 0x08, 0x00), "00200000" "08" "FFFFFFFFFFFFFFFF" "00", "1234",
+         "00200000" "08" "31323334FFFFFFFF" "00"),
         ("too little data", (0x82, 0x00, 0x00), "00200000" "02" "FFFF", "1234",
          "00200000" "04" "31323334"),
     ],
