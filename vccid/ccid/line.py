@@ -7,6 +7,7 @@ from vccid.ccid.codes import ClockStatus, Error, Feature, Protocol
 from vccid.ccid.descriptor import ClassDescriptor
 from vccid.ccid.messages import IccClock, IccPowerOn, Refused, SetParameters
 from vccid.ccid.parameters import Offer, Parameters, ParametersT0, ParametersT1
+from vccid.ccid.pin import LONGEST_COMMAND
 from vccid.iso7816.t1 import Block, Edc
 
 
@@ -77,18 +78,28 @@ class Line:
             return offer.parameters(protocol)
         return ParametersT0() if protocol == Protocol.T0 else ParametersT1()
 
+    @property
+    def longest_typed(self) -> int:
+        """Bytes of the longest command that `as_sent` takes."""
+        block = self._block_parameters()
+        return LONGEST_COMMAND if block is None else block.ifsc
+
     def as_sent(self, prologue: bytes, apdu: bytes) -> bytes:
         """A command completed at the key pad, as level and protocol want it (6.1.11).
 
         Args:
             prologue: bTeoPrologue: NAD, PCB and LEN of the block before the PIN went in.
-            apdu: fits into a block, as its template came in a message of 271 bytes.
+            apdu: at most `longest_typed` bytes.
         """
-        is_tpdu = Feature.TPDU in self._descriptor.features
-        if not is_tpdu or isinstance(self.parameters, ParametersT0):
+        block = self._block_parameters()
+        if block is None:
             return apdu
-        edc = Edc(self.parameters.tccks & 1)
-        return Block(prologue[0], prologue[1], apdu).serialize(edc)
+        return Block(prologue[0], prologue[1], apdu).serialize(Edc(block.tccks & 1))
+
+    def _block_parameters(self) -> ParametersT1 | None:
+        """Those in force where the host sends T=1 blocks, None where it does not."""
+        is_tpdu = Feature.TPDU in self._descriptor.features
+        return self.parameters if is_tpdu and isinstance(self.parameters, ParametersT1) else None
 
     def set_clock(self, command: IccClock) -> None:
         """6.1.9.

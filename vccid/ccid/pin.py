@@ -24,8 +24,8 @@ CONFIRMATION_FAILED: Final = b"\x64\x02"
 
 #: CLA INS P1 P2 at least
 _SHORTEST_APDU: Final = 4
-#: of the data field, where Lc is one byte
-_DATA_BITS: Final = 255 * 8
+#: CLA to Le, where Lc is one byte
+LONGEST_COMMAND: Final = 5 + 255 + 1
 
 _LOWEST_INS: Final = 0x04
 _DEFAULT_MESSAGES: Final = 0xFF
@@ -86,16 +86,16 @@ class PinFormat:
             length_position=(length_format & 0x0F) * (8 if length_format & 0x10 else 1),
         )
 
-    def room(self, offset: int) -> int:
-        """The most digits that fit into a short command's data field, `offset` bytes further on.
+    def room(self, offset: int, size: int) -> int:
+        """The most digits that fit into a data field of `size` bytes, `offset` bytes further on.
 
         No more than the PIN block holds, and no more than the length field counts.
         """
         start = self.position + 8 * offset
         fixed = max(self.end_of_block(offset), self.length_position + 8 * offset + self.length_size)
-        if fixed > _DATA_BITS:
+        if fixed > 8 * size:
             return 0
-        digits = (8 * self.block or _DATA_BITS - start) // self.width
+        digits = (8 * self.block or 8 * size - start) // self.width
         return min(digits, (1 << self.length_size) - 1) if self.length_size else digits
 
     @property
@@ -162,21 +162,24 @@ class PinRequest:
     }
 
     @classmethod
-    def parse(cls, data: bytes) -> PinRequest:
+    def parse(cls, data: bytes, longest: int = LONGEST_COMMAND) -> PinRequest:
         """Read the data of PC_to_RDR_Secure: bPINOperation and what follows.
+
+        Args:
+            longest: bytes a completed command may have.
 
         Raises:
             Refused: with the offset of the wrong field, or BAD_LENGTH.
         """
         operation, body = data[0], data[1:]
         if operation == PinOperation.VERIFY:
-            return cls._parse_verify(body)
+            return cls._parse_verify(body, longest)
         if operation == PinOperation.MODIFY:
-            return cls._parse_modify(body)
+            return cls._parse_modify(body, longest)
         raise Refused(Error.CMD_NOT_SUPPORTED if operation <= 6 else Error.BAD_PIN_OPERATION)
 
     @classmethod
-    def _parse_verify(cls, body: bytes) -> PinRequest:
+    def _parse_verify(cls, body: bytes, longest: int) -> PinRequest:
         if len(body) < cls.VERIFY.size + _SHORTEST_APDU:
             raise Refused(Error.BAD_LENGTH)
         (timeout, form, block, length, maximum, minimum, condition, messages, _, _, prologue) = (
@@ -186,11 +189,12 @@ class PinRequest:
         if messages not in (0, 1, 0xFF):
             raise Refused(0x12)
         form_of = PinFormat.parse(form, block, length)
-        request = cls._verify(timeout, form_of, minimum, maximum, body[cls.VERIFY.size :])
+        template = body[cls.VERIFY.size :]
+        request = cls._verify(timeout, form_of, minimum, maximum, template, longest)
         return replace(request, prologue=prologue)
 
     @classmethod
-    def _parse_modify(cls, body: bytes) -> PinRequest:
+    def _parse_modify(cls, body: bytes, longest: int) -> PinRequest:
         if len(body) < cls.MODIFY.size:
             raise Refused(Error.BAD_LENGTH)
         (timeout, form, block, length, old, new, maximum, minimum, confirm, condition, messages,
@@ -203,7 +207,9 @@ class PinRequest:
         if len(template) < _SHORTEST_APDU:
             raise Refused(Error.BAD_LENGTH)
         form_of = PinFormat.parse(form, block, length)
-        request = cls._modify(timeout, form_of, minimum, maximum, confirm, (old, new), template)
+        request = cls._modify(
+            timeout, form_of, minimum, maximum, confirm, (old, new), template, longest
+        )
         return replace(request, prologue=body[start - 3 : start])
 
     @classmethod
@@ -237,13 +243,19 @@ class PinRequest:
 
     @classmethod
     def _verify(
-        cls, timeout: int, form: PinFormat, minimum: int, maximum: int, template: bytes
+        cls,
+        timeout: int,
+        form: PinFormat,
+        minimum: int,
+        maximum: int,
+        template: bytes,
+        longest: int = LONGEST_COMMAND,
     ) -> PinRequest:
-        maximum = _check_digits(minimum, maximum, 0x0F, form.room(0))
+        size = _check_template(template, longest)
+        maximum = _check_digits(minimum, maximum, 0x0F, form.room(0, size))
         return cls(
-            PinOperation.VERIFY, timeout, form, minimum, maximum, ("current",), (0,),
-            _check_template(template),
-        )  # fmt: skip
+            PinOperation.VERIFY, timeout, form, minimum, maximum, ("current",), (0,), template
+        )
 
     @classmethod
     def _modify(
@@ -255,7 +267,9 @@ class PinRequest:
         confirm: int,
         offsets: tuple[int, int],
         template: bytes,
+        longest: int = LONGEST_COMMAND,
     ) -> PinRequest:
+        size = _check_template(template, longest)
         prompts: tuple[Prompt, ...] = ("new",)
         places: tuple[int, ...] = (offsets[1],)
         if confirm & 0x02:
@@ -263,11 +277,10 @@ class PinRequest:
         if confirm & 0x01:
             prompts, places = (*prompts, "confirm"), (*places, offsets[1])
         # An offset that is not asked for may be anything.
-        maximum = _check_digits(minimum, maximum, 0x11, min(map(form.room, places)))
-        return cls(
-            PinOperation.MODIFY, timeout, form, minimum, maximum, prompts, places,
-            _check_template(template),
-        )  # fmt: skip
+        maximum = _check_digits(
+            minimum, maximum, 0x11, min(form.room(place, size) for place in places)
+        )
+        return cls(PinOperation.MODIFY, timeout, form, minimum, maximum, prompts, places, template)
 
     def complete(self, pins: Sequence[str]) -> bytes | None:
         """The command with the PINs in it, one PIN for each prompt.
@@ -334,11 +347,12 @@ def _check_condition(condition: int, offset: int) -> None:
         raise Refused(offset)
 
 
-def _check_template(template: bytes) -> bytes:
-    """A short command whose data field can grow to what a PIN block needs: 255 bytes."""
-    if len(template) > 5 and (template[4] == 0 or len(template) > 6 + template[4]):
+def _check_template(template: bytes, longest: int) -> int:
+    """A short command; returns the bytes of data it may grow to, as a whole no longer than that."""
+    behind = max(0, len(template) - 5 - template[4]) if len(template) > 5 else 0
+    if len(template) > longest or behind > 1 or (behind and template[4] == 0):
         raise Refused(Error.BAD_LENGTH)
-    return template
+    return min(LONGEST_COMMAND - 6, longest - 5 - behind)
 
 
 def _grow(body: bytearray, bits: int) -> None:

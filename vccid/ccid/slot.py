@@ -369,7 +369,7 @@ class Slot:
     def _secure(self, command: Secure) -> None:
         if command.level != Chain.WHOLE:
             raise Refused(Error.BAD_LEVEL)
-        request = PinRequest.parse(command.data)
+        request = PinRequest.parse(command.data, self._line.longest_typed)
         wanted = (
             PinSupport.VERIFY if request.operation is PinOperation.VERIFY else PinSupport.MODIFY
         )

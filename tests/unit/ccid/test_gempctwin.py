@@ -117,3 +117,28 @@ def test_a_typed_pin_goes_to_the_card_as_its_protocol_has_it(atr: bytes, sent: s
     (action,) = bench.actions()
     assert isinstance(action, Transmit)
     assert action.apdu == bytes.fromhex(sent)
+
+
+def test_a_typed_pin_is_no_longer_than_a_block_carries() -> None:
+    bench = twin(T1_ATR, pin_pad=True)
+    verify = VERIFY.replace(
+        bytes.fromhex("08" "00" "0804"),  # a block of 8 bytes, 4 to 8 digits
+        bytes.fromhex("00" "00" "FF04"),  # as long as the PIN, up to 255 digits
+    )[: -len(TEMPLATE)]  # fmt: skip
+    for size in (0x20, 0xFE):
+        parameters = bytes.fromhex("13" "10" "00" "45" "00") + bytes((size, 0))
+        bench.ask(message(0x61, 0, 1, "010000", parameters))
+        bench.send(message(0x69, 0, 1, data=verify + bytes.fromhex("00200000")))
+        (asked,) = bench.actions()
+        assert isinstance(asked, AskPin)
+        bench.interface.typed(0, asked.work, ["1" * asked.request.maximum])
+        (action,) = bench.actions()
+        assert isinstance(action, Transmit)
+        assert action.apdu[2] == size  # LEN
+        bench.interface.answered(0, action.work, b"")
+        bench.fetch()
+    # A template that is longer than that already.
+    bench.ask(message(0x61, 0, 1, "010000", bytes.fromhex("13100045002000")))
+    template = bytes.fromhex("00200000" "1C") + bytes(0x1C)  # fmt: skip
+    answer = bench.ask(message(0x69, 0, 1, data=verify + template))
+    assert answer[7:9] == bytes.fromhex("40" "01")
