@@ -13,8 +13,8 @@ from typing import Final
 
 from vccid.ccid.actions import Action
 from vccid.ccid.codes import CommandStatus, Error, IccStatus
-from vccid.ccid.descriptor import ClassDescriptor
-from vccid.ccid.messages import HEADER_SIZE, Header, answer_type
+from vccid.ccid.descriptor import LONGEST_MESSAGE, ClassDescriptor
+from vccid.ccid.messages import COMMANDS, HEADER_SIZE, Header, answer_type
 from vccid.ccid.outbox import Outbox
 from vccid.ccid.pin import PinEnd
 from vccid.ccid.responses import NotifySlotChange
@@ -70,8 +70,7 @@ class Interface:
         Returns:
             False where there was not even a header: nobody can be answered, the pipe halts.
         """
-        if self._skip:
-            self._skip = 0 if ends else max(0, self._skip - len(data))
+        if self._skip and self._is_rest(data, ends):
             return True
         if self._partial:
             self._partial += data
@@ -92,6 +91,29 @@ class Interface:
         fits = len(data) == whole <= self.descriptor.max_message
         self._command(header, data[HEADER_SIZE:] if fits else None)
         return True
+
+    def _is_rest(self, data: bytes, ends: bool) -> bool:
+        """Whether a transfer goes on with a message that is too long.
+
+        Its dwLength is believed where no more is left than hosts send. Where more is, or the
+        transfer does not fit what is left, one that looks like a command is one.
+        """
+        left, size = self._skip, len(data)
+        is_next = left <= LONGEST_MESSAGE and (size == left or (size < left and not ends))
+        if not is_next and self._begins_message(data, ends):
+            self._skip = 0
+            return False
+        self._skip = 0 if ends else max(0, left - size)
+        return True
+
+    def _begins_message(self, data: bytes, ends: bool) -> bool:
+        """Whether these are a message to one of the slots, or the first part of one."""
+        if len(data) < HEADER_SIZE:
+            return False
+        header = Header.parse(data)
+        whole = HEADER_SIZE + header.length
+        fits = len(data) == whole if ends else len(data) <= whole <= self.descriptor.max_message
+        return fits and header.type in COMMANDS and header.slot < len(self._slots)
 
     def _command(self, header: Header, data: bytes | None) -> None:
         if header.slot >= len(self._slots):

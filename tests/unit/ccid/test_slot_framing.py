@@ -52,6 +52,65 @@ def test_an_overlong_message_is_swallowed_to_its_end() -> None:
     assert status(bench.ask(message(0x65, 0, 2))) == (0x81, 0x02, 0x00)
 
 
+#: A header that tells of 4 GiB, in a transfer of one full packet.
+ENDLESS = bytes.fromhex("6F" "FFFFFFFF" "00" "01" "000000") + bytes(54)  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [0, 54, 300])
+def test_a_command_behind_a_message_without_end_is_not_lost(length: int) -> None:
+    bench = powered()
+    assert bench.interface.bulk_out(ENDLESS, ends=False)
+    assert [status(answer)[2] for answer in bench.fetch()] == [0x01]
+    raw = message(0x6F, 0, 2, data=bytes(length)) if length else message(0x65, 0, 2)
+    for at in range(0, len(raw), 64):
+        part = raw[at : at + 64]
+        assert bench.interface.bulk_out(part, ends=len(part) < 64)
+    if length:
+        (action,) = bench.actions()
+        assert isinstance(action, Transmit)
+        assert action.apdu == bytes(length)
+    else:
+        assert [answer[6] for answer in bench.fetch()] == [2]
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [bytes(64), b""],
+        [bytes(64), bytes(10)],
+        [ENDLESS, b"x"],
+        [message(0x6F, 1, 2, data=bytes(54)), b"x"],  # no such slot
+        [message(0x60, 0, 2, data=bytes(54)), b"x"],  # no such command
+        [message(0x6F, 0, 2, data=bytes(53)) + b"x", b"x"],
+    ],
+)
+def test_what_is_no_command_belongs_to_the_message_without_end(rest: list[bytes]) -> None:
+    bench = powered()
+    for part in (ENDLESS, *rest):
+        assert bench.interface.bulk_out(part, ends=len(part) < 64)
+    assert len(bench.fetch()) == 1
+    assert status(bench.ask(message(0x65, 0, 2))) == (0x81, 0x00, 0x00)
+
+
+def test_the_middle_of_an_overlong_message_is_no_command() -> None:
+    bench = powered(ClassDescriptor.for_reader(max_message=271))
+    inner = message(0x6F, 0, 2, data=bytes(54))
+    raw = message(0x6F, 0, 1, data=bytes(54) + 4 * inner)
+    for at in range(0, len(raw), 64):
+        assert bench.interface.bulk_out(raw[at : at + 64], ends=False)
+    assert bench.actions() == []
+    assert [answer[6] for answer in bench.fetch()] == [1]
+    assert bench.interface.bulk_out(inner, ends=False)
+    assert len(bench.actions()) == 1
+
+
+def test_an_overlong_message_that_breaks_off_swallows_no_command() -> None:
+    bench = Bench(ClassDescriptor.for_reader(max_message=271))
+    assert bench.interface.bulk_out(message(0x6F, 0, 1, data=bytes(300))[:64], ends=False)
+    assert len(bench.fetch()) == 1
+    assert status(bench.ask(message(0x65, 0, 2))) == (0x81, 0x02, 0x00)
+
+
 def test_less_than_a_header_halts_the_pipe() -> None:
     bench = Bench()
     assert not bench.interface.bulk_out(b"\x65\0\0", ends=True)
