@@ -23,6 +23,8 @@ from vccid.ccid.states import BUSY, State
 
 #: Responses that may wait for the host before the reader takes no more commands (5.2).
 _WAITING: Final = 32
+#: bSlot's offset in every message (6.1, 6.2).
+SLOT_AT: Final = 5
 _ABSENT: Final = IccStatus.ABSENT
 
 
@@ -60,6 +62,11 @@ class Interface:
     def accepts(self) -> bool:
         """False while so many responses wait that the command pipe has to (NAK)."""
         return len(self.outbox.responses) < _WAITING
+
+    def begins_for(self, data: bytes) -> int | None:
+        """bSlot of the command a transfer begins; None where it goes on with one, or is empty."""
+        goes_on = self._partial or self._skip or len(data) < HEADER_SIZE
+        return None if goes_on else data[SLOT_AT]
 
     def bulk_out(self, data: bytes, ends: bool) -> bool:
         """Take one transfer of the command pipe.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from vccid.ccid.interface import Interface
+from vccid.ccid.interface import SLOT_AT, Interface
 from vccid.errors import LocalProtocolError
 from vccid.usb.control import ControlPipe
 from vccid.usb.descriptors import (
@@ -50,7 +50,8 @@ class Device:
         self._queues = {BULK_OUT: self._out, BULK_IN: self._in, INTERRUPT_IN: self._interrupt}
         self.completions: list[Completion] = []
         self._message = b""
-        self._closes_empty = False
+        self._slot = 0  # of the message
+        self._unclosed: int | None = None
 
     @property
     def configured(self) -> bool:
@@ -125,9 +126,10 @@ class Device:
                 self._end(queue, Status.STALL)
             elif self.function.accepts:
                 transfer = queue[0]
-                # Whoever sends the next command has all he wanted of the last response.
-                self._closes_empty = False
                 data = transfer.data
+                if self._unclosed is not None and self.function.begins_for(data) == self._unclosed:
+                    # Whoever sends a slot's next command has all he wanted of its last response.
+                    self._unclosed = None
                 if self.function.bulk_out(data, len(data) % self._packet != 0 or not data):
                     self._end(queue, Status.DONE, length=len(data))
                 else:
@@ -141,8 +143,8 @@ class Device:
         while queue:
             if BULK_IN in self._halted:
                 self._end(queue, Status.STALL)
-            elif self._closes_empty:
-                self._closes_empty = False
+            elif self._unclosed is not None:
+                self._unclosed = None
                 self._end(queue, Status.DONE)
             elif not self._deliver(queue):
                 return
@@ -154,6 +156,7 @@ class Device:
             if message is None:
                 return False
             self._message = message
+            self._slot = message[SLOT_AT]
         room = queue[0].length
         if room < len(self._message) and room % self._packet:
             self._message = b""  # the packet that does not fit is babble; the rest follows it
@@ -162,7 +165,8 @@ class Device:
         piece, self._message = self._message[:room], self._message[room:]
         # 5.8.3: a message that ends with a full packet, in a transfer it fills, is closed by
         # an empty packet: the host may be reading in pieces.
-        self._closes_empty = not self._message and len(piece) == room and not room % self._packet
+        if len(piece) == room and not self._message and not room % self._packet:
+            self._unclosed = self._slot
         self._end(queue, Status.DONE, data=piece)
         return True
 
@@ -190,4 +194,4 @@ class Device:
     def _forget_message(self) -> None:
         """SET_CONFIGURATION or SET_INTERFACE: what is left of a message goes nowhere."""
         self._message = b""
-        self._closes_empty = False
+        self._unclosed = None

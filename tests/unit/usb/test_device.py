@@ -313,8 +313,8 @@ def test_never_more_than_asked_for() -> None:
     assert [c.data for c in port.bulk_in()] == [EMPTY_SLOT]
 
 
-def powered(max_message: int = 65554) -> Port:
-    port = Port(max_message=max_message).configure()
+def powered(max_message: int = 65554, slots: int = 1) -> Port:
+    port = Port(max_message=max_message, slots=slots).configure()
     port.interface.insert(0, 1)
     port.out(message(0x62, 0, 1))
     (action,) = port.interface.take_actions()
@@ -352,6 +352,27 @@ def test_a_message_that_ends_with_a_full_packet_is_closed_by_an_empty_one() -> N
     # A host that goes on with its next command had no need of it.
     answer(port, b"\x90\x00")
     assert [c.length for c in port.bulk_in()] == [12]
+
+
+def test_a_command_to_another_slot_leaves_the_empty_packet_due() -> None:
+    port = powered(slots=2)
+    answer(port, bytes(118))
+    assert [c.length for c in port.bulk_in(64)] == [64]
+    port.out(message(0x65, 1, 3))
+    assert [c.length for c in port.bulk_in(64)] == [64]
+    port.out(message(0x65, 1, 4))
+    assert [c.length for c in port.bulk_in(64)] == [0]
+    assert [c.data[5:7].hex() for c in port.bulk_in(64) + port.bulk_in(64)] == ["0103", "0104"]
+
+
+def test_the_rest_of_a_command_leaves_the_empty_packet_due() -> None:
+    port = powered(slots=2)
+    answer(port, bytes(118))
+    raw = message(0x6F, 1, 3, data=bytes(118))
+    port.out(raw[:64])
+    assert [c.length for c in port.bulk_in(128)] == [128]
+    port.out(raw[64:])
+    assert [c.length for c in port.bulk_in(64)] == [0]
 
 
 def test_sixty_four_kibibytes_both_ways() -> None:
