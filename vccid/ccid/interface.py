@@ -149,6 +149,14 @@ class Interface:
             self._slots[response.slot].shown(present, stamp, by_response=True)
         return response.serialize()
 
+    def lose_longer(self, room: int) -> bool:
+        """Drop the next response where it is longer than that: the host does not have it."""
+        responses = self.outbox.responses
+        if not responses or HEADER_SIZE + len(responses[0][0].data) <= room:
+            return False
+        responses.popleft()
+        return True
+
     @property
     def notification_size(self) -> int:
         """Bytes of a NotifySlotChange: its type, and two bits a slot (6.3.1)."""

@@ -41,6 +41,7 @@ class Device:
         self.descriptors = Descriptors(identity, function.descriptor, speed)
         self.speed = speed
         self._packet = BULK_SIZE[speed]
+        self._longest = function.descriptor.max_message
         self._control = ControlPipe(self.descriptors, function, self._forget_message)
         self._halted = self._control.halted
         self._changed = function.outbox.changed
@@ -151,17 +152,17 @@ class Device:
 
     def _deliver(self, queue: deque[Transfer]) -> bool:
         """Hand a message, or its next piece, to the first waiting IN transfer."""
+        room = queue[0].length
+        if room < self._longest and room % self._packet and self._babbles(room):
+            self._message = b""
+            self._end(queue, Status.OVERFLOW)
+            return True
         if not self._message:
             message = self.function.next_response()
             if message is None:
                 return False
             self._message = message
             self._slot = message[SLOT_AT]
-        room = queue[0].length
-        if room < len(self._message) and room % self._packet:
-            self._message = b""  # the packet that does not fit is babble; the rest follows it
-            self._end(queue, Status.OVERFLOW)
-            return True
         piece, self._message = self._message[:room], self._message[room:]
         # 5.8.3: a message that ends with a full packet, in a transfer it fills, is closed by
         # an empty packet: the host may be reading in pieces.
@@ -169,6 +170,10 @@ class Device:
             self._unclosed = self._slot
         self._end(queue, Status.DONE, data=piece)
         return True
+
+    def _babbles(self, room: int) -> bool:
+        """Whether a packet does not fit: what is left of its message is then of no use."""
+        return room < len(self._message) if self._message else self.function.lose_longer(room)
 
     def _pump_interrupt(self) -> None:
         queue = self._interrupt

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.ccid.host import T0_ATR, message
-from vccid.ccid.actions import PowerOn
+from vccid.ccid.actions import Noticed, PowerOn
 from vccid.ccid.descriptor import ClassDescriptor
 from vccid.ccid.interface import Interface
 from vccid.usb.descriptors import Identity, Speed
@@ -323,6 +323,17 @@ def powered(max_message: int = 65554, slots: int = 1) -> Port:
     assert [c.data[10:] for c in port.bulk_in()] == [T0_ATR]
     port.interface.take_actions()
     return port
+
+
+def test_a_response_that_did_not_fit_shows_nothing() -> None:
+    port = Port().configure()
+    port.interface.insert(0, 1)
+    port.out(STATUS)
+    assert [c.status for c in port.bulk_in(9)] == [Status.OVERFLOW]
+    assert port.interface.take_actions() == []
+    port.out(STATUS)
+    port.bulk_in(10)
+    assert port.interface.take_actions() == [Noticed(0, 1)]
 
 
 def answer(port: Port, response: bytes) -> None:
