@@ -146,6 +146,8 @@ class Offer:
     def choose(self, protocols: int, voltage: int) -> int:
         """The protocol in force after power-on: the card's first one that the reader has.
 
+        In specific mode there is one only, TA2's (ISO/IEC 7816-3, 6.3.1).
+
         Args:
             protocols: dwProtocols. voltage: bVoltageSupport.
 
@@ -156,7 +158,8 @@ class Offer:
         classes = self.atr.specific(15).get("A", 0) & 0x3F
         if classes and not classes & voltage:
             raise Refused(Error.ICC_CLASS_NOT_SUPPORTED)
-        for protocol in self.atr.protocols:
+        atr = self.atr
+        for protocol in atr.protocols if atr.is_negotiable else (atr.first_protocol,):
             if protocols >> protocol & 1:
                 return protocol
         raise Refused(Error.ICC_PROTOCOL_NOT_SUPPORTED)

@@ -58,6 +58,29 @@ def test_a_damaged_atr(atr: str, error: Error) -> None:
     assert refused.value.error == error
 
 
+@pytest.mark.parametrize(
+    ("specific", "offered", "protocol"),
+    [
+        ("01", "01", 1),  # T=0 first, but TA2 says T=1
+        ("00", "01", 0),
+        ("81", "01", 1),
+    ],
+)
+def test_a_card_in_specific_mode(specific: str, offered: str, protocol: int) -> None:
+    # TS, T0, TD1 = T=0 with TA2 and TD2, TA2, TD2, TCK
+    raw = bytes.fromhex("3B" "80" "90" + specific + offered)
+    check = raw[1] ^ raw[2] ^ raw[3] ^ raw[4]
+    assert Offer.parse(raw + bytes((check,))).choose(0x3, 0x7) == protocol
+
+
+def test_a_card_in_specific_mode_of_a_protocol_the_reader_has_not() -> None:
+    # TS, T0, TD1 = T=0 with TA2 and TD2, TA2 = T=1, TD2 = T=1, TCK
+    offer = Offer.parse(bytes.fromhex("3B" "80" "90" "01" "01" "10"))
+    with pytest.raises(Refused) as refused:
+        offer.choose(0x1, 0x7)
+    assert refused.value.error == Error.ICC_PROTOCOL_NOT_SUPPORTED
+
+
 def test_a_protocol_or_class_the_reader_has_not() -> None:
     only_t14 = bytes.fromhex("3B" "80" "0E" "8E")
     with pytest.raises(Refused) as refused:
