@@ -42,9 +42,8 @@ class Line:
             Refused: the ATR is damaged or offers nothing this reader has.
         """
         offer = Offer.parse(atr)
-        protocol = offer.choose(self._descriptor.protocols, self._descriptor.voltage)
+        self.parameters = self._initial(offer)
         self._offer = offer
-        self.parameters = self._initial(offer, protocol)
         self.clock = ClockStatus.RUNNING
 
     def off(self) -> None:
@@ -68,12 +67,13 @@ class Line:
             self.parameters = ParametersT1.parse(command.data, nad=nad)
 
     def reset_parameters(self) -> None:
-        """6.1.6: what the reader uses without the host's help."""
+        """6.1.6: what the reader uses without the host's help, the protocol too."""
         if self._offer is not None:
-            self.parameters = self._initial(self._offer, self.parameters.PROTOCOL)
+            self.parameters = self._initial(self._offer)
 
-    def _initial(self, offer: Offer, protocol: int) -> Parameters:
+    def _initial(self, offer: Offer) -> Parameters:
         """The card's own where the reader looks for them, else the standard's."""
+        protocol = offer.choose(self._descriptor.protocols, self._descriptor.voltage)
         if Feature.AUTO_PARAMETERS in self._descriptor.features:
             return offer.parameters(protocol)
         return ParametersT0() if protocol == Protocol.T0 else ParametersT1()

@@ -259,6 +259,26 @@ def test_parameters() -> None:
     assert bench.ask(message(0x6D, 0, 6))[10:].hex() == "1800000a00"
 
 
+def test_reset_parameters_takes_the_protocol_back_too() -> None:
+    # TS, T0, TD1 = T=0 with TD2, TD2 = T=1, TCK
+    bench = powered(atr=bytes.fromhex("3B" "80" "80" "01" "01"))
+    t1 = bytes.fromhex("1110004D002000")
+    assert bench.ask(message(0x61, 0, 1, "010000", t1))[9:] == b"\x01" + t1
+    assert (
+        bench.ask(message(0x6D, 0, 2))
+        == bytes.fromhex(
+            "82"  # RDR_to_PC_Parameters
+            "05000000"  # dwLength
+            "00"  # bSlot
+            "02"  # bSeq
+            "00"  # bStatus
+            "00"  # bError
+            "00"  # bProtocolNum: T=0
+            "1100000A00"
+        )
+    )
+
+
 def test_parameters_of_t1() -> None:
     bench = powered(atr=T1_ATR)
     assert bench.ask(message(0x6C, 0, 1)) == bytes.fromhex(
