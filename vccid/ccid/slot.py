@@ -65,6 +65,7 @@ _EXTENSION: Final = 1
 _ABORT: Final = Abort.TYPE.value
 _ABSENT: Final = IccStatus.ABSENT
 _DONE: Final = CommandStatus.DONE
+_RUNNING: Final = ClockStatus.RUNNING
 
 
 def _not_offered(
@@ -357,7 +358,6 @@ class Slot:
     def _xfr_block(self, command: XfrBlock) -> None:
         apdu = self._chaining.command(command.level, command.data)
         if apdu is not None:
-            self._line.clock = ClockStatus.RUNNING
             self._move(Event.TRANSMIT)
             self._transmit(apdu)
         elif command.level == Chain.EMPTY:
@@ -453,6 +453,7 @@ class Slot:
 
     def _transmit(self, apdu: bytes) -> None:
         self._work += 1
+        self._line.clock = _RUNNING
         self._outbox.actions.append(Transmit(self._number, self._work, apdu))
 
     def _reply(self, kind: type[Response], *, specific: int = 0, data: bytes = b"") -> None:

@@ -33,6 +33,18 @@ def test_a_pin_that_is_typed_goes_to_the_card() -> None:
     assert bench.fetch() == [bytes.fromhex("80" "02000000" "00" "05" "00" "00" "00" "9000")]
 
 
+def test_a_pin_that_is_typed_starts_the_clock() -> None:
+    bench = powered(ClassDescriptor.for_reader(pin_pad=True, clock_stop=True))
+    bench.ask(message(0x61, 0, 1, data=bytes.fromhex("1100000A01")))
+    assert bench.ask(message(0x6E, 0, 1, "010000"))[9] == 1
+    bench.interface.typed(0, ask_pin(bench, VERIFY).work, ["123456"])
+    (sent,) = bench.actions()
+    assert isinstance(sent, Transmit)
+    bench.interface.answered(0, sent.work, b"\x90\x00")
+    bench.fetch()
+    assert bench.ask(message(0x65, 0, 2))[9] == 0
+
+
 @pytest.mark.parametrize(("end", "error"), [(PinEnd.CANCELLED, 0xEF), (PinEnd.TIMEOUT, 0xF0)])
 def test_a_pin_that_is_not_typed(end: PinEnd, error: int) -> None:
     bench = powered(PIN_PAD)
