@@ -77,6 +77,8 @@ def _not_offered(
         kinds.add(Escape)
     if Feature.CLOCK_STOP not in descriptor.features:
         kinds.add(IccClock)
+    if not descriptor.features & (Feature.SHORT_APDU | Feature.EXTENDED_APDU):
+        kinds.add(T0APDU)
     if not descriptor.pin_support or not has_pin_pad:
         kinds.add(Secure)
     return frozenset(kinds)

@@ -58,6 +58,11 @@ def test_longer_than_a_block() -> None:
     assert bench.fetch()[0][7:9] == bytes.fromhex("40" "FC")
 
 
+def test_t0_apdu_is_for_apdus() -> None:
+    answer = twin().ask(message(0x6A, 0, 1))
+    assert (answer[0], answer[7:9]) == (0x81, bytes.fromhex("40" "00"))
+
+
 @pytest.mark.parametrize("level", ["000100", "000010"])
 def test_nothing_is_chained(level: str) -> None:
     answer = twin().ask(message(0x6F, 0, 1, level, b"a"))
