@@ -49,8 +49,9 @@ class Owner:
         elif not well:
             interface.failed(work.slot, work.work, Error.ICC_MUTE)
         elif isinstance(work, AskPin):
-            pins = ["1" * max(work.request.minimum, 1)] * len(work.request.prompts)
-            interface.typed(work.slot, work.work, pins)
+            request = work.request
+            digits = request.maximum if work.work % 2 else max(request.minimum, 1)
+            interface.typed(work.slot, work.work, ["1" * digits] * len(request.prompts))
         elif isinstance(work, PowerOn):
             interface.powered(work.slot, work.work, ATR)
         else:
