@@ -96,6 +96,7 @@ async def test_a_port_that_cannot_be_had_leaves_them_theirs_too(
 
 
 async def test_another_address_at_the_same_port(exports: Exports, settings: UsbIp) -> None:
+    assert await listed(settings.port, "127.0.0.2") == [], "loopback's own address alone"
     everywhere = replace(settings, address="0.0.0.0", allow=("127.0.0.0/8",))
     await exports.apply(everywhere)
     assert await listed(settings.port, "127.0.0.2") == ["1-1"]
