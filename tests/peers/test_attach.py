@@ -102,7 +102,7 @@ def test_who_listens_is_told_from_who_dials(daemon: Daemon, tmp_path: Path) -> N
     daemon.ctl("attach", *guest)
     again = daemon.run_ctl("attach", *guest)
     assert f"is attached to usbredir --listen {tmp_path}/guest already" in again.stderr
-    assert f"vccidctl detach usbredir --listen {tmp_path}/guest first" in again.stderr
+    assert f"vccidctl detach usbredir --listen {tmp_path}/guest --reader vccid0" in again.stderr
     dialled = daemon.run_ctl("detach", "usbredir", tmp_path / "guest")
     assert dialled.returncode == 1
     assert f"is not attached to usbredir {tmp_path}/guest" in dialled.stderr
