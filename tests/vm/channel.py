@@ -69,6 +69,7 @@ class GuestProcess:
         self._number = number
         self._output: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self._code: int | None = None
+        self._began = time.monotonic()
         self._timed_out = False
         self._pid = 0
         self._failure: str | None = None
@@ -134,7 +135,9 @@ class GuestProcess:
         self._until(lambda: self._code is not None, timeout)
         assert self._code is not None
         if self._timed_out:
-            raise GuestTimeout(f"{self.command} took too long:\n{self.output}")
+            # The agent goes by the guest's clock, which is to run as ours does.
+            here = time.monotonic() - self._began
+            raise GuestTimeout(f"{self.command} took too long ({here:.0f} s here):\n{self.output}")
         stdout, stderr = (bytes(self._output[name]) for name in ("stdout", "stderr"))
         return Result(self.command, self._code, stdout, stderr)
 

@@ -52,8 +52,8 @@ def start_pcscd(guest: Guest) -> None:
 
 
 def start(guest: Guest) -> None:
-    guest.run(f"({STAGE}) >/tmp/stage.log 2>&1 & echo $! >/tmp/stage.pid")
-    guest.run(until("grep -q ready /tmp/stage.log"))
+    guest.run(f"({STAGE}) >/share/stage.log 2>&1 & echo $! >/tmp/stage.pid")
+    guest.run(until("grep -q ready /share/stage.log"))
 
 
 @pytest.fixture(autouse=True)
