@@ -77,6 +77,8 @@ class Service:
         self._frontends = FrontendMaker(directories.runtime, self._serials, settings)
         self.far_cards: FarCardListener | None = None
         self._file_view: FileViewKeeper | None = None
+        #: being attached, whose place is taken by that
+        self._coming: set[Attachment] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[Watcher] = set()
 
@@ -252,7 +254,11 @@ class Service:
         async with station.frontends_lock:
             self._check_there(station)
             attachment = self._settled(station, attachment)
-            status = await station.attach(attachment)
+            self._coming.add(attachment)
+            try:
+                status = await station.attach(attachment)
+            finally:
+                self._coming.discard(attachment)
         await self._keep_or_complain()
         return station, status
 
@@ -280,8 +286,8 @@ class Service:
         own = min((to for to in station.attachments if to.kind == kind), default=None)
         if own is not None:
             return own
-        every = [to for other in self.stations.values() for to in other.attachments]
-        taken = [to.address for to in every if to.kind == kind]
+        every = [other.attachments for other in self.stations.values()]
+        taken = [to.address for to in self._coming.union(*every) if to.kind == kind]
         return replace(attachment, address=place_for(kind, station.name, taken))
 
     # -- who looks -----------------------------------------------------------------------------

@@ -195,6 +195,22 @@ async def test_a_bus_id_stays_with_its_reader(
     assert service.station("third").attachments == {Attachment("usbip", "1-1")}
 
 
+async def test_readers_that_are_attached_at_once_get_a_bus_id_each(
+    service: Service, host: Host
+) -> None:
+    for name in ("second", "third"):
+        await service.add_reader(name)
+    host.open.clear()
+    names = ("office", "second", "third")
+    usbip = Attachment("usbip")
+    attaching = [asyncio.create_task(service.attach(name, usbip)) for name in names]
+    await asyncio.sleep(0.01)
+    host.open.set()
+    await asyncio.gather(*attaching)
+    given = {to for name in names for to in service.station(name).attachments} - {VHCI}
+    assert given == {Attachment("usbip", f"1-{number}") for number in (1, 2, 3)}
+
+
 async def test_a_pad_that_is_no_longer_offered_is_still_typed_on(
     service: Service, host: Host
 ) -> None:
