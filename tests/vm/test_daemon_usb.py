@@ -61,7 +61,15 @@ VERIFY = (
     "0020000008FFFFFFFFFFFFFFFF"
 )
 LOOKS = "/etc/vccid/vccid.toml.d/looks.toml"
-LOOPBACK = '[usbip]\naddress = "127.0.0.1"\nallow = []\n'
+#: Gemalto's id, at 5 Gbit/s.
+OTHER_LOOKS = """[usbip]
+address = "127.0.0.1"
+allow = []
+[usb]
+vendor_id = "08e6"
+product_id = "4433"
+speed = "super"
+"""
 SETTINGS = """[usbip]
 address = "10.9.0.1"
 allow = ["10.9.0.0/24"]
@@ -80,7 +88,7 @@ slots = 2
 
 def cards(count: int, shown: str = "Yes") -> str:
     """A command that waits until pcscd has so many USB readers with a card ("No": without)."""
-    return until(f"test $(opensc-tool -l | grep -c '^[0-9]* *{shown}.*VMware') = {count}")
+    return until(f"test $(opensc-tool -l | grep -c '^[0-9]* *{shown} ') = {count}")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -304,21 +312,11 @@ def test_importers_from_other_networks(guest: Guest) -> None:
     guest.run("ip netns del one; ip netns del stranger")
 
 
-def test_settings_say_how_it_looks(guest: Guest) -> None:
-    with looks(guest, '[usb]\nvendor_id = "08e6"\nproduct_id = "4433"\nspeed = "high"\n'):
-        guest.run(f"vccidctl insert vccid0 {CARD} && vccidctl attach vhci --reader vccid0")
-        guest.run(until("opensc-tool -l | grep -q 'Yes.*433-Swap'"))
-    # It keeps them; the next to be attached is as before.
-    guest.run(f"lsusb -d 08e6:4433 && ! {USB} && {TREE.format(speed='480M')}")
-    guest.run("vccidctl detach vhci --reader vccid0 && vccidctl attach vhci --reader vccid0")
-    guest.run(f"{cards(1)} && {TREE.format(speed='12M')}")
-
-
 def test_a_card_comes_and_goes_in_both_hosts(guest: Guest) -> None:
-    """At 12 Mbit/s on vhci, and at 5 Gbit/s over USB/IP."""
+    """On vhci as ever, and over USB/IP as further settings have it look."""
     guest.run("vccidctl attach vhci --reader vccid0 && " + cards(1, "No"))
-    with looks(guest, f'{LOOPBACK}[usb]\nspeed = "super"\n'), exported(guest):
-        guest.run(cards(2, "No"))
+    with looks(guest, OTHER_LOOKS), exported(guest):
+        guest.run(f"{cards(2, 'No')} && {USB} && lsusb -d 08e6:4433")
         guest.run(" && ".join(TREE.format(speed=speed) for speed in ("12M", "5000M")))
         guest.run(f"vccidctl insert vccid0 {CARD} && " + cards(2))
         hosts = readers(guest)["vccid0"]["hosts"]
