@@ -160,9 +160,9 @@ class Stage:
         pad = self.pin_pads[name]
         entry = await pad.wait_asked(20)
         if pins == ("cancel",):
-            pad.cancel()
+            entry.cancel()
         else:
-            pad.enter(pins)
+            entry.enter(pins)
         return ",".join(entry.request.prompts)
 
 

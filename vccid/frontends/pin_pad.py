@@ -90,7 +90,7 @@ class PinPad:
 
     @property
     def entry(self) -> Entry | None:
-        """The entry that `enter` and `cancel` would answer."""
+        """The one that is first, or None."""
         return next((entry for entry in self._entries if not entry.is_over), None)
 
     async def ask(self, host: str, request: PinRequest) -> tuple[str, ...] | PinEnd:
@@ -145,30 +145,6 @@ class PinPad:
             if entry.id == id and not entry.is_over:
                 return entry
         raise _is_over()
-
-    def enter(self, pins: Sequence[str]) -> None:
-        """`Entry.enter` for the host that is first.
-
-        Raises:
-            ReaderError: no host asks, or as there.
-        """
-        self.first().enter(pins)
-
-    def cancel(self) -> None:
-        """Press the cancel key.
-
-        Raises:
-            ReaderError: no host asks.
-        """
-        self.first().cancel()
-
-    def time_out(self) -> None:
-        """Let the entry's time be over now.
-
-        Raises:
-            ReaderError: no host asks.
-        """
-        self.first().time_out()
 
 
 def _nobody_asks() -> ReaderError:

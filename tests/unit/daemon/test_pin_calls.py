@@ -86,7 +86,7 @@ async def test_a_pin_goes_to_the_host_that_was_shown_or_to_nobody(control: Contr
     control.ask("first")
     asked = await peer.call("AskedPin", wait=5)
     assert (asked["host"], asked["prompts"]) == ("first", ["current"])
-    control.pad.cancel()
+    control.pad.first().cancel()
     second = control.ask("second")
     refused = await peer.call("EnterPin", entry=asked["entry"], pins=PINS)
     assert "does not wait for it any more" in refused["message"]

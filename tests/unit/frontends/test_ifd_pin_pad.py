@@ -154,7 +154,7 @@ async def test_what_is_typed_goes_to_the_card_and_its_answer_to_the_program(
     assert pad.entry is not None
     assert pad.entry.host == f"ifd pcscd (pid {os.getpid()})"
     assert pad.entry.request.timeout == 30
-    pad.enter(["123456"])
+    pad.first().enter(["123456"])
     assert await answer(commands) == (OK, bytes.fromhex(sw))
     assert card.commands == [bytes.fromhex("0020000008" "313233343536FFFF")]
     assert pad.entry is None
@@ -165,11 +165,11 @@ async def test_a_pin_is_changed(frontend: IfdFrontend, reader: Reader, pad: PinP
     reader.insert(card)
     commands = await powered(frontend)
     await asked(commands, pad, MODIFY, MODIFY_STRUCTURE)
-    pad.enter(["123456", "654321", "654321"])
+    pad.first().enter(["123456", "654321", "654321"])
     assert await answer(commands) == (OK, b"\x90\x00")
     assert card.commands == [bytes.fromhex("0024000010" "313233343536FFFF" "363534333231FFFF")]
     await asked(commands, pad, MODIFY, MODIFY_STRUCTURE)
-    pad.enter(["123456", "654321", "654322"])
+    pad.first().enter(["123456", "654321", "654322"])
     assert await answer(commands) == (OK, b"\x64\x02")
     assert len(card.commands) == 1
 
@@ -179,10 +179,10 @@ async def test_an_entry_without_a_pin(frontend: IfdFrontend, reader: Reader, pad
     reader.insert(card)
     commands = await powered(frontend)
     await asked(commands, pad, VERIFY, VERIFY_STRUCTURE)
-    pad.cancel()
+    pad.first().cancel()
     assert await answer(commands) == (OK, b"\x64\x01")
     await asked(commands, pad, VERIFY, VERIFY_STRUCTURE)
-    pad.time_out()
+    pad.first().time_out()
     assert await answer(commands) == (OK, b"\x64\x00")
     assert not card.commands
 
@@ -195,7 +195,7 @@ async def test_busy_is_said_while_nobody_types(
     await asked(commands, pad, VERIFY, VERIFY_STRUCTURE)
     for _ in range(3):
         assert await commands.receive(6) == frame(BUSY)
-    pad.enter(["1234"])
+    pad.first().enter(["1234"])
     assert await answer(commands) == (OK, b"\x90\x00")
 
 
@@ -254,7 +254,7 @@ async def test_what_is_wrong_or_unknown_is_not_supported(
     assert await commands.ask(CONTROL, code + structure) == (NOT_SUPPORTED, b"")
     assert pad.entry is None
     await asked(commands, pad, VERIFY, VERIFY_STRUCTURE)
-    pad.enter(["1234"])
+    pad.first().enter(["1234"])
     assert await answer(commands) == (OK, b"\x90\x00")
 
 
@@ -265,7 +265,7 @@ async def test_no_pin_is_logged(
     reader.insert(PinCard())
     commands = await powered(frontend)
     await asked(commands, pad, VERIFY, VERIFY_STRUCTURE)
-    pad.enter(["86420975"])
+    pad.first().enter(["86420975"])
     assert await answer(commands) == (OK, b"\x90\x00")
     assert "86420975" not in caplog.text
     assert "3836343230393735" not in caplog.text

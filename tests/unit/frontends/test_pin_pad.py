@@ -51,14 +51,14 @@ async def test_what_one_host_asked_for_is_typed_to_no_other(
     if end == "left":
         hosts[0].cancel()
     else:
-        pad.cancel()
+        pad.first().cancel()
     for way in (entry.cancel, entry.time_out, lambda: entry.enter(["123456"])):
         with pytest.raises(ReaderError, match="does not wait for it any more"):
             way()
     with pytest.raises(ReaderError, match="does not wait for it any more"):
         pad.find(entry.id)
     assert not hosts[1].done()
-    pad.enter(["654321"])
+    pad.first().enter(["654321"])
     assert await hosts[1] == ("654321",)
 
 
@@ -67,7 +67,7 @@ async def test_what_was_typed_counts_though_the_time_ran_out_just_then() -> None
     host = asyncio.ensure_future(pad.ask("host", replace(REQUEST, timeout=0)))
     await asyncio.sleep(0)
     # Earlier than the time, and in the same turn as soon as the loop is late for both.
-    loop.call_later(0.09, pad.enter, ["123456"])
+    loop.call_later(0.09, pad.first().enter, ["123456"])
     loop.call_later(0.05, time.sleep, 0.1)
     assert await host == ("123456",)
 
