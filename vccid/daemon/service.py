@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from vccid.card.card import Card
-from vccid.daemon import real_cards
 from vccid.daemon.attachments import KEEPS_PLACE, Attachment, place_for
 from vccid.daemon.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
 from vccid.daemon.directories import Directories
 from vccid.daemon.frontends import FrontendMaker
-from vccid.daemon.inventory import Entry, Inventory, RealCard, Wanted, Wish
+from vccid.daemon.insertion import Inserted, Inserter
+from vccid.daemon.inventory import Wish
 from vccid.daemon.maker import CardMaker
+from vccid.daemon.records import Records
 from vccid.daemon.serials import Serials
 from vccid.daemon.station import Station
 from vccid.daemon.watchers import Watcher
@@ -26,31 +25,10 @@ from vccid.errors import ReaderError, StateError, VccidError
 from vccid.reader import Event, Reader
 
 if TYPE_CHECKING:
-    from vccid.backends.pcsc import Follower
     from vccid.daemon.far_cards import FarCardListener
     from vccid.daemon.file_view import FileViewKeeper
 
 log = logging.getLogger(__name__)
-
-#: Seconds an insert waits for a real card that is there; OpenSC may take some to read it.
-_FIRST_LOOK: Final = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Inserted:
-    """What became of an insert.
-
-    Attributes:
-        station: where the card is.
-        card: what is in now; None while a real card's reader is empty.
-        generation: of the reader; hosts are waited for by it.
-        warnings: for the user, one line each.
-    """
-
-    station: Station
-    card: Card | None
-    generation: int
-    warnings: list[str] = field(default_factory=list)
 
 
 class Service:
@@ -66,20 +44,17 @@ class Service:
     def __init__(self, directories: Directories, settings: Settings) -> None:
         self.stations: dict[str, Station] = {}
         self.generation = 0
-        self._damaged: StateError | None = None
-        self._unkept: StateError | None = None
         self.changed: Callable[[], None] = lambda: None
         self._directories = directories
         self._settings = settings
-        self._inventory = Inventory(directories.state)
-        self._cards = CardMaker(directories)
-        self._serials = Serials(directories.state)
-        self._frontends = FrontendMaker(directories.runtime, self._serials, settings)
+        self._records = Records(directories.state, self.stations)
+        serials = Serials(directories.state)
+        self._inserter = Inserter(CardMaker(directories), serials, settings)
+        self._frontends = FrontendMaker(directories.runtime, serials, settings)
         self.far_cards: FarCardListener | None = None
         self._file_view: FileViewKeeper | None = None
         #: being attached, whose place is taken by that
         self._coming: set[Attachment] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: set[Watcher] = set()
 
     # -- life ----------------------------------------------------------------------------
@@ -90,7 +65,7 @@ class Service:
         Raises:
             ConfigError: a frontend's place cannot be had.
         """
-        entries = self._load_inventory()
+        entries = self._records.load()
         for name, settings in self._settings.readers.items():
             await self._open(name, settings, declared=True)
         for name, entry in entries.items():
@@ -118,7 +93,7 @@ class Service:
         except VccidError:
             await self._frontends.apply(self._settings)
             raise
-        self._settings = settings
+        self._settings = self._inserter.settings = settings
         gone = [s for s in self.stations.values() if s.declared and s.name not in settings.readers]
         for station in gone:
             await self._close(station)
@@ -128,7 +103,7 @@ class Service:
             except VccidError as error:
                 log.error("%s; %s", error.message, error.hint, extra={"reader": name})
         await self._show_files()
-        await self._keep_or_complain()
+        await self._records.keep_or_complain()
 
     async def stop(self) -> None:
         """Close every reader; what was in stays noted."""
@@ -165,27 +140,9 @@ class Service:
                 came with a real card.
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
-        station = self.station(name)
-        async with station.card_lock:
-            self._check_empty(station)
-            wanted = wanted or station.wanted or station.last
-            if wanted is None:
-                raise ReaderError(
-                    f"reader {station.name} never had a card to put back",
-                    "name certificates: vccidctl insert --certs A,B,C",
-                )
-            if isinstance(wanted, RealCard):
-                wanted = await real_cards.find(wanted, self._serials.is_ours, self._settings)
-            if isinstance(wanted, RealCard) and (password, pin) != (None, None):
-                raise ReaderError(
-                    "a real card takes no PIN and no password here: it has its own PIN",
-                    "leave them out, and enter the real card's PIN where the card is used",
-                )
-            inserted = await self._put_in(station, wanted, password, pin)
-        if station.follower is not None:
-            inserted = await _first_look(station, station.follower)
+        inserted = await self._inserter.insert(self.station(name), wanted, password, pin)
         try:
-            await self._keep()
+            await self._records.keep()
         except StateError as error:
             inserted.warnings.append(f"the card will not be back after a restart: {error.message}")
         return inserted
@@ -197,17 +154,8 @@ class Service:
             ReaderError: no such reader, or nothing in it.
         """
         station = self.station(name)
-        async with station.card_lock:
-            if station.follower is not None:
-                await station.unfollow()
-                generation = station.reader.generation
-            elif station.reader.card is None and station.problem is not None:
-                generation = station.reader.generation
-            else:
-                generation = station.reader.remove()
-            station.wanted = station.problem = None
-            self.changed()
-        await self._keep_or_complain()
+        generation = await self._inserter.remove(station)
+        await self._records.keep_or_complain()
         return station, generation
 
     async def add_reader(self, name: str) -> Station:
@@ -224,7 +172,7 @@ class Service:
             raise ReaderError(f"there is a reader {name} already", "vccidctl reader list")
         station = await self._open(name, ReaderSettings(), declared=False)
         try:
-            await self._keep()
+            await self._records.keep()
         except StateError:
             await self._close(station)
             raise
@@ -238,10 +186,10 @@ class Service:
         """
         station = self.station(name)
         async with station.frontends_lock:
-            self._check_there(station)
+            station.check_there()
             _check_removable(station)
             await self._end(station)
-        await self._keep_or_complain()
+        await self._records.keep_or_complain()
 
     async def attach(self, name: str | None, attachment: Attachment) -> tuple[Station, str]:
         """Show a reader to one more kind of host, over restarts too; returns how that stands.
@@ -252,14 +200,14 @@ class Service:
         """
         station = self.station(name)
         async with station.frontends_lock:
-            self._check_there(station)
+            station.check_there()
             attachment = self._settled(station, attachment)
             self._coming.add(attachment)
             try:
                 status = await station.attach(attachment)
             finally:
                 self._coming.discard(attachment)
-        await self._keep_or_complain()
+        await self._records.keep_or_complain()
         return station, status
 
     async def detach(self, name: str | None, attachment: Attachment) -> Station:
@@ -270,9 +218,9 @@ class Service:
         """
         station = self.station(name)
         async with station.frontends_lock:
-            self._check_there(station)
+            station.check_there()
             await station.detach(self._settled(station, attachment))
-        await self._keep_or_complain()
+        await self._records.keep_or_complain()
         return station
 
     def _settled(self, station: Station, attachment: Attachment) -> Attachment:
@@ -305,7 +253,7 @@ class Service:
     @property
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself, one line each, for `vccidctl status`."""
-        found = [error.message for error in (self._damaged, self._unkept) if error is not None]
+        found = self._records.problems
         if self._file_view is not None and self._file_view.problem is not None:
             found.append(self._file_view.problem)
         return found
@@ -373,13 +321,13 @@ class Service:
             publish=self._publish,
             find=self.stations.get,
         )
-        station.lost = self._keep_soon
+        station.lost = self._records.keep_soon
         self.stations[name] = station
         async with station.frontends_lock:
             try:
                 await station.apply(settings)
             except BaseException:
-                del self.stations[name]
+                self._forget(station)
                 raise
         self._publish(Event("reader-added", name))
         return station
@@ -390,81 +338,31 @@ class Service:
             await self._open(name, settings, declared=True)
             return
         async with station.frontends_lock:
-            self._check_there(station)
+            station.check_there()
             station.declared = True
             await station.apply(settings)
 
     async def _close(self, station: Station) -> None:
         async with station.frontends_lock:
-            if self.stations.get(station.name) is station:
+            if not station.removed:
                 await self._end(station)
 
     async def _end(self, station: Station) -> None:
         """Its frontends are locked. A card that is being made for it finds it gone."""
-        del self.stations[station.name]
+        self._forget(station)
         await station.close()
         self._publish(Event("reader-removed", station.name))
 
-    def _check_there(self, station: Station) -> None:
-        """It may have been removed while its lock was waited for."""
-        if self.stations.get(station.name) is not station:
-            raise ReaderError(f"reader {station.name} was removed", "vccidctl reader list")
-
-    def _check_empty(self, station: Station) -> None:
-        """The reader's own check, before keys are fetched for nothing."""
-        self._check_there(station)
-        if station.reader.card is not None or station.follower is not None:
-            held = "holds a card" if station.reader.card is not None else "follows a real card"
-            raise ReaderError(
-                f"reader {station.name} already {held}",
-                f"remove it first: vccidctl remove {station.name}",
-            )
-
-    async def _put_in(
-        self, station: Station, wanted: Wish, password: bytes | None, pin: bytes | None
-    ) -> Inserted:
-        if isinstance(wanted, RealCard):
-            inserted = await self._follow(station, wanted)
-        else:
-            inserted = await self._put_made_in(station, wanted, password, pin)
-        station.wanted = station.last = wanted
-        station.problem = None
-        for warning in inserted.warnings:
-            log.warning("%s", warning, extra={"reader": station.name})
-        self.changed()
-        return inserted
-
-    async def _put_made_in(
-        self, station: Station, wanted: Wanted, password: bytes | None, pin: bytes | None
-    ) -> Inserted:
-        card, warnings = await self._cards.make(wanted, password, pin)
-        try:
-            self._check_empty(station)
-            return Inserted(station, card, station.reader.insert(card), warnings)
-        except ReaderError:
-            card.close()
-            raise
-
-    async def _follow(self, station: Station, wanted: RealCard) -> Inserted:
-        """A card that is in the real reader comes a moment later."""
-        follower = real_cards.follower(
-            station.reader, wanted, self._serials.is_ours, self._settings, self._cards
-        )
-        await follower.start()
-        try:
-            self._check_there(station)
-        except ReaderError:
-            await follower.stop()
-            raise
-        station.follower = follower
-        return Inserted(station, None, station.reader.generation)
+    def _forget(self, station: Station) -> None:
+        del self.stations[station.name]
+        station.removed = True
 
     async def _restore(self, station: Station) -> None:
-        await asyncio.gather(self._reattach(station), self._put_back(station))
+        await asyncio.gather(self._reattach(station), self._inserter.put_back(station))
 
     async def _reattach(self, station: Station) -> None:
         async with station.frontends_lock:
-            if self.stations.get(station.name) is not station:
+            if station.removed:
                 return
             failed = await station.reattach()
         for attachment, error in failed.items():
@@ -475,63 +373,6 @@ class Service:
                 error.hint,
                 extra={"reader": station.name},
             )
-
-    async def _put_back(self, station: Station) -> None:
-        async with station.card_lock:
-            wanted = station.wanted
-            if wanted is None or station.reader.card is not None or station.follower is not None:
-                return
-            try:
-                await self._put_in(station, wanted, None, None)
-            except OSError as error:  # what no source of keys expects
-                self._not_put_back(station, StateError(error.strerror or str(error)))
-            except VccidError as error:
-                self._not_put_back(station, error)
-
-    @staticmethod
-    def _not_put_back(station: Station, error: VccidError) -> None:
-        station.problem = error
-        log.warning(
-            "the card could not be put back: %s; %s",
-            error.message,
-            error.hint,
-            extra={"reader": station.name},
-        )
-
-    def _keep_soon(self) -> None:
-        task = asyncio.ensure_future(self._keep_or_complain())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _load_inventory(self) -> Mapping[str, Entry]:
-        try:
-            return self._inventory.load()
-        except StateError as error:
-            self._damaged = error
-            log.error("%s; %s", error.message, error.hint)
-            return {}
-
-    async def _keep(self) -> None:
-        entries = {name: station.entry for name, station in self.stations.items()}
-        try:
-            await self._inventory.save({name: entry for name, entry in entries.items() if entry})
-            self._unkept = None
-        except StateError as error:
-            self._unkept = error
-            log.error("%s; %s", error.message, error.hint)
-            raise
-
-    async def _keep_or_complain(self) -> None:
-        """Keep what can be kept; where it cannot, what was done stays done."""
-        with contextlib.suppress(StateError):
-            await self._keep()
-
-
-async def _first_look(station: Station, follower: Follower) -> Inserted:
-    """What came of following a real card, once its reader was looked at."""
-    await follower.first_look(_FIRST_LOOK)
-    warnings = [follower.trouble] if follower.trouble else []
-    return Inserted(station, station.reader.card, station.reader.generation, warnings)
 
 
 def _check_removable(station: Station) -> None:

@@ -45,6 +45,7 @@ class Station:
         reader: the slot.
         declared: in the settings, not added at run time.
         fleeting: made for a far card, and not kept.
+        removed: it is no reader of the daemon any more.
         settings: what it is to be.
         wanted: what is in, or would be but for `problem`; kept over restarts.
         last: what was in last, for an insert that names nothing.
@@ -74,6 +75,7 @@ class Station:
         self.reader = Reader(name, publish)
         self.declared = declared
         self.fleeting = fleeting
+        self.removed = False
         self.settings = settings
         self.wanted: Wish | None = None
         self.last: Wish | None = None
@@ -116,6 +118,15 @@ class Station:
         if self.fleeting or (self.declared and self.wanted is None and not attachments):
             return None
         return Entry(not self.declared, self.wanted, attachments)
+
+    def check_there(self) -> None:
+        """To be asked when a lock has been waited for.
+
+        Raises:
+            ReaderError: it was removed meanwhile.
+        """
+        if self.removed:
+            raise ReaderError(f"reader {self.name} was removed", "vccidctl reader list")
 
     async def apply(self, settings: ReaderSettings) -> None:
         """Be as the settings want it.
