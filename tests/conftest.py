@@ -20,6 +20,14 @@ def debian_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who runs tests side by side (`--dist loadgroup`) parts them so: each module of guests by
+    itself, and all else together, since it shares this host's pcscd and ports."""
+    for item in items:
+        group = item.path.stem if item.path.parent.name == "vm" else "host"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_configure() -> None:
     """Let SIGINT reach the programs under test, though a shell that ran this in the
     background has it ignored, which children would inherit."""

@@ -51,8 +51,12 @@ class Database:
     password: str
 
 
-def make_database(directory: Path, password: str) -> Database:
-    """An NSS database with cert1, cert2, cert3, made with the seed's own certutil commands."""
+def make_database(directory: Path, password: str, usages: str = "") -> Database:
+    """An NSS database with cert1, cert2, cert3, made with the seed's own certutil commands.
+
+    `usages` is what their extended key usage shall be, as certutil names it.
+    """
+    extended = ("--extKeyUsage", usages) if usages else ()
     database = _empty_database(directory, password)
     noise = directory / "noise"
     for nickname in NICKNAMES:
@@ -60,7 +64,7 @@ def make_database(directory: Path, password: str) -> Database:
         _run(
             "certutil", "-d", f"sql:{directory}", "-x", "-t", "CT,CT,CT", "-S",
             "-s", f"CN={nickname}", "-n", nickname, "-z", str(noise),
-            "-f", str(directory / "password"),
+            "-f", str(directory / "password"), *extended,
         )  # fmt: skip
     return database
 

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from tests.debian_packages import make_older
+from tests.peers.libcacard import make_database
 
 from . import tree
 from .guest import CHECKOUT, Guest, GuestOptions, until
+from .installation import SHARE_DATABASE
 from .recipe import BOOKWORM, TRIXIE, Recipe
 
 PIN = "123456"
+USAGES = "clientAuth,emailProtection"
 MODULE = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0"
 APT_SECONDS = 400.0
@@ -27,18 +30,6 @@ EMPTY = "opensc-tool --list-readers | grep '^0 *No.*vccid vccid0'"
 DOORS = "/sys/devices/platform/vhci_hcd.0/attach /dev/cuse"
 POLKIT_RULE = "/etc/polkit-1/rules.d/50-vccid-pcscd.rules"
 NO_READER = "opensc-tool --list-readers | grep 'No smart card readers found'"
-MAKE_DATABASE = """set -e
-mkdir -p /etc/pki/nssdb
-certutil -N -d sql:/etc/pki/nssdb -f /root/password
-for name in cert1 cert2 cert3; do
-    head -c 2048 /dev/urandom >/root/noise
-    certutil -d sql:/etc/pki/nssdb -x -t CT,CT,CT -S -s CN=$name -n $name \\
-        --extKeyUsage clientAuth,emailProtection -f /root/password -z /root/noise
-done
-certutil -d sql:/etc/pki/nssdb -L -n cert1 -a >/root/cert1.pem
-chgrp -R vccid /etc/pki/nssdb
-chmod -R g+rX /etc/pki/nssdb
-"""
 # What stays when the packages are purged, and why.
 STAYS = (
     r"/etc/(passwd|group|shadow|gshadow)-?",  # user and group: files of theirs may be anywhere
@@ -74,6 +65,9 @@ def guest(
         for name, directory in versions.items():
             for package in directory.glob("*.deb"):
                 guest.push(package, f"/root/{name}/{package.name}")
+        # Here, since there its keys take half a minute.
+        database = make_database(tmp_path_factory.mktemp("nss") / "db", PIN, USAGES)
+        guest.push(database.directory, "/root/nssdb")
         guest.write("/root/password", PIN + "\n", mode=0o600)
         guest.write("/root/pin", PIN, mode=0o600)
         yield guest
@@ -113,7 +107,9 @@ def test_apt_installs_it(guest: Guest, before: tree.Tree) -> None:
 
 
 def test_four_lines_make_a_card(guest: Guest, quiet_kernel: None) -> None:
-    guest.run(MAKE_DATABASE)
+    guest.run("mkdir -p /etc/pki && mv /root/nssdb /etc/pki")
+    guest.run(SHARE_DATABASE)
+    guest.run("certutil -d sql:/etc/pki/nssdb -L -n cert1 -a >/root/cert1.pem")
     guest.run("systemctl start vccid")
     guest.run("vccidctl insert --certs cert1,cert2,cert3")
     scan = guest.start("pcsc_scan -r && exec pcsc_scan")

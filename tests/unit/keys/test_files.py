@@ -105,6 +105,7 @@ def test_password_from_a_credential(tmp_path: Path) -> None:
         (key_pem(rsa_key(1), SECRET), SECRET),
         (key_der(rsa_key(1), SECRET), SECRET),
     ],
+    ids=["key-PEM", "key-DER", "encrypted-PEM", "encrypted-DER"],
 )
 def test_key_beside(
     tmp_path: Path, beside: str, cert: bytes, key: bytes, password: bytes | None
