@@ -20,6 +20,7 @@ def debian_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Who runs tests side by side (`--dist loadgroup`) parts them so: each module of guests by
     itself, and all else together, since it shares this host's pcscd and ports."""
