@@ -265,15 +265,13 @@ class _Slot(Host):
         self._owner.changed()
 
     def _expect_look(self, generation: int) -> None:
-        self._later("deaf", DEAF_AFTER, partial(self._nobody_looks, generation))
+        still_coming = self._came + COMES_WITHIN - asyncio.get_running_loop().time()
+        delay = max(DEAF_AFTER, still_coming)
+        self._later("deaf", delay, partial(self._nobody_looks, generation))
 
     def _nobody_looks(self, generation: int) -> None:
         """Nobody waits for this host to see the change when it does not look."""
-        if self._owner.is_listening():
-            return
-        if asyncio.get_running_loop().time() < self._came + COMES_WITHIN:
-            self._expect_look(generation)
-        else:
+        if not self._owner.is_listening():
             self._reader.acknowledge(self, generation)
 
     def _later(self, name: str, delay: float, call: Callable[[], None]) -> None:
