@@ -68,12 +68,11 @@ class Jane(User):
 
     def cat(self, name: str) -> subprocess.Popen[str]:
         """A cat that has opened one of the files."""
-        path = str(self.here / name)
-        process = subprocess.Popen(
-            [*BECOME_NOBODY, "cat", path], env=self.env, stdout=subprocess.PIPE, text=True
-        )
-        wait_for(lambda: path in opened_by(process.pid), process.poll)
-        return process
+        return self._who_opens(name, ["cat", str(self.here / name)])
+
+    def shell_with(self, name: str, command: str) -> subprocess.Popen[str]:
+        """A shell's command that has one of the files open as its descriptor 3."""
+        return self._who_opens(name, ["sh", "-c", f"exec 3<{self.here / name} && {command}"])
 
     def mount(self) -> None:
         """Mount, and see that there is something."""
@@ -104,6 +103,18 @@ class Jane(User):
         finally:
             for _ in self.mounts():
                 subprocess.run(["umount", "--lazy", self.here], check=True)
+
+    def _who_opens(self, name: str, command: list[str]) -> subprocess.Popen[str]:
+        path = str(self.here / name)
+        process = subprocess.Popen(
+            [*BECOME_NOBODY, *command],
+            env=self.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: path in opened_by(process.pid), process.poll)
+        return process
 
     def _processes(self, word: bytes) -> list[int]:
         found = []

@@ -78,6 +78,14 @@ def test_unmounted_while_somebody_reads(jane: Jane) -> None:
         assert cat.wait(PATIENCE) == 0
 
 
+def test_who_reads_late_reads_the_end(jane: Jane) -> None:
+    with jane.shell_with("vccid0/events", "read -r _ && exec cat <&3") as shell:
+        jane.daemon.kill()
+        jane.wait_for_mounts(0)
+        shell.communicate("\n", PATIENCE)
+        assert shell.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_daemon_s_end_unmounts(jane: Jane, number: int) -> None:
     with jane.cat("vccid0/events") as cat:

@@ -112,7 +112,12 @@ class Operations(pyfuse3.Operations):  # type: ignore[misc]
 
     @_answered
     async def getattr(self, number: int, ctx: Any) -> Any:
-        await self._view.refresh()
+        try:
+            await self._view.refresh()
+        except DaemonGone:
+            # Many a program asks fstat(2) before it reads, and is to read the stream's end.
+            if not isinstance(self._inodes[number].node, Stream):
+                raise
         return self._attributes(self._inodes[number])
 
     @_answered

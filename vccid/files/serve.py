@@ -19,6 +19,8 @@ from vccid.files.view import View
 
 #: pyfuse3 keeps a task for each request that waits; it shall never be out of them.
 _MOST_TASKS: Final = 2**31 - 1
+#: Seconds for those who have a file open, to read its end once it is unmounted.
+_GRACE: Final = 2.0
 
 
 class End(Enum):
@@ -114,11 +116,19 @@ class _Serving:
     async def stop(self) -> None:
         """Answer what is still asked, and end.
 
+        Unmounted, the file system is there for those who have it open, and gone when they have
+        closed it: had we ended before, a read would get ENOTCONN in place of the end.
+
         Raises:
             MountFailed: it had ended by itself.
         """
         failed = self.task.done()
         self._operations.end()
+        await asyncio.wait(
+            {self._channel.gone, self.task},
+            timeout=_GRACE,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         with contextlib.suppress(asyncio.InvalidStateError):
             self._pyfuse3.terminate()
         await asyncio.wait({self.task})
