@@ -235,6 +235,18 @@ def test_a_pin_is_typed_at_the_reader(guest: Guest) -> None:
     assert refused.wait(60).code != 0
 
 
+def test_pcscd_sees_the_card_leave_before_its_reader(guest: Guest) -> None:
+    """Both at once, and it may hang (CcidHost.leave)."""
+    ask(guest, "insert zero 1")
+    ask(guest, "attach zero")
+    guest.run(until("opensc-tool -l | grep -q Yes"))
+    size = int(guest.run("stat -c %s /tmp/pcscd.log").text)
+    ask(guest, "detach zero")
+    guest.run(until(f"! opensc-tool -l | grep -q {NAME}"))
+    log = guest.read("/tmp/pcscd.log")[size:].decode()
+    assert 0 < log.index("Card Removed From") < log.index("USB Device removed")
+
+
 def test_the_kernel_lets_go(guest: Guest) -> None:
     ask(guest, "attach zero")
     guest.run(until("lsusb -d 0e0f:0004"))

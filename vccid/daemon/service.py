@@ -111,8 +111,7 @@ class Service:
             await self._file_view.stop()
         if self.far_cards is not None:
             await self.far_cards.stop()
-        for station in tuple(self.stations.values()):
-            await station.close()
+        await asyncio.gather(*(station.close() for station in self.stations.values()))
 
     # -- what a user asks for --------------------------------------------------------------
 

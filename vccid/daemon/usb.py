@@ -86,12 +86,14 @@ class Exports:
         """Export it no longer; with the last one the server ends."""
         async with self._changing:
             reader = self._readers.pop(busid, None)
-            if reader is None or self._server is None:
+            server = self._server
+            if reader is None or server is None:
                 return
-            self._server.drop(reader.name)
             if not self._readers:
-                server, self._server = self._server, None
+                self._server = None
                 await server.stop()
+        # Not within: each importer may take its time.
+        await server.drop(reader.name)
 
     @property
     def place(self) -> str:

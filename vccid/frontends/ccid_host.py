@@ -38,6 +38,9 @@ EXCHANGE_GAP: Final = 0.5
 #: has just come takes its time to find its driver (an emulated one two seconds).
 DEAF_AFTER: Final = 1.0
 COMES_WITHIN: Final = 10.0
+#: Seconds for a host to see its slots empty before it loses them, and between two looks at it.
+LEAVES_WITHIN: Final = 1.0
+_LEAVE_POLL: Final = 0.01
 
 
 class CcidHost:
@@ -72,6 +75,30 @@ class CcidHost:
                 zip(self._readers, self._pin_pads, strict=True)
             )
         ]
+
+    async def leave(self) -> None:
+        """Empty the slots for this host, and give it a moment to see them so.
+
+        A reader that goes with its card can stop pcscd for good (pcsc-lite up to 2.3.3 at least):
+        EHDestroyEventHandler waits for a thread to see the 0xFFFF it has put into hLockId, which
+        RFSetReaderEventState, called by that very thread for the card that left, makes 0 again.
+        """
+        known = [slot.leave() for slot in self._slots]
+        if all(known):
+            return
+        self.changed()
+        try:
+            async with asyncio.timeout(LEAVES_WITHIN):
+                while not self._is_left():
+                    await asyncio.sleep(_LEAVE_POLL)
+        except TimeoutError:
+            pass  # nobody looks: no driver is there, or its program has stopped
+
+    def _is_left(self) -> bool:
+        """Whether the host is through with the news, and waits for more, or is gone itself."""
+        if not self._slots:
+            return True
+        return self.is_listening() and all(slot.is_left for slot in self._slots)
 
     def detach(self) -> None:
         """The host is gone: end its sessions and all it waits for."""
@@ -115,6 +142,7 @@ class _Slot(Host):
         self._waiting: asyncio.Future[Any] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._came = asyncio.get_running_loop().time()
+        self._left_at: int | None = None
         reader.attach(self)
         if reader.card is not None:
             self.seen -= 1
@@ -128,7 +156,23 @@ class _Slot(Host):
         self._power_off()
         self._reader.detach(self)
 
+    @property
+    def is_left(self) -> bool:
+        """Whether the host has seen the slot that `leave` emptied."""
+        return self._left_at is not None and self.seen >= self._left_at
+
+    def leave(self) -> bool:
+        """Be an empty slot from now on; whether the host knows it as one already."""
+        self._left_at = self._reader.generation
+        if self._reader.card is not None:
+            self._power_off()
+            self._left_at += 1  # for this host alone
+            self._interface.remove(self._number, self._left_at)
+        return self.is_left
+
     def card_changed(self) -> None:
+        if self._left_at is not None:
+            return
         generation = self._reader.generation
         if self._reader.card is None:
             self._power_off()

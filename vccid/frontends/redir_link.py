@@ -87,6 +87,8 @@ class RedirLink(Link):
     async def leave(self) -> None:
         """Unplug the device, wait for the guest to have noticed, hang up."""
         if self._host is not None:
+            await self._host.leave()
+        if self._host is not None:
             self._cancel_all()
             self._unplug()
             self._transport.write(self._codec.device_disconnect())

@@ -46,6 +46,10 @@ class UrbLink:
             elif isinstance(message, usbip.Unlink):
                 self._unlink(message)
 
+    async def leave(self) -> None:
+        """As UsbHost.leave."""
+        await self._host.leave()
+
     def close(self) -> None:
         """The host is gone."""
         self._host.close()

@@ -89,6 +89,10 @@ class UsbHost:
         self.device.reset()
         self._run()
 
+    async def leave(self) -> None:
+        """The device is about to be unplugged: first its cards, as the host sees it."""
+        await self._ccid.leave()
+
     def close(self) -> None:
         """The host is gone."""
         self._ccid.detach()

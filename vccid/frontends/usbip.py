@@ -13,7 +13,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -135,14 +135,18 @@ class UsbIpServer:
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
-        for connection in tuple(self._connections):
-            connection.close()
+        await self._let_go(self._connections)
 
-    def drop(self, name: str) -> None:
+    async def drop(self, name: str) -> None:
         """The reader is no longer exported: take it from its importer."""
-        for connection in tuple(self._connections):
-            if connection.owns(name):
-                connection.close()
+        await self._let_go(c for c in self._connections if c.owns(name))
+
+    @staticmethod
+    async def _let_go(connections: Iterable[_Connection]) -> None:
+        leaving = tuple(connections)
+        await asyncio.gather(*(connection.leave() for connection in leaving))
+        for connection in leaving:
+            connection.close()
 
     def records(self) -> tuple[usbip.DeviceRecord, ...]:
         """What a peer may import now; what is imported already is not listed."""
@@ -260,6 +264,11 @@ class _Connection(asyncio.Protocol):
     def owns(self, name: str) -> bool:
         """Whether this peer has imported the reader."""
         return self._reader is not None and self._reader.name == name
+
+    async def leave(self) -> None:
+        """Let its programs see empty slots before they see none."""
+        if self._link is not None:
+            await self._link.leave()
 
     def close(self) -> None:
         """Let the peer go; its kernel unplugs the device."""

@@ -86,6 +86,7 @@ class VhciFrontend:
         port, self.port = self.port, None
         if connection is None or port is None:
             return
+        await connection.leave()
         connection.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _FREE_TIMEOUT
@@ -122,6 +123,11 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._link = UrbLink(self._reader, "vhci", port, self._transport)
             self._transport.resume_reading()
+
+    async def leave(self) -> None:
+        """Let the kernel's programs see empty slots before they see none."""
+        if self._link is not None:
+            await self._link.leave()
 
     def close(self) -> None:
         """Unplug."""

@@ -42,7 +42,7 @@ async def cable(reader: Reader, pin_pad: PinPad) -> AsyncIterator[Cable]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("EXTENSION_PERIOD", "EXCHANGE_GAP", "DEAF_AFTER", "COMES_WITHIN"):
+    for name in ("EXTENSION_PERIOD", "EXCHANGE_GAP", "DEAF_AFTER", "COMES_WITHIN", "LEAVES_WITHIN"):
         monkeypatch.setattr(ccid_host, name, 0.01)
     yield
 
@@ -149,6 +149,57 @@ async def test_an_exchange_is_seen_even_when_it_is_quick(reader: Reader, cable: 
     assert await cable.client.interrupt() == b"\x50\x02"
     assert await cable.client.interrupt() == b"\x50\x03"
     assert await cable.client.status() == 1
+
+
+async def test_the_slot_is_seen_empty_before_it_goes(reader: Reader, cable: Cable) -> None:
+    reader.insert(FakeCard())
+    assert await cable.client.interrupt() == b"\x50\x03"
+    await cable.client.power_on()
+    told = asyncio.ensure_future(cable.client.interrupt())
+    await asyncio.sleep(0)
+    leaving = asyncio.ensure_future(cable.host.leave())
+    assert await told == b"\x50\x02"
+    assert await cable.client.transmit(SELECT) == b""
+    # Another card is none for a host that is on its way out.
+    reader.remove()
+    reader.insert(FakeCard())
+    assert await cable.client.status() == 2
+    assert not leaving.done()
+    told = asyncio.ensure_future(cable.client.interrupt())
+    await leaving
+    assert not told.done()
+    told.cancel()
+
+
+async def test_a_host_that_knows_of_no_card_goes_at_once(reader: Reader, cable: Cable) -> None:
+    assert await cable.client.status() == 2
+    with pytest.raises(StopIteration):
+        cable.host.leave().send(None)
+
+
+async def test_one_that_was_not_told_of_the_removal_yet_is(reader: Reader, cable: Cable) -> None:
+    reader.insert(FakeCard())
+    assert await cable.client.status() == 1
+    reader.remove()
+    leaving = asyncio.ensure_future(cable.host.leave())
+    assert await cable.client.interrupt() == b"\x50\x02"
+    assert not leaving.done()
+    leaving.cancel()
+
+
+async def test_one_that_does_not_look_is_waited_for_in_vain(
+    reader: Reader, cable: Cable, quick: None
+) -> None:
+    reader.insert(FakeCard())
+    await cable.host.leave()
+
+
+async def test_one_that_goes_by_itself_is_not_waited_for(reader: Reader, cable: Cable) -> None:
+    reader.insert(FakeCard())
+    leaving = asyncio.ensure_future(cable.host.leave())
+    await asyncio.sleep(0)
+    cable.host.close()
+    await leaving
 
 
 async def test_a_host_that_does_not_look_holds_nobody_up(

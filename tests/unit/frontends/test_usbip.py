@@ -90,11 +90,36 @@ async def test_a_reader_that_is_no_longer_exported(
 ) -> None:
     async with await UsbIpClient.connect(server.address) as client:
         assert await client.import_device("1-1") == 0
+        await client.ccid.configure()
         waiting = client.submit(2, True, 8)
-        server.drop("lab")
-        server.drop("office")
+        await server.drop("lab")
+        await server.drop("office")
         with pytest.raises(ConnectionResetError):
             await client.returned(waiting)
+
+
+async def test_importers_see_empty_slots_before_they_lose_them(
+    server: UsbIpServer, readers: list[Reader]
+) -> None:
+    for reader in readers:
+        reader.insert(FakeCard())
+    clients = [await UsbIpClient.connect(server.address) for _ in readers]
+    for number, client in enumerate(clients, start=1):
+        assert await client.import_device(f"1-{number}") == 0
+        await client.ccid.configure()
+        assert await client.ccid.interrupt() == b"\x50\x03"
+    told = [client.submit(2, True, 8) for client in clients]
+    stopped = asyncio.create_task(server.stop())
+    for client, transfer in zip(clients, told, strict=True):
+        assert await client.returned(transfer) == (0, 2, b"\x50\x02")
+    assert not stopped.done()
+    more = [client.submit(2, True, 8) for client in clients]
+    for client, transfer in zip(clients, more, strict=True):
+        with pytest.raises(ConnectionResetError):
+            await client.returned(transfer)
+        await client.close()
+    await stopped
+    assert all(reader.card is not None for reader in readers)
 
 
 async def test_unlink(server: UsbIpServer, readers: list[Reader]) -> None:
