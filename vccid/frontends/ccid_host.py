@@ -77,7 +77,7 @@ class CcidHost:
         ]
 
     async def leave(self) -> None:
-        """Empty the slots for this host, and give it a moment to see them so.
+        """Empty the slots for this host, and give it a moment to see them so. May be repeated.
 
         A reader that goes with its card can stop pcscd for good (pcsc-lite up to 2.3.3 at least):
         EHDestroyEventHandler waits for a thread to see the 0xFFFF it has put into hLockId, which
@@ -163,11 +163,12 @@ class _Slot(Host):
 
     def leave(self) -> bool:
         """Be an empty slot from now on; whether the host knows it as one already."""
-        self._left_at = self._reader.generation
-        if self._reader.card is not None:
-            self._power_off()
-            self._left_at += 1  # for this host alone
-            self._interface.remove(self._number, self._left_at)
+        if self._left_at is None:
+            self._left_at = self._reader.generation
+            if self._reader.card is not None:
+                self._power_off()
+                self._left_at += 1  # for this host alone
+                self._interface.remove(self._number, self._left_at)
         return self.is_left
 
     def card_changed(self) -> None:

@@ -144,9 +144,11 @@ class UsbIpServer:
     @staticmethod
     async def _let_go(connections: Iterable[_Connection]) -> None:
         leaving = tuple(connections)
-        await asyncio.gather(*(connection.leave() for connection in leaving))
-        for connection in leaving:
-            connection.close()
+        try:
+            await asyncio.gather(*(connection.leave() for connection in leaving))
+        finally:
+            for connection in leaving:
+                connection.close()
 
     def records(self) -> tuple[usbip.DeviceRecord, ...]:
         """What a peer may import now; what is imported already is not listed."""

@@ -86,8 +86,10 @@ class VhciFrontend:
         port, self.port = self.port, None
         if connection is None or port is None:
             return
-        await connection.leave()
-        connection.close()
+        try:
+            await connection.leave()
+        finally:
+            connection.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _FREE_TIMEOUT
         while not self._is_free(port) and loop.time() < deadline:

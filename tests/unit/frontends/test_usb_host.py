@@ -165,8 +165,9 @@ async def test_the_slot_is_seen_empty_before_it_goes(reader: Reader, cable: Cabl
     reader.insert(FakeCard())
     assert await cable.client.status() == 2
     assert not leaving.done()
+    again = asyncio.ensure_future(cable.host.leave())
     told = asyncio.ensure_future(cable.client.interrupt())
-    await leaving
+    await asyncio.gather(leaving, again)
     assert not told.done()
     told.cancel()
 
