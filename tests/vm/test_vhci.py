@@ -235,16 +235,19 @@ def test_a_pin_is_typed_at_the_reader(guest: Guest) -> None:
     assert refused.wait(60).code != 0
 
 
-def test_pcscd_sees_the_card_leave_before_its_reader(guest: Guest) -> None:
+@pytest.mark.parametrize("names", [["zero"], ["zero", "one"]], ids=["one", "two"])
+def test_pcscd_sees_cards_leave_before_their_reader(guest: Guest, names: list[str]) -> None:
     """Both at once, and it may hang (CcidHost.leave)."""
-    ask(guest, "insert zero 1")
-    ask(guest, "attach zero")
-    guest.run(until("opensc-tool -l | grep -q Yes"))
+    for name in names:
+        ask(guest, f"insert {name} 1")
+    ask(guest, f"attach {','.join(names)}")
+    guest.run(until(f"test $(opensc-tool -l | grep -c Yes) = {len(names)}"))
     size = int(guest.run("stat -c %s /tmp/pcscd.log").text)
     ask(guest, "detach zero")
     guest.run(until(f"! opensc-tool -l | grep -q {NAME}"))
     log = guest.read("/tmp/pcscd.log")[size:].decode()
-    assert 0 < log.index("Card Removed From") < log.index("USB Device removed")
+    before, _, _ = log.partition("USB Device removed")
+    assert before.count("Card Removed From") == len(names)
 
 
 def test_the_kernel_lets_go(guest: Guest) -> None:

@@ -208,6 +208,15 @@ class Interface:
         actions, self.outbox.actions = self.outbox.actions, []
         return actions
 
+    def told_of_card(self, slot: int) -> bool:
+        """Whether the last response the host has had from a slot says that a card is in."""
+        return self._slots[slot].told_of_card
+
+    @property
+    def last_seqs(self) -> tuple[int, ...]:
+        """bSeq of the last command that each slot took: another one, and the host is at work."""
+        return tuple(slot.seq for slot in self._slots)
+
     def insert(self, slot: int, stamp: int) -> None:
         """A card came in; `stamp` grows with every change and returns in Noticed."""
         self._slots[slot].insert(stamp)

@@ -90,6 +90,8 @@ class Slot:
     Attributes:
         state: as the table in vccid.ccid.states has it.
         stamp: the owner's mark of the last change of presence.
+        seq: bSeq of the last command it took.
+        told_of_card: the last response the host has had says that a card is in.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class Slot:
         """`escape`, `has_pin_pad`: as in vccid.ccid.interface."""
         self.state = State.ABSENT
         self.stamp = 0
+        self.told_of_card = False
         self._number = number
         self._descriptor = descriptor
         self._outbox = outbox
@@ -110,7 +113,7 @@ class Slot:
         self._not_offered = _not_offered(descriptor, escape is not None, has_pin_pad)
         self._chaining = Chaining(descriptor)
         self._line = Line(descriptor)
-        self._seq = 0
+        self.seq = 0
         self._work = 0
         self._pin: PinRequest | None = None
         self._abort_control: int | None = None
@@ -141,7 +144,7 @@ class Slot:
                 self._refuse_not_offered(command)
             if ICC_STATUS[self.state] > NEEDS.get(type(command), _ABSENT):
                 raise Refused(Error.ICC_MUTE)
-            self._seq = header.seq
+            self.seq = header.seq
             self._execute(command)
         except Refused as refused:
             self._refuse(answer_type(header.type), header.seq, refused.error)
@@ -188,7 +191,7 @@ class Slot:
         if self._withheld is not None:
             self._withheld = None
             return
-        seq = self._seq
+        seq = self.seq
         failed = self._running_answer()
         self._drop_work(Event.REMOVED)
         if failed is not None:
@@ -210,6 +213,8 @@ class Slot:
         A host that has only been notified of a card still asks for it, so that does not count
         as noticed; of a removal the notification is all that some hosts want to know.
         """
+        if by_response:
+            self.told_of_card = present
         if stamp != self.stamp or present != (self.state is not State.ABSENT):
             return
         self._shown = present
@@ -244,7 +249,7 @@ class Slot:
         try:
             chain, data = self._chaining.answer(answer)
         except Refused as refused:
-            self._refuse(DataBlock, self._seq, refused.error)
+            self._refuse(DataBlock, self.seq, refused.error)
         else:
             self._reply(DataBlock, specific=chain, data=data)
 
@@ -266,7 +271,7 @@ class Slot:
         if self._is_current(work):
             self._pin = None
             self._move(Event.NOT_TYPED)
-            self._refuse(DataBlock, self._seq, end.value)
+            self._refuse(DataBlock, self.seq, end.value)
 
     def failed(self, work: int, error: int) -> None:
         """PowerOn, Transmit or AskPin came to nothing; the card is without power after it."""
@@ -277,7 +282,7 @@ class Slot:
             self._outbox.actions.append(PowerOff(self._number))
         self._drop_work(Event.FAILED)
         if answer is not None:
-            self._refuse(answer, self._seq, error)
+            self._refuse(answer, self.seq, error)
         self._finish_abort()
 
     def extend(self) -> None:
@@ -289,7 +294,7 @@ class Slot:
         if waits and not self._outbox.has_extension(self._number):
             self._respond(
                 DataBlock(
-                    self._number, self._seq, ICC_STATUS[self.state], CommandStatus.TIME_EXTENSION,
+                    self._number, self.seq, ICC_STATUS[self.state], CommandStatus.TIME_EXTENSION,
                     _EXTENSION,
                 )
             )  # fmt: skip
@@ -414,13 +419,13 @@ class Slot:
     def _give_up(self) -> None:
         """Stop what runs; a card's own work cannot be stopped, but nobody gets its result."""
         if not self._aborting:
-            self._outbox.discard(self._number, self._seq)
+            self._outbox.discard(self._number, self.seq)
         self._drop_work(Event.ABORT)
 
     def _finish_abort(self) -> None:
         both = self._abort_control is not None and self._abort_control == self._abort_bulk
         if both and self.state is not State.DRAINING:
-            self._seq = self._abort_control or 0
+            self.seq = self._abort_control or 0
             self._abort_control = self._abort_bulk = None
             self._reply_status()
 
@@ -461,7 +466,7 @@ class Slot:
     def _reply(self, kind: type[Response], *, specific: int = 0, data: bytes = b"") -> None:
         self._respond(
             kind(
-                self._number, self._seq, ICC_STATUS[self.state], _DONE, 0, specific, data,
+                self._number, self.seq, ICC_STATUS[self.state], _DONE, 0, specific, data,
             )
         )  # fmt: skip
 

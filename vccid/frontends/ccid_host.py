@@ -38,9 +38,11 @@ EXCHANGE_GAP: Final = 0.5
 #: has just come takes its time to find its driver (an emulated one two seconds).
 DEAF_AFTER: Final = 1.0
 COMES_WITHIN: Final = 10.0
-#: Seconds for a host to see its slots empty before it loses them, and between two looks at it.
-LEAVES_WITHIN: Final = 1.0
+#: Seconds for a host to see its slots empty before it loses them, between two looks at it, and
+#: without a command until it is taken to be through.
+LEAVES_WITHIN: Final = 2.0
 _LEAVE_POLL: Final = 0.01
+_QUIET: Final = 0.25
 
 
 class CcidHost:
@@ -83,22 +85,33 @@ class CcidHost:
         EHDestroyEventHandler waits for a thread to see the 0xFFFF it has put into hLockId, which
         RFSetReaderEventState, called by that very thread for the card that left, makes 0 again.
         """
-        known = [slot.leave() for slot in self._slots]
-        if all(known):
+        for slot in self._slots:
+            slot.leave()
+        if not any(slot.told_of_card for slot in self._slots):
             return
         self.changed()
         try:
             async with asyncio.timeout(LEAVES_WITHIN):
-                while not self._is_left():
+                while not self._knows_empty_slots():
                     await asyncio.sleep(_LEAVE_POLL)
+                await self._quiet()
         except TimeoutError:
             pass  # nobody looks: no driver is there, or its program has stopped
 
-    def _is_left(self) -> bool:
-        """Whether the host is through with the news, and waits for more, or is gone itself."""
-        if not self._slots:
-            return True
-        return self.is_listening() and all(slot.is_left for slot in self._slots)
+    def _knows_empty_slots(self) -> bool:
+        """Whether the host has asked every slot and waits for news again, or is gone itself."""
+        known = not any(slot.told_of_card for slot in self._slots)
+        return known and (self.is_listening() or not self._slots)
+
+    async def _quiet(self) -> None:
+        """Until the host does nothing more: pcscd asks again before it believes.
+
+        And libccid waits seconds for a response that a device of several slots took with it.
+        """
+        before: tuple[int, ...] | None = None
+        while before != (now := self.interface.last_seqs) and self._slots:
+            before = now
+            await asyncio.sleep(_QUIET)
 
     def detach(self) -> None:
         """The host is gone: end its sessions and all it waits for."""
@@ -142,7 +155,7 @@ class _Slot(Host):
         self._waiting: asyncio.Future[Any] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._came = asyncio.get_running_loop().time()
-        self._left_at: int | None = None
+        self._leaving = False
         reader.attach(self)
         if reader.card is not None:
             self.seen -= 1
@@ -157,22 +170,19 @@ class _Slot(Host):
         self._reader.detach(self)
 
     @property
-    def is_left(self) -> bool:
-        """Whether the host has seen the slot that `leave` emptied."""
-        return self._left_at is not None and self.seen >= self._left_at
+    def told_of_card(self) -> bool:
+        """Whether the host takes the slot for one with a card."""
+        return self._interface.told_of_card(self._number)
 
-    def leave(self) -> bool:
-        """Be an empty slot from now on; whether the host knows it as one already."""
-        if self._left_at is None:
-            self._left_at = self._reader.generation
-            if self._reader.card is not None:
-                self._power_off()
-                self._left_at += 1  # for this host alone
-                self._interface.remove(self._number, self._left_at)
-        return self.is_left
+    def leave(self) -> None:
+        """Be an empty slot from now on. May be repeated."""
+        if not self._leaving and self._reader.card is not None:
+            self._power_off()
+            self._interface.remove(self._number, self._reader.generation + 1)
+        self._leaving = True
 
     def card_changed(self) -> None:
-        if self._left_at is not None:
+        if self._leaving:
             return
         generation = self._reader.generation
         if self._reader.card is None:

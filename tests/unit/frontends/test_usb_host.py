@@ -159,17 +159,40 @@ async def test_the_slot_is_seen_empty_before_it_goes(reader: Reader, cable: Cabl
     await asyncio.sleep(0)
     leaving = asyncio.ensure_future(cable.host.leave())
     assert await told == b"\x50\x02"
-    assert await cable.client.transmit(SELECT) == b""
+    told = asyncio.ensure_future(cable.client.interrupt())
+    await asyncio.sleep(0.05)
+    assert not leaving.done()
     # Another card is none for a host that is on its way out.
     reader.remove()
     reader.insert(FakeCard())
     assert await cable.client.status() == 2
-    assert not leaving.done()
-    again = asyncio.ensure_future(cable.host.leave())
-    told = asyncio.ensure_future(cable.client.interrupt())
-    await asyncio.gather(leaving, again)
+    await asyncio.gather(leaving, cable.host.leave())
+    assert await cable.client.transmit(SELECT) == b""
     assert not told.done()
     told.cancel()
+
+
+async def test_each_slot_is_asked_before_all_go(pin_pad: PinPad) -> None:
+    readers = [Reader("one"), Reader("two"), Reader("three")]
+    cable = Cable(usb_reader(*readers, pin_pad=pin_pad))
+    await cable.client.configure()
+    for slot, reader in enumerate(readers[:2]):
+        reader.insert(FakeCard())
+        assert await cable.client.status(slot) == 1
+    assert await cable.client.interrupt() == b"\x50\x0f"
+    leaving = asyncio.ensure_future(cable.host.leave())
+    assert await cable.client.interrupt() == b"\x50\x0a"
+    told = asyncio.ensure_future(cable.client.interrupt())
+    assert await cable.client.status(0) == 2
+    await asyncio.sleep(0.05)
+    assert not leaving.done()
+    for _ in range(3):
+        assert await cable.client.status(1) == 2
+        await asyncio.sleep(0.15)
+        assert not leaving.done()
+    await leaving
+    told.cancel()
+    cable.host.close()
 
 
 async def test_a_host_that_knows_of_no_card_goes_at_once(reader: Reader, cable: Cable) -> None:
@@ -192,11 +215,13 @@ async def test_one_that_does_not_look_is_waited_for_in_vain(
     reader: Reader, cable: Cable, quick: None
 ) -> None:
     reader.insert(FakeCard())
+    assert await cable.client.status() == 1
     await cable.host.leave()
 
 
 async def test_one_that_goes_by_itself_is_not_waited_for(reader: Reader, cable: Cable) -> None:
     reader.insert(FakeCard())
+    assert await cable.client.status() == 1
     leaving = asyncio.ensure_future(cable.host.leave())
     await asyncio.sleep(0)
     cable.host.close()

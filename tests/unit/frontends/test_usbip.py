@@ -107,13 +107,17 @@ async def test_importers_see_empty_slots_before_they_lose_them(
     for number, client in enumerate(clients, start=1):
         assert await client.import_device(f"1-{number}") == 0
         await client.ccid.configure()
+        assert await client.ccid.status() == 1
         assert await client.ccid.interrupt() == b"\x50\x03"
     told = [client.submit(2, True, 8) for client in clients]
     stopped = asyncio.create_task(server.stop())
     for client, transfer in zip(clients, told, strict=True):
         assert await client.returned(transfer) == (0, 2, b"\x50\x02")
     assert not stopped.done()
-    more = [client.submit(2, True, 8) for client in clients]
+    more = []
+    for client in clients:
+        assert await client.ccid.status() == 2
+        more.append(client.submit(2, True, 8))
     for client, transfer in zip(clients, more, strict=True):
         with pytest.raises(ConnectionResetError):
             await client.returned(transfer)
