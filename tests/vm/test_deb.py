@@ -125,7 +125,7 @@ def test_installed_again_it_keeps_the_card_and_its_tries(guest: Guest, quiet_ker
     before = card(guest)
     assert before["card"]["tries"] == 2
     if guest.options.recipe is TRIXIE:
-        guest.run(f"{APT} remove vccid 2>&1", timeout=APT_SECONDS)
+        guest.run(f"{APT} remove vccid libifdvccid 2>&1", timeout=APT_SECONDS)
     install(guest, "newer")
     guest.run("test ! -e /usr/lib/python3/dist-packages/vccid/of_yore.py")
     guest.run(until(CAC))
