@@ -38,10 +38,9 @@ EXCHANGE_GAP: Final = 0.5
 #: has just come takes its time to find its driver (an emulated one two seconds).
 DEAF_AFTER: Final = 1.0
 COMES_WITHIN: Final = 10.0
-#: Seconds for a host to see its slots empty before it loses them, between two looks at it, and
-#: without a command until it is taken to be through.
+#: Seconds for a host to see its slots empty before it loses them, and those without a command
+#: after which it is taken to be through.
 LEAVES_WITHIN: Final = 2.0
-_LEAVE_POLL: Final = 0.01
 _QUIET: Final = 0.25
 
 
@@ -84,6 +83,8 @@ class CcidHost:
         A reader that goes with its card can stop pcscd for good (pcsc-lite up to 2.3.3 at least):
         EHDestroyEventHandler waits for a thread to see the 0xFFFF it has put into hLockId, which
         RFSetReaderEventState, called by that very thread for the card that left, makes 0 again.
+        It asks twice before it believes, and libccid waits seconds for a response that a device of
+        several slots took with it: hence the quiet.
         """
         for slot in self._slots:
             slot.leave()
@@ -92,9 +93,10 @@ class CcidHost:
         self.changed()
         try:
             async with asyncio.timeout(LEAVES_WITHIN):
-                while not self._knows_empty_slots():
-                    await asyncio.sleep(_LEAVE_POLL)
-                await self._quiet()
+                seqs: tuple[int, ...] | None = None
+                while not (self._knows_empty_slots() and self.interface.last_seqs == seqs):
+                    seqs = self.interface.last_seqs
+                    await asyncio.sleep(_QUIET)
         except TimeoutError:
             pass  # nobody looks: no driver is there, or its program has stopped
 
@@ -102,16 +104,6 @@ class CcidHost:
         """Whether the host has asked every slot and waits for news again, or is gone itself."""
         known = not any(slot.told_of_card for slot in self._slots)
         return known and (self.is_listening() or not self._slots)
-
-    async def _quiet(self) -> None:
-        """Until the host does nothing more: pcscd asks again before it believes.
-
-        And libccid waits seconds for a response that a device of several slots took with it.
-        """
-        before: tuple[int, ...] | None = None
-        while before != (now := self.interface.last_seqs) and self._slots:
-            before = now
-            await asyncio.sleep(_QUIET)
 
     def detach(self) -> None:
         """The host is gone: end its sessions and all it waits for."""
