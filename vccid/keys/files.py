@@ -7,15 +7,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
-    NoEncryption,
-    PrivateFormat,
+    PublicFormat,
     load_der_private_key,
     load_pem_private_key,
     pkcs12,
@@ -24,9 +22,10 @@ from cryptography.hazmat.primitives.serialization import (
 from vccid.errors import PrivateKeyMissing, SourceUnusable, WrongPassword
 from vccid.keys.access import read_small_file
 from vccid.keys.base import PrivateKey
-from vccid.keys.libcrypto import RawRsa, wipe
+from vccid.keys.file_key import file_key
+from vccid.keys.holder import Holder
+from vccid.keys.libcrypto import wipe
 from vccid.keys.passwords import Passwords, password_needed
-from vccid.keys.rsa import Modulus
 from vccid.keys.x509 import Certificate, parse_certificate
 
 #: One textual encoding (RFC 7468, 2); its label is group 1.
@@ -35,26 +34,6 @@ _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re
 _PFX: Final = re.compile(rb"\x30(\x82..|\x83...|\x80)\x02\x01\x03", re.DOTALL)
 #: Where the key of cert.pem may be, beside it, when it is not inside.
 _KEY_ENDINGS: Final = (".key", "-key.pem")
-
-
-class FileKey(PrivateKey):
-    """An RSA key held in memory by libcrypto."""
-
-    def __init__(self, key: RSAPrivateKey) -> None:
-        self.modulus = Modulus.of(key.private_numbers().public_numbers.n)
-        pkcs8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        try:
-            self._rsa = RawRsa(pkcs8, self.modulus.size)
-        finally:
-            wipe(pkcs8)
-
-    @property
-    def size_bits(self) -> int:
-        return self.modulus.bits
-
-    def raw(self, block: bytes) -> bytes:
-        self.modulus.check(block)
-        return self._rsa.apply(block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,47 +45,53 @@ class _Content:
 
 
 def load_file(
-    path: Path, passwords: Passwords, name: str, applet: str
-) -> tuple[Certificate, FileKey]:
+    path: Path, passwords: Passwords, name: str, holder: Holder
+) -> tuple[Certificate, PrivateKey]:
     """Load a certificate and its key from a file, or its key from the file beside it.
 
     Args:
         name: what the user called it.
-        applet: where it goes, for people.
+        holder: where it goes.
 
     Raises:
         SourceUnusable: missing, unreadable, damaged, or of another kind.
         PrivateKeyMissing: neither in the file nor beside it.
-        KeyUnsuitable: no RSA key of a size the applet holds.
+        KeyUnsuitable: no key that can go there.
         PasswordNeeded, WrongPassword: it is encrypted.
     """
     content = _read(path, passwords)
     if not content.certificates:
         raise SourceUnusable(f"{path} holds no certificate", "give the certificate's file")
     key = content.key if content.key is not None else _key_beside(path, passwords)
-    certificate = _matching(content.certificates, key, name, applet)
-    if certificate is None or not isinstance(key, RSAPrivateKey):
+    certificate = _matching(content.certificates, key, name, holder)
+    usable = file_key(key)
+    if certificate is None or usable is None:
         # The first one's key may be what is wrong: then that is what the user hears.
-        parse_certificate(content.certificates[0], name, applet)
+        parse_certificate(content.certificates[0], name, holder)
         raise PrivateKeyMissing(f"the private key with {path} belongs to another certificate")
-    return certificate, FileKey(key)
+    return certificate, usable
 
 
 def _matching(
-    certificates: Sequence[bytes], key: object, name: str, applet: str
+    certificates: Sequence[bytes], key: object, name: str, holder: Holder
 ) -> Certificate | None:
     """The certificate the key belongs to; a file often has its issuers too."""
-    if not isinstance(key, RSAPrivateKey):
+    if not hasattr(key, "public_key"):
         return None
-    wanted = key.public_key().public_numbers()
+    wanted = _encoded(key.public_key())
     for der in certificates:
         try:
             public = x509.load_der_x509_certificate(der).public_key()
         except (ValueError, UnsupportedAlgorithm):
             continue
-        if isinstance(public, type(key.public_key())) and public.public_numbers() == wanted:
-            return parse_certificate(der, name, applet)
+        if _encoded(public) == wanted:
+            return parse_certificate(der, name, holder)
     return None
+
+
+def _encoded(public: Any) -> bytes:
+    encoded: bytes = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
 
 
 def _read(path: Path, passwords: Passwords) -> _Content:

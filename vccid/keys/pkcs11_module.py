@@ -38,11 +38,23 @@ CKA_ID = 0x102
 CKA_DECRYPT = 0x105
 CKA_SIGN = 0x108
 CKA_MODULUS = 0x120
+CKA_VALUE_LEN = 0x161
+CKA_SENSITIVE = 0x103
+CKA_EXTRACTABLE = 0x162
+CKA_EC_PARAMS = 0x180
+CKA_EC_POINT = 0x181
 CKO_CERTIFICATE = 1
+CKO_PUBLIC_KEY = 2
 CKO_PRIVATE_KEY = 3
+CKO_SECRET_KEY = 4
 CKK_RSA = 0
+CKK_EC = 3
+CKK_GENERIC_SECRET = 0x10
 CKM_RSA_PKCS = 0x1
 CKM_RSA_X_509 = 0x3
+CKM_ECDSA = 0x1041
+CKM_ECDH1_DERIVE = 0x1050
+_CKD_NULL = 1
 
 # Return values (5.1 of the header, 3.6).
 CK_UNAVAILABLE_INFORMATION = c_ulong(-1).value
@@ -95,6 +107,11 @@ _FUNCTIONS = (
     "C_FindObjectsFinal", "C_EncryptInit", "C_Encrypt", "C_EncryptUpdate", "C_EncryptFinal",
     "C_DecryptInit", "C_Decrypt", "C_DecryptUpdate", "C_DecryptFinal", "C_DigestInit",
     "C_Digest", "C_DigestUpdate", "C_DigestKey", "C_DigestFinal", "C_SignInit", "C_Sign",
+    "C_SignUpdate", "C_SignFinal", "C_SignRecoverInit", "C_SignRecover", "C_VerifyInit",
+    "C_Verify", "C_VerifyUpdate", "C_VerifyFinal", "C_VerifyRecoverInit", "C_VerifyRecover",
+    "C_DigestEncryptUpdate", "C_DecryptDigestUpdate", "C_SignEncryptUpdate",
+    "C_DecryptVerifyUpdate", "C_GenerateKey", "C_GenerateKeyPair", "C_WrapKey", "C_UnwrapKey",
+    "C_DeriveKey",
 )  # fmt: skip
 
 Template = Mapping[int, bytes]
@@ -157,6 +174,13 @@ class _Attribute(ctypes.Structure):  # CK_ATTRIBUTE, 3.3
 
 class _Mechanism(ctypes.Structure):  # CK_MECHANISM, 3.4
     _fields_ = (("mechanism", c_ulong), ("parameter", c_void_p), ("length", c_ulong))
+
+
+class _Ecdh1Parameters(ctypes.Structure):  # CK_ECDH1_DERIVE_PARAMS (Mechanisms 2.40, 2.3.8)
+    _fields_ = (
+        ("kdf", c_ulong), ("shared_length", c_ulong), ("shared", c_void_p),
+        ("public_length", c_ulong), ("public", c_char_p),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +378,32 @@ class Module:
         length = c_ulong(size)
         self._do(f"C_{verb}", c_ulong(session), data, c_ulong(len(data)), room, byref(length))
         return room.raw[: length.value]
+
+    def ecdh(self, session: int, key: int, peer: bytes, template: Template) -> int:
+        """A secret key agreed on with a peer's point (C_DeriveKey, 5.13; CKM_ECDH1_DERIVE).
+
+        Args:
+            peer: the point, uncompressed.
+            template: the secret key's attributes.
+        """
+        parameters = _Ecdh1Parameters(_CKD_NULL, 0, None, len(peer), peer)
+        chosen = _Mechanism(
+            CKM_ECDH1_DERIVE,
+            ctypes.cast(ctypes.pointer(parameters), c_void_p),
+            ctypes.sizeof(parameters),
+        )
+        handle = c_ulong()
+        attributes = _attributes(template)
+        self._do(
+            "C_DeriveKey",
+            c_ulong(session), byref(chosen), c_ulong(key), attributes, c_ulong(len(template)),
+            byref(handle),
+        )  # fmt: skip
+        return handle.value
+
+    def destroy_object(self, session: int, handle: int) -> None:
+        """C_DestroyObject, 5.7."""
+        self._do("C_DestroyObject", c_ulong(session), c_ulong(handle))
 
 
 def _check(function: str, rv: int) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from cryptography import x509
 
 from vccid.errors import CertificateNotFound, KeySourceError, TokenGone
+from vccid.keys.holder import pki_applet
 from vccid.keys.pkcs11 import TokenPlace, lease_token, list_tokens
 from vccid.keys.pkcs11_module import Pkcs11Error
 from vccid.keys.pkcs11_token import CertificateObject
@@ -18,6 +19,9 @@ from vccid.keys.x509 import parse_certificate
 
 #: CK_SLOT_INFO has room for so many characters of a reader's name (PKCS #11 base 2.40, 3.2).
 _DESCRIPTION_LENGTH: Final = 64
+
+#: Any place of the card that is made of them.
+_HOLDER: Final = pki_applet("CAC PKI applet")
 
 
 def module_query(module: str) -> str:
@@ -74,7 +78,7 @@ def _uris(places: Iterable[TokenPlace], query: str, most: int) -> tuple[str, ...
     for place in places:
         for certificate in _certificates(place, query):
             try:
-                parse_certificate(certificate.der, certificate.label, "CAC PKI applet")
+                parse_certificate(certificate.der, certificate.label, _HOLDER)
             except KeySourceError as error:
                 refusals.append(error)
             else:

@@ -11,23 +11,26 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from vccid.errors import KeyUnsuitable, SourceUnusable
+from vccid.keys.base import PublicKey
+from vccid.keys.ec import point_of
+from vccid.keys.holder import Holder
 from vccid.keys.libcrypto import rsa_modulus
-from vccid.keys.rsa import MAX_BITS, MIN_BITS, Modulus
+from vccid.keys.rsa import Modulus
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """An X.509 certificate whose key an applet can hold.
+    """An X.509 certificate whose key its place on the card can hold.
 
     Attributes:
         der: the certificate.
-        modulus: its RSA key's.
+        public: its key.
         not_before: first moment of validity (RFC 5280, 4.1.2.5).
         not_after: last moment of validity.
     """
 
     der: bytes
-    modulus: Modulus
+    public: PublicKey
     not_before: datetime
     not_after: datetime
 
@@ -45,16 +48,16 @@ class Certificate:
         return self.not_before <= now <= self.not_after
 
 
-def parse_certificate(der: bytes, name: str, applet: str) -> Certificate:
-    """Read a certificate that `applet` is to hold.
+def parse_certificate(der: bytes, name: str, holder: Holder) -> Certificate:
+    """Read a certificate that is to go on a card.
 
     Args:
         name: what the user called it.
-        applet: where it goes, for people: "PKI applet 1 (ID)".
+        holder: where it goes.
 
     Raises:
         SourceUnusable: it is no X.509 certificate.
-        KeyUnsuitable: its key is none a PKI applet can hold.
+        KeyUnsuitable: its key is none that can go there.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
@@ -63,7 +66,7 @@ def parse_certificate(der: bytes, name: str, applet: str) -> Certificate:
         raise SourceUnusable(f"certificate {name} is no X.509 certificate, or is damaged") from None
     return Certificate(
         der=der,
-        modulus=_modulus(certificate, der, name, applet),
+        public=_public(certificate, der, name, holder),
         not_before=not_before,
         not_after=not_after,
     )
@@ -80,14 +83,30 @@ def _in_utc(certificate: x509.Certificate, name: str) -> datetime:
     return getattr(certificate, name).replace(tzinfo=UTC) if time is None else time
 
 
-def _modulus(certificate: x509.Certificate, der: bytes, name: str, applet: str) -> Modulus:
+def public_key(der: bytes) -> PublicKey | None:
+    """A certificate's key where it is one a card may have; no RSA key costs `cryptography`'s.
+
+    Raises:
+        ValueError, UnsupportedAlgorithm: `cryptography` cannot read it.
+    """
     value = rsa_modulus(der)
-    if value is None:
-        raise _unsuitable(name, _describe(certificate), applet)
-    modulus = Modulus.of(value)
-    if not MIN_BITS <= modulus.bits <= MAX_BITS or modulus.bits % 8:
-        raise _unsuitable(name, f"RSA of {modulus.bits} bits", applet)
-    return modulus
+    if value is not None:
+        return Modulus.of(value)
+    return point_of(x509.load_der_x509_certificate(der).public_key())
+
+
+def _public(certificate: x509.Certificate, der: bytes, name: str, holder: Holder) -> PublicKey:
+    try:
+        public = public_key(der)
+    except (ValueError, UnsupportedAlgorithm):
+        public = None
+    if public is None or not holder.fits(public):
+        kind = _describe(certificate) if public is None else public.description
+        raise KeyUnsuitable(
+            f"the key of certificate {name} is {kind}, which {holder.name} cannot hold",
+            f"{holder.name} takes {holder.takes}",
+        )
+    return public
 
 
 def _describe(certificate: x509.Certificate) -> str:
@@ -98,10 +117,3 @@ def _describe(certificate: x509.Certificate) -> str:
     if isinstance(key, EllipticCurvePublicKey):
         return f"EC on {key.curve.name}"
     return type(key).__name__.strip("_").removesuffix("PublicKey")
-
-
-def _unsuitable(name: str, kind: str, applet: str) -> KeyUnsuitable:
-    return KeyUnsuitable(
-        f"the key of certificate {name} is {kind}, which {applet} cannot hold",
-        f"{applet} takes RSA keys of {MIN_BITS} to {MAX_BITS} bits in steps of 8",
-    )

@@ -29,6 +29,7 @@ from vccid.errors import (
     WrongPassword,
 )
 from vccid.keys.files import load_file
+from vccid.keys.holder import pki_applet
 from vccid.keys.passwords import Passwords
 
 APPLET = "CAC PKI applet 1 (ID)"
@@ -39,7 +40,7 @@ ISSUER = certificate("issuer", rsa_key().public_key())
 
 def load(path: Path, password: bytes | None = None, credentials: Path | None = None) -> None:
     """Load, and see that the key is the certificate's."""
-    found, key = load_file(path, Passwords(password, credentials), "mine", APPLET)
+    found, key = load_file(path, Passwords(password, credentials), "mine", pki_applet(APPLET))
     assert found.der == der(CERT)
     assert_signs(key.raw, found.der)
 
