@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from vccid.errors import PrivateKeyMissing, SourceUnusable, WrongPassword
-from vccid.keys.access import read_small_file
 from vccid.keys.base import PrivateKey
 from vccid.keys.libcrypto import RawRsa, wipe
 from vccid.keys.passwords import Passwords, password_needed
+from vccid.keys.readable import read_small_file
 from vccid.keys.rsa import Modulus
 from vccid.keys.x509 import Certificate, parse_certificate
 
