@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
 from cryptography.x509.oid import NameOID
 
-from vccid.card.cac import CacCard, card_serial
+from vccid.card.cac.cac_card import CacCard, card_serial
 from vccid.card.login import TokenLogin
 from vccid.card.pin import CardPin, TokenPin
 from vccid.card.session import CardSession

@@ -22,8 +22,8 @@ from tests.bench._programs import apdu_times
 from tests.unit.fakes import FakeCard
 from tests.vm.guest import until
 from tests.vm.usb_stage import read_binary
-from vccid.frontends.usb_host import UsbReader
-from vccid.frontends.usbredir import UsbRedirFrontend
+from vccid.frontends.usb.usb_host import UsbReader
+from vccid.frontends.usb.usbredir import UsbRedirFrontend
 from vccid.iso7816.atr import T1_ATR
 from vccid.reader import Reader
 from vccid.transport import Endpoint, parse_address

@@ -12,10 +12,10 @@ import atheris
 with atheris.instrument_imports(include=["vccid.ccid"]):
     from vccid.ccid import gempctwin
     from vccid.ccid.actions import AskPin, PowerOn, Transmit
+    from vccid.ccid.class_descriptor import ClassDescriptor
     from vccid.ccid.codes import Error
-    from vccid.ccid.descriptor import ClassDescriptor
     from vccid.ccid.interface import Interface
-    from vccid.ccid.pin import PinEnd
+    from vccid.ccid.pin_entry import PinEnd
 
 ATR = bytes.fromhex("3BF71300008131FE458031C173C021C0CD")
 DESCRIPTORS = (

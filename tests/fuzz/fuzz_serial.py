@@ -13,9 +13,11 @@ from operator import xor
 
 import atheris
 
-with atheris.instrument_imports(include=["vccid.wire.gempctwin", "vccid.card.t1", "vccid.iso7816"]):
-    from vccid.card.t1 import Execute, GoOn, Link
-    from vccid.iso7816.t1 import Edc
+with atheris.instrument_imports(
+    include=["vccid.wire.gempctwin", "vccid.tpdu.t1_link", "vccid.iso7816"]
+):
+    from vccid.iso7816.t1_blocks import Edc
+    from vccid.tpdu.t1_link import Execute, GoOn, Link
     from vccid.wire.gempctwin import LONGEST_MESSAGE, Receiver
 
 

@@ -9,7 +9,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["vccid.usb", "vccid.ccid"]):
-    from vccid.ccid.descriptor import ClassDescriptor
+    from vccid.ccid.class_descriptor import ClassDescriptor
     from vccid.ccid.interface import Interface
     from vccid.usb.descriptors import Identity, Speed
     from vccid.usb.device import Device

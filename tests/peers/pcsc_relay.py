@@ -25,7 +25,7 @@ from tests.unit.fakes import FakeCard
 from vccid.backends.pcsc import PcscEmulation, PcscRelay, RelaySettings
 from vccid.card.card import Card, Session
 from vccid.errors import TokenGone, VccidError
-from vccid.frontends.ifd import IfdFrontend
+from vccid.frontends.pcsc.driver import IfdFrontend
 from vccid.reader import Reader
 
 SERIAL = "5E41A15E41A1FACE"

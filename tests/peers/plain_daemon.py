@@ -24,8 +24,8 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.peers.plain_card import ATR_T0, ATR_T1, PlainCard
-from vccid.frontends.ifd import IfdFrontend
-from vccid.frontends.pty import PtyFrontend
+from vccid.frontends.pcsc.driver import IfdFrontend
+from vccid.frontends.serial.pty import PtyFrontend
 from vccid.reader import Reader
 
 ROOT = Path(__file__).parents[2]

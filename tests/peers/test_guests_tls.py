@@ -12,10 +12,10 @@ import pytest
 from tests.peers.far import FarReaders, until
 from tests.peers.vpcd import free_port
 from tests.unit.fakes import FakeCard
+from vccid import tls
 from vccid.backends.vsc import VscListener
-from vccid.daemon import tls
-from vccid.frontends.calls import Timing
-from vccid.frontends.vsc import VscFrontend
+from vccid.frontends.dialling import Timing
+from vccid.frontends.guest.vsc import VscFrontend
 from vccid.reader import Reader
 from vccid.transport import Endpoint, TcpAddress
 

@@ -28,7 +28,6 @@ from tests.key_material import (
 from tests.softhsm import MODULE, PIN, configure, make_token, put, put_pair
 from vccid.backends.certificates import CertificateBackend, CertificateRequest
 from vccid.card.state import StateStore
-from vccid.daemon.threads import CardThreads
 from vccid.errors import (
     CertificateNotFound,
     KeyOperationError,
@@ -53,6 +52,7 @@ from vccid.keys.pkcs11_module import (
     ulong,
 )
 from vccid.keys.pkcs11_token import Pkcs11Token
+from vccid.readers.card_threads import CardThreads
 
 QUERY = f"?module-path={MODULE}"
 CERT = certificate("hsm", rsa_key(1).public_key())

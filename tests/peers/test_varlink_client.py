@@ -16,7 +16,7 @@ import pytest
 import varlink
 
 from tests.peers.daemon import Daemon, make_nss_database
-from vccid.daemon import methods
+from vccid.control import methods
 
 
 @pytest.fixture(scope="module")

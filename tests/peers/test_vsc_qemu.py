@@ -12,8 +12,8 @@ import pytest
 
 from tests.peers.far import until
 from tests.unit.fakes import ATR, FakeCard
-from vccid.frontends.calls import Timing
-from vccid.frontends.vsc import VscFrontend
+from vccid.frontends.dialling import Timing
+from vccid.frontends.guest.vsc import VscFrontend
 from vccid.reader import Reader
 from vccid.transport import Endpoint, parse_address
 

@@ -183,7 +183,7 @@ def test_why_there_is_no_node(guest: Guest, card: None) -> None:
     taken = guest.start(
         "cd /src && exec python3 -c '"
         "import asyncio\n"
-        "from vccid.frontends.cuse import CuseFrontend\n"
+        "from vccid.frontends.node.device_node import CuseFrontend\n"
         "from vccid.reader import Reader\n"
         "async def main():\n"
         '    await CuseFrontend(Reader("vccid0")).start()\n'

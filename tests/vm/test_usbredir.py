@@ -13,8 +13,8 @@ import pytest
 
 from tests.unit.fakes import FakeCard
 from tests.vm.guest import Guest, GuestOptions, until
-from vccid.frontends.usb_host import UsbReader
-from vccid.frontends.usbredir import UsbRedirFrontend
+from vccid.frontends.usb.usb_host import UsbReader
+from vccid.frontends.usb.usbredir import UsbRedirFrontend
 from vccid.reader import Reader
 from vccid.transport import Endpoint, parse_address
 from vccid.usb.descriptors import Identity, Speed

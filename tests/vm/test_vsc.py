@@ -24,8 +24,8 @@ from tests.unit.fakes import FakeCard
 from tests.vm.devices import usb_ccid_passthru, usb_controller
 from tests.vm.guest import Guest, GuestOptions, until
 from vccid.backends.vsc import VscListener
-from vccid.frontends.calls import Timing
-from vccid.frontends.vsc import VscFrontend
+from vccid.frontends.dialling import Timing
+from vccid.frontends.guest.vsc import VscFrontend
 from vccid.reader import Reader
 from vccid.transport import Endpoint, parse_address
 

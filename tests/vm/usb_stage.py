@@ -23,9 +23,9 @@ from tests.unit.fakes import FakeCard
 from vccid.card.card import Card
 from vccid.errors import VccidError
 from vccid.frontends.pin_pad import PinPad
-from vccid.frontends.usb_host import UsbReader
-from vccid.frontends.usbip import UsbIpServer, UsbIpSettings
-from vccid.frontends.vhci import VhciFrontend
+from vccid.frontends.usb.usb_host import UsbReader
+from vccid.frontends.usb.usbip_server import UsbIpServer, UsbIpSettings
+from vccid.frontends.usb.vhci import VhciFrontend
 from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR
 from vccid.keys.base import Credential
 from vccid.reader import Reader

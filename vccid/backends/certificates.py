@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from vccid.card.cac import MAX_CREDENTIALS, CacCard, card_serial
+from vccid.card.cac.cac_card import MAX_CREDENTIALS, CacCard, card_serial
 from vccid.card.card import Card, Offload
 from vccid.card.login import TokenLogins
 from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin

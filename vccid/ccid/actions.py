@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vccid.ccid.pin import PinRequest
+from vccid.ccid.pin_entry import PinRequest
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from vccid.ccid.class_descriptor import LONGEST_APDU, ClassDescriptor
 from vccid.ccid.codes import Chain, Error, Feature
-from vccid.ccid.descriptor import LONGEST_APDU, ClassDescriptor
 from vccid.ccid.messages import HEADER_SIZE, Refused
 
 #: A short command APDU and its response (ISO/IEC 7816-3, 12.1.3).

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from vccid import __version__
+from vccid.ccid.class_descriptor import NO_PIN_PAD, SHORT_MESSAGE, ClassDescriptor
 from vccid.ccid.codes import Feature, PinSupport
-from vccid.ccid.descriptor import NO_PIN_PAD, SHORT_MESSAGE, ClassDescriptor
 
 _FIRMWARE: Final = b"\x02"
 #: Set a parameter of the reader; libccid asks for card movements to be told before an answer only.

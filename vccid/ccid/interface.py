@@ -12,11 +12,11 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from vccid.ccid.actions import Action
+from vccid.ccid.class_descriptor import LONGEST_MESSAGE, ClassDescriptor
 from vccid.ccid.codes import CommandStatus, Error, IccStatus
-from vccid.ccid.descriptor import LONGEST_MESSAGE, ClassDescriptor
 from vccid.ccid.messages import COMMANDS, HEADER_SIZE, Header, answer_type
 from vccid.ccid.outbox import Outbox
-from vccid.ccid.pin import PinEnd
+from vccid.ccid.pin_entry import PinEnd
 from vccid.ccid.responses import NotifySlotChange
 from vccid.ccid.slot import Escapes, Slot
 from vccid.ccid.states import BUSY, State

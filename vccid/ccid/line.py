@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.codes import ClockStatus, Error, Feature, Protocol
-from vccid.ccid.descriptor import ClassDescriptor
 from vccid.ccid.messages import IccClock, IccPowerOn, Refused, SetParameters
 from vccid.ccid.parameters import Offer, Parameters, ParametersT0, ParametersT1
-from vccid.ccid.pin import LONGEST_COMMAND
-from vccid.iso7816.t1 import Block, Edc
+from vccid.ccid.pin_entry import LONGEST_COMMAND
+from vccid.iso7816.t1_blocks import Block, Edc
 
 
 class Line:

@@ -237,7 +237,7 @@ class T0APDU(Command):
 
 @dataclass(slots=True)
 class Secure(Command):
-    """6.1.11. data: bPINOperation, then its structure (vccid.ccid.pin)."""
+    """6.1.11. data: bPINOperation, then its structure (vccid.ccid.pin_entry)."""
 
     bwi: int = 0
     level: int = 0

@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 from vccid.ccid.actions import AskPin, Cancel, Noticed, PowerOff, PowerOn, Transmit
 from vccid.ccid.chaining import Chaining
+from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.codes import (
     Chain,
     ClockStatus,
@@ -20,7 +21,6 @@ from vccid.ccid.codes import (
     IccStatus,
     PinSupport,
 )
-from vccid.ccid.descriptor import ClassDescriptor
 from vccid.ccid.line import Line
 from vccid.ccid.messages import (
     T0APDU,
@@ -44,7 +44,7 @@ from vccid.ccid.messages import (
     parse_command,
 )
 from vccid.ccid.outbox import Outbox
-from vccid.ccid.pin import CONFIRMATION_FAILED, PinEnd, PinOperation, PinRequest
+from vccid.ccid.pin_entry import CONFIRMATION_FAILED, PinEnd, PinOperation, PinRequest
 from vccid.ccid.responses import (
     DataBlock,
     DataRateAndClockFrequency,

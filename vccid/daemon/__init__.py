@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The daemon: wiring, settings, the control socket, systemd."""
+"""A daemon's life: start, signals, systemd, log, end."""

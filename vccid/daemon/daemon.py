@@ -10,16 +10,17 @@ import signal
 import socket
 from collections.abc import Coroutine, Mapping
 
-from vccid.daemon import config, listen
+from vccid.control.callers import Access
+from vccid.control.methods import Methods
+from vccid.control.server import ControlServer
 from vccid.daemon import logging as daemon_logging
-from vccid.daemon.access import Access
-from vccid.daemon.config import Settings
-from vccid.daemon.control import ControlServer
-from vccid.daemon.directories import Directories
-from vccid.daemon.methods import Methods
-from vccid.daemon.notify import Notifier, watchdog_interval
-from vccid.daemon.service import Service
+from vccid.daemon import socket_and_lock
+from vccid.daemon.sd_notify import Notifier, watchdog_interval
 from vccid.errors import VccidError
+from vccid.readers.manager import Service
+from vccid.settings import config
+from vccid.settings.config import Settings
+from vccid.settings.directories import Directories
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +93,9 @@ class Daemon:
     def _socket(self) -> socket.socket:
         if self._handed is not None:
             return self._handed
-        made = listen.make_socket(self._directories.control)
+        made = socket_and_lock.make_socket(self._directories.control)
         control = self._settings.control
-        listen.share(self._directories.control, control.group, int(control.mode, 8))
+        socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
         return made
 
     def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
@@ -140,5 +141,5 @@ class Daemon:
         self._methods.settings = settings
         if self._handed is None:
             control = settings.control
-            listen.share(self._directories.control, control.group, int(control.mode, 8))
+            socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
         self._settings = settings

@@ -17,9 +17,11 @@ from typing import Any, Final
 import click
 
 from vccid import __version__
-from vccid.daemon import config, directories, listen, notify, threads
 from vccid.daemon import logging as daemon_logging
+from vccid.daemon import sd_notify, socket_and_lock
 from vccid.errors import ConfigError, DaemonRunning, VccidError
+from vccid.readers import card_threads
+from vccid.settings import config, directories
 
 
 class Exit(IntEnum):
@@ -142,8 +144,8 @@ def run(
     daemon_logging.start(settings.log.level, os.environ)
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
-    locks = [listen.InstanceLock(place) for place in (places.runtime, places.state)]
-    handed = notify.control_socket(os.environ)
+    locks = [socket_and_lock.InstanceLock(place) for place in (places.runtime, places.state)]
+    handed = sd_notify.control_socket(os.environ)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         from vccid.daemon.daemon import Daemon
 
@@ -168,7 +170,7 @@ def main() -> None:
         click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
         code = _exit_code(error)
     sys.stdout.flush()
-    if not threads.finish(_LAST_WAIT):
+    if not card_threads.finish(_LAST_WAIT):
         # A module that never answers must not keep a daemon that was told to end.
         os._exit(code)
     sys.exit(code)

@@ -14,14 +14,14 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from vccid.card.card import Session
-from vccid.card.tpdu import TpduSession
 from vccid.ccid.actions import Action, AskPin, Cancel, Noticed, PowerOff, PowerOn, Transmit
 from vccid.ccid.codes import Error, Feature
 from vccid.ccid.interface import Interface
-from vccid.ccid.pin import PinEnd, PinRequest
+from vccid.ccid.pin_entry import PinEnd, PinRequest
 from vccid.errors import CardBusy, CardMute, CardRemoved, LocalProtocolError, VccidError
 from vccid.frontends.pin_pad import PinPad
 from vccid.reader import Host, Reader
+from vccid.tpdu.tpdu_session import TpduSession
 
 T = TypeVar("T")
 

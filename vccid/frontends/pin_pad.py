@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from vccid.ccid.pin import PinEnd, PinRequest
+from vccid.ccid.pin_entry import PinEnd, PinRequest
 from vccid.errors import ReaderError
 
 #: Seconds for an entry where the host's bTimeOut is 0.

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from vccid.errors import PrivateKeyMissing, SourceUnusable, WrongPassword
-from vccid.keys.access import read_small_file
 from vccid.keys.base import PrivateKey
 from vccid.keys.file_key import file_key
 from vccid.keys.holder import Holder
 from vccid.keys.libcrypto import wipe
 from vccid.keys.passwords import Passwords, password_needed
+from vccid.keys.readable import read_small_file
 from vccid.keys.x509 import Certificate, parse_certificate
 
 #: One textual encoding (RFC 7468, 2); its label is group 1.

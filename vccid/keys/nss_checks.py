@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from vccid.errors import SourceUnusable
-from vccid.keys.access import require_access
+from vccid.keys.readable import require_access
 
 #: Certificates, then keys; the table each must have.
 DATABASES: Final = {"cert9.db": "nssPublic", "key4.db": "nssPrivate"}

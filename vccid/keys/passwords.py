@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vccid.errors import PasswordNeeded
-from vccid.keys.access import read_small_file
+from vccid.keys.readable import read_small_file
 
 #: systemd credential that fits any source; ".<name>" is added for one source alone.
 CREDENTIAL = "vccid.password"

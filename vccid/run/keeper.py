@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from vccid.ctl.client import Client
-from vccid.daemon.listen import make_socket
+from vccid.daemon.socket_and_lock import make_socket
 from vccid.errors import RunFailed, VccidError
 from vccid.run import pcscd, process
 from vccid.wire.varlink import Parameters

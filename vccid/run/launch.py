@@ -19,12 +19,12 @@ import click
 
 from vccid.ctl import cards, output, secrets
 from vccid.ctl.client import Client
-from vccid.daemon.config import DEFAULT_READER
-from vccid.daemon.directories import Directories
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed
 from vccid.run import pcscd, process
 from vccid.run.keeper import Keeper, Plan
+from vccid.settings.config import DEFAULT_READER
+from vccid.settings.directories import Directories
 from vccid.wire.varlink import Parameters
 
 #: A folder whose path pcscd's reader.conf(5) takes, short enough for a socket's, and not hidden

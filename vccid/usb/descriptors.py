@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from vccid.ccid.descriptor import ClassDescriptor
+from vccid.ccid.class_descriptor import ClassDescriptor
 
 BULK_OUT: Final = 0x01
 BULK_IN: Final = 0x81

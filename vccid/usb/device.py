@@ -12,7 +12,7 @@ from typing import Final
 
 from vccid.ccid.interface import SLOT_AT, Interface
 from vccid.errors import LocalProtocolError
-from vccid.usb.control import ControlPipe
+from vccid.usb.control_pipe import ControlPipe
 from vccid.usb.descriptors import (
     BULK_IN,
     BULK_OUT,

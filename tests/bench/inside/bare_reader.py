@@ -8,11 +8,11 @@ vccid's own modules answer the control transfers. Says "attached"; ends with its
 import socket
 import struct
 
+from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.codes import MessageType
-from vccid.ccid.descriptor import ClassDescriptor
 from vccid.ccid.interface import Interface
 from vccid.ccid.responses import HEADER
-from vccid.frontends.vhci_ports import Ports
+from vccid.frontends.usb.vhci_ports import Ports
 from vccid.iso7816.atr import T1_ATR
 from vccid.usb.descriptors import BULK_OUT as BULK
 from vccid.usb.descriptors import Identity, Speed

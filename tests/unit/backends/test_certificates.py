@@ -23,10 +23,10 @@ from tests.key_material import (
 from vccid.backends.certificates import CertificateBackend, CertificateCard, CertificateRequest
 from vccid.card.card import Card, Session
 from vccid.card.state import StateStore
-from vccid.daemon.threads import CardThreads
 from vccid.errors import KeySourceError, PasswordNeeded, SourceUnusable, VccidError, WrongPassword
 from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR
 from vccid.keys.registry import TOKENS
+from vccid.readers.card_threads import CardThreads
 
 PASSWORD = b"correct horse"
 OK = b"\x90\x00"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cac_scenarios import CCC, PKI0, PKI1
 from tests.cards import PIN, T, at_once, card_with_pin, credential, in_thread, serial_of
-from vccid.card.cac import CacCard
+from vccid.card.cac.cac_card import CacCard
 from vccid.card.card import Session
 from vccid.card.pin import CardPin
 from vccid.card.state import StateStore

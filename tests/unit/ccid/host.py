@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 
 from vccid.ccid.actions import Action, AskPin, PowerOn, Transmit
-from vccid.ccid.descriptor import ClassDescriptor
+from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.interface import Interface
 
 T0_ATR = bytes.fromhex("3B7A18000073667465206364313434")

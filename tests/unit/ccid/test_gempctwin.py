@@ -9,7 +9,7 @@ from vccid.ccid.actions import AskPin, Transmit
 from vccid.ccid.interface import Interface
 
 from .host import T0_ATR, T1_ATR, Bench, message
-from .test_pin import TEMPLATE, VERIFY
+from .test_pin_entry import TEMPLATE, VERIFY
 
 
 def twin(atr: bytes = T0_ATR, *, pin_pad: bool = False) -> Bench:

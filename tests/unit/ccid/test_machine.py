@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from vccid.ccid.actions import PowerOn, Transmit
+from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.codes import Error
-from vccid.ccid.descriptor import ClassDescriptor
 
 from .checker import ANSWER, Checker
 from .host import T0_ATR, Bench, message

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from vccid.ccid import messages as m
 from vccid.ccid import responses as r
+from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.codes import Chain, ClockStatus, CommandStatus, Error, IccStatus, Protocol
-from vccid.ccid.descriptor import ClassDescriptor
 from vccid.errors import RemoteProtocolError
 
 COMMANDS = [

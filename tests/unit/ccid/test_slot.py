@@ -4,11 +4,11 @@
 import pytest
 
 from vccid.ccid.actions import Noticed, PowerOff, PowerOn
+from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.codes import Error
-from vccid.ccid.descriptor import ClassDescriptor
 
 from .host import SELECT, T0_ATR, T1_ATR, XFR, Bench, message, powered, status
-from .test_pin import VERIFY
+from .test_pin_entry import VERIFY
 
 
 def test_power_on_gives_the_atr() -> None:

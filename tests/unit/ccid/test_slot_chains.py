@@ -3,7 +3,7 @@
 
 import pytest
 
-from vccid.ccid.descriptor import ClassDescriptor
+from vccid.ccid.class_descriptor import ClassDescriptor
 
 from .host import message, powered, status
 

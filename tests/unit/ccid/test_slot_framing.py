@@ -4,7 +4,7 @@
 import pytest
 
 from vccid.ccid.actions import Transmit
-from vccid.ccid.descriptor import ClassDescriptor
+from vccid.ccid.class_descriptor import ClassDescriptor
 
 from .host import Bench, message, powered, status
 

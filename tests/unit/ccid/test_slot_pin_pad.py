@@ -4,11 +4,11 @@
 import pytest
 
 from vccid.ccid.actions import AskPin, Cancel, PowerOff, Transmit
-from vccid.ccid.descriptor import ClassDescriptor
-from vccid.ccid.pin import PinEnd
+from vccid.ccid.class_descriptor import ClassDescriptor
+from vccid.ccid.pin_entry import PinEnd
 
 from .host import XFR, Bench, message, powered, status
-from .test_pin import MODIFY, VERIFY
+from .test_pin_entry import MODIFY, VERIFY
 
 PIN_PAD = ClassDescriptor.for_reader(pin_pad=True)
 

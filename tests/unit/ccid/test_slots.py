@@ -2,7 +2,7 @@
 """Several slots of one reader, its reset, and the requests on the control pipe."""
 
 from vccid.ccid.actions import PowerOff
-from vccid.ccid.descriptor import ClassDescriptor
+from vccid.ccid.class_descriptor import ClassDescriptor
 
 from .host import XFR, Bench, message, powered, status
 

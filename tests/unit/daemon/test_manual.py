@@ -7,7 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from vccid.daemon.config import READER_TABLE, TABLES, ReaderSettings, declared
+from vccid.settings.config import READER_TABLE, TABLES, ReaderSettings, declared
 
 MANUAL = (Path(__file__).parents[3] / "docs" / "man" / "vccid.toml.5").read_text()
 PLAIN = re.sub(r"\\f.", "", MANUAL).replace("\\-", "-")

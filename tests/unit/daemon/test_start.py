@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 #: What a daemon imports until READY, with one reader for pcscd's driver.
-START = "import vccid.run.main, vccid.daemon.daemon, vccid.frontends.ifd"
+START = "import vccid.run.main, vccid.daemon.daemon, vccid.frontends.pcsc.driver"
 
 #: For cards, and for other frontends than pcscd's: each is loaded with the first of its kind.
 LATER = (
     "cryptography", "rich", "smartcard", "sqlite3",
-    "vccid.backends", "vccid.card.cac", "vccid.ccid", "vccid.ctl", "vccid.keys",
+    "vccid.backends", "vccid.card.cac.cac_card", "vccid.ccid", "vccid.ctl", "vccid.keys",
     "vccid.run.command", "vccid.usb",
 )  # fmt: skip
 
@@ -34,7 +34,7 @@ def below(name: str, package: str) -> bool:
 def test_a_start_loads_no_card_and_no_other_frontend() -> None:
     loaded = modules(START)
     assert [name for name in loaded if any(below(name, package) for package in LATER)] == []
-    ours = {"vccid.frontends", "vccid.frontends.ifd"}
+    ours = {"vccid.frontends", "vccid.frontends.pcsc", "vccid.frontends.pcsc.driver"}
     assert {name for name in loaded if below(name, "vccid.frontends")} == ours
     assert {name for name in loaded if below(name, "vccid.wire")} == {
         "vccid.wire", "vccid.wire.ifd", "vccid.wire.varlink"

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.frontends.test_ifd_pin_pad import VERIFY_STRUCTURE
-from vccid.ccid.pin import PinEnd, PinOperation, PinRequest
+from tests.unit.frontends.pcsc.test_pin_pad_controls import VERIFY_STRUCTURE
+from vccid.ccid.pin_entry import PinEnd, PinOperation, PinRequest
 from vccid.errors import ReaderError
 from vccid.frontends.pin_pad import PinPad
 

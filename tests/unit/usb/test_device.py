@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.ccid.host import T0_ATR, message
 from vccid.ccid.actions import Noticed, PowerOn
-from vccid.ccid.descriptor import ClassDescriptor
+from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.interface import Interface
 from vccid.usb.descriptors import Identity, Speed
 from vccid.usb.device import Device

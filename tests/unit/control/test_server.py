@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The control socket: whose errors are whose, and no connection outlives its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from vccid.control.call_parameters import Taker
+from vccid.control.callers import Access, Peer
+from vccid.control.methods import Methods
+from vccid.control.server import ControlServer
+from vccid.errors import NotPermitted
+from vccid.wire.varlink import Parameters
+
+CALL = b'{"method":"org.varlink.service.GetInfo"}\0'
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_call_at_the_end_does_not_keep_the_connection(tmp_path: Path, turns: int) -> None:
+    """The end comes some turns of the loop behind the call: before, in and after its reply."""
+
+    async def call_and_stop() -> None:
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(tmp_path / "control"))
+        server = ControlServer(cast(Methods, None), Access(""))
+        await server.start(listening)
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
+        writer.write(CALL)
+        await reader.readuntil(b"\0")
+        writer.write(CALL)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await server.stop()
+        writer.close()
+
+    asyncio.run(call_and_stop())
+
+
+class Closed(Access):
+    """Admits nobody."""
+
+    def admits(self, peer: Peer) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("access", "told"), [(Access, "io.vccid.Failed"), (Closed, "io.vccid.NotPermitted")]
+)
+@pytest.mark.parametrize("method", ["Attach", "Monitor"])
+async def test_not_permitted_is_only_who_may_not_call(
+    tmp_path: Path, method: str, access: type[Access], told: str
+) -> None:
+    async def attach(given: Taker) -> Parameters:
+        raise NotPermitted("the attach file cannot be written by the daemon")
+
+    async def monitor(given: Taker) -> AsyncIterator[Parameters]:
+        raise NotPermitted("the daemon may not")
+        yield {}
+
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "control"))
+    methods = SimpleNamespace(table={"Attach": attach}, monitor=monitor)
+    server = ControlServer(cast(Methods, methods), access(""))
+    await server.start(listening)
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
+    writer.write(json.dumps({"method": f"io.vccid.{method}", "more": True}).encode() + b"\0")
+    reply = json.loads((await reader.readuntil(b"\0"))[:-1])
+    assert reply["error"] == told
+    writer.close()
+    await server.stop()

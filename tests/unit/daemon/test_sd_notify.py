@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the service manager is told, and what it hands over."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vccid.daemon import sd_notify
+from vccid.daemon.sd_notify import Notifier, control_socket, watchdog_interval
+from vccid.errors import ConfigError
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield manager
+
+
+def test_what_is_told(manager: socket.socket) -> None:
+    notifier = Notifier()
+    notifier.ready("1 reader\nX=1 ä")
+    assert manager.recv(1000) == b"READY=1\nSTATUS=1 reader X=1 ?"
+    notifier.reloading()
+    first, second = manager.recv(1000).decode().split("\n")
+    assert first == "RELOADING=1"
+    assert second.startswith("MONOTONIC_USEC=")
+    assert second.partition("=")[2].isdecimal()
+    notifier.watchdog()
+    assert manager.recv(1000) == b"WATCHDOG=1"
+    notifier.stopping()
+    assert manager.recv(1000).startswith(b"STOPPING=1")
+
+
+def test_without_a_manager_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    Notifier().ready("ready")
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, None),
+        ({"WATCHDOG_USEC": "30000000"}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+    ],
+)
+def test_half_the_watchdogs_time(environ: dict[str, str], seconds: float | None) -> None:
+    assert watchdog_interval(environ) == seconds
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
+    """Two sockets on neighbouring descriptors, as systemd hands them over."""
+    base = 700
+    made = [socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)]
+    for index, one in enumerate(made):
+        os.dup2(one.fileno(), base + index)
+    monkeypatch.setattr(sd_notify, "_FIRST_FD", base)
+    yield made
+    for index, one in enumerate(made):
+        one.close()
+        try:
+            os.close(base + index)
+        except OSError:
+            continue
+
+
+def environ(count: int, names: str) -> dict[str, str]:
+    return {"LISTEN_FDS": str(count), "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": names}
+
+
+def test_the_socket_named_control_is_ours(handed: list[socket.socket], tmp_path: Path) -> None:
+    handed[1].bind(str(tmp_path / "control"))
+    handed[1].listen()
+    variables = environ(2, "other:control")
+    with control_socket(variables) or pytest.fail("none") as found:
+        assert found.getsockname() == str(tmp_path / "control")
+        assert not found.get_inheritable()
+    assert variables == {}
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(700)
+
+
+def test_sockets_of_another_process_are_left_alone(handed: list[socket.socket]) -> None:
+    assert control_socket({**environ(1, "control"), "LISTEN_PID": "1"}) is None
+    assert control_socket({}) is None
+    os.fstat(700)
+
+
+def test_a_socket_that_does_not_listen_is_refused(handed: list[socket.socket]) -> None:
+    with pytest.raises(ConfigError, match="no listening unix stream socket"):
+        control_socket(environ(1, "control"))

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What outlives the daemon."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vccid.errors import StateError
+from vccid.readers.attachments import Attachment
+from vccid.readers.readers_json import Entry, Inventory, RealCard, Wanted
+
+ENTRIES = {
+    "vccid0": Entry(False, Wanted(("cert1", "/a/b.pem"), "sql:/etc/pki/nssdb", "cac")),
+    "lab": Entry(True, Wanted(("cert1",), "sql:/x", "t1"), (Attachment("vhci"),)),
+    "empty": Entry(True, None),
+    "real": Entry(True, RealCard("ACS ACR38U 00 00", emulated=True)),
+}
+
+
+async def test_it_comes_back(tmp_path: Path) -> None:
+    inventory = Inventory(tmp_path)
+    assert inventory.load() == {}
+    await inventory.save(ENTRIES)
+    assert Inventory(tmp_path).load() == ENTRIES
+    assert stat.S_IMODE((tmp_path / "readers.json").stat().st_mode) == 0o600
+    await inventory.save({})
+    assert inventory.load() == {}
+
+
+async def test_a_file_cut_short_is_set_aside_wherever_it_was_cut(tmp_path: Path) -> None:
+    inventory, path = Inventory(tmp_path), tmp_path / "readers.json"
+    await inventory.save(ENTRIES)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 2, 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StateError, match=r"damaged: it was set aside as readers.json.damaged"):
+            inventory.load()
+        assert (tmp_path / "readers.json.damaged").read_bytes() == whole[:length]
+        assert inventory.load() == {}, "the next start is a fresh one"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff", b"[]", b"null", b'{"version":1}', b'{"version":2,"readers":{}}',
+        b'{"version":1,"readers":[1]}', b'{"version":1,"readers":{"a":null}}',
+        b'{"version":1,"readers":{"../a":{"added":true,"wanted":null,"attachments":[]}}}',
+        b'{"version":1,"readers":{"a":{"added":1,"wanted":null,"attachments":[]}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"wanted":{},"attachments":[]}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[["x","",false]],"wanted":null}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
+        b'{"certificates":"a","database":"d","atr":"cac"}}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
+        b'{"reader":1,"emulated":true}}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
+        b'{"certificates":["a"],"database":"d","atr":"?"}}}}',
+        b"[" * 100_000,
+    ],
+)  # fmt: skip
+def test_what_is_no_inventory(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "readers.json").write_bytes(content)
+    with pytest.raises(StateError, match="is damaged"):
+        Inventory(tmp_path).load()
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["a", "added", "wanted", "attachments", "certificates", "database", "atr"]),
+        inner,
+        max_size=5,
+    ),
+    max_leaves=12,
+)
+
+
+@given(_json)
+def test_anything_is_an_inventory_or_damaged(
+    tmp_path_factory: pytest.TempPathFactory, readers: object
+) -> None:
+    directory = tmp_path_factory.mktemp("state")
+    (directory / "readers.json").write_text(json.dumps({"version": 1, "readers": readers}))
+    try:
+        Inventory(directory).load()
+    except StateError:
+        assert (directory / "readers.json.damaged").exists()
+
+
+async def test_a_state_directory_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"readers\.json cannot be written: No such file"):
+        await Inventory(tmp_path / "gone").save(ENTRIES)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "readers.json").mkdir()
+    with pytest.raises(StateError, match="cannot be read: Is a directory"):
+        Inventory(tmp_path).load()

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A PKI applet: one certificate, and its private key behind the PIN."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Awaitable
+from functools import partial
+from typing import Any, Final
+
+from vccid.card.cac.containers import (
+    RID_DOD,
+    CardObject,
+    ContainerApplet,
+    pki_properties,
+)
+from vccid.card.card import Offload
+from vccid.card.session import CardSession
+from vccid.errors import (
+    KeyOperationError,
+    KeySourceError,
+    KeyUnsuitable,
+    PrivateKeyMissing,
+    TokenGone,
+)
+from vccid.iso7816 import status, tlv
+from vccid.iso7816.apdu import Command
+from vccid.keys.base import Credential, RsaPrivateKey
+from vccid.keys.libcrypto import rsa_modulus
+
+INS_GET_CERTIFICATE: Final = 0x36
+INS_SIGN_DECRYPT: Final = 0x42
+
+MIN_KEY_BITS, MAX_KEY_BITS = 1024, 4096
+
+#: SIGN/DECRYPT's P1.
+_LAST_BLOCK, _MORE_BLOCKS = 0x00, 0x80
+
+# Tags of the object (GSC-IS 2.1, appendix D; CAC data model).
+_TAG_CERTIFICATE_INFORMATION, _TAG_CERTIFICATE = 0x71, 0x70
+_TAG_MSCUID, _TAG_ERROR_DETECTION = 0x72, 0xFE
+
+_PLAIN, _COMPRESSED = b"\x00", b"\x01"
+
+_TAKES: Final = (
+    "a CAC's PKI applet takes RSA keys of 1024 to 4096 bits; --card piv takes EC keys too"
+)
+
+_log = logging.getLogger(__name__)
+
+
+class PkiApplet(ContainerApplet):
+    """One certificate with its key."""
+
+    def __init__(
+        self, index: int, credential: Credential, offload: Offload[Any], compress: bool
+    ) -> None:
+        """Make PKI applet `index`, 0 to 9.
+
+        Raises:
+            KeyUnsuitable: no certificate of an RSA key of 1024 to 4096 bits, or too large a one.
+        """
+        key, modulus = _rsa(credential)
+        information = _COMPRESSED if compress else _PLAIN
+        stored = zlib.compress(credential.certificate, 9) if compress else credential.certificate
+        # Apple's CACNG wants the information before the certificate it is about.
+        items = [
+            (_TAG_CERTIFICATE_INFORMATION, information),
+            (_TAG_CERTIFICATE, stored),
+            (_TAG_MSCUID, b""),
+            (_TAG_ERROR_DETECTION, b""),
+        ]
+        try:
+            buffers = tlv.buffers(items)
+        except ValueError as error:
+            raise KeyUnsuitable(
+                f"certificate {credential.name} of {len(stored)} bytes is too large for a card",
+                "an applet holds 65,534 bytes",
+            ) from error
+        oid = bytes((0x01, index))
+        item = CardObject(oid, *buffers)
+        super().__init__(RID_DOD + oid, [item], pki_properties(item, key.size_bits))
+        self._name = credential.name
+        self._key = key
+        self._offload = offload
+        self._stored = information + stored
+        self._modulus = modulus
+        self._size = key.size_bits // 8
+        self.handlers |= {
+            INS_SIGN_DECRYPT: self.sign_decrypt,
+            INS_GET_CERTIFICATE: self.get_certificate,
+        }
+
+    def update_buffer(self, session: CardSession, command: Command) -> bytes:
+        """UPDATE BUFFER: the certificate is not written through the card."""
+        return status.CONDITIONS_NOT_SATISFIED
+
+    def sign_decrypt(self, session: CardSession, command: Command) -> bytes | Awaitable[bytes]:
+        """SIGN/DECRYPT (GSC-IS 2.1, 5.3.4): the bare RSA operation, its block in one part or more.
+
+        As libcacard, a wrong P2 leaves the parts collected so far, a wrong P1 does not.
+        """
+        if command.p2:
+            return status.INCORRECT_P1_P2
+        selection = session.selection
+        block = selection.blocks
+        # One byte too many is as wrong as any number, and costs no memory.
+        block += command.data[: self._size + 1 - len(block)]
+        if command.p1 == _MORE_BLOCKS:
+            selection.blocks = block
+            return status.SUCCESS
+        selection.blocks = b""
+        if command.p1 != _LAST_BLOCK:
+            return status.INCORRECT_P1_P2
+        if not session.verified:
+            return status.SECURITY_STATUS_NOT_SATISFIED
+        if len(block) != self._size or int.from_bytes(block, "big") >= self._modulus:
+            return status.DATA_INVALID
+        return self._operate(session, block, command.le)
+
+    def get_certificate(self, session: CardSession, command: Command) -> bytes:
+        """GET CERTIFICATE of the first CAC: Le bytes, then 63xx while xx more bytes follow."""
+        selection = session.selection
+        start = selection.certificate_offset
+        end = start + (command.le or 256)
+        left = len(self._stored) - end
+        selection.certificate_offset = end if left > 0 else 0
+        return self._stored[start:end] + (status.more_data(left) if left > 0 else status.SUCCESS)
+
+    async def _operate(self, session: CardSession, block: bytes, le: int) -> bytes:
+        try:
+            result = await session.wait_for(self._offload(partial(self._key.raw, block)))
+        except KeyOperationError as error:
+            return self._failed(session, error, status.DATA_INVALID)
+        except PrivateKeyMissing as error:
+            return self._failed(session, error, status.REFERENCED_DATA_NOT_FOUND)
+        except TokenGone as error:
+            return self._failed(session, error, status.EXECUTION_ERROR)
+        except KeySourceError as error:
+            return self._failed(session, error, status.NO_PRECISE_DIAGNOSIS)
+        return session.answer(result, le)
+
+    def _failed(
+        self, session: CardSession, error: KeyOperationError | KeySourceError, answer: bytes
+    ) -> bytes:
+        _log.error(
+            "the key of %s failed: %s; %s",
+            self._name,
+            error.message,
+            error.hint,
+            extra={"card": session.serial},
+        )
+        return answer
+
+
+def _rsa(credential: Credential) -> tuple[RsaPrivateKey, int]:
+    """A credential's key and its certificate's modulus."""
+    modulus, key = rsa_modulus(credential.certificate), credential.key
+    if modulus is None or not isinstance(key, RsaPrivateKey):
+        raise KeyUnsuitable(f"{credential.name} is no certificate of an RSA key", _TAKES)
+    bits = key.size_bits
+    if modulus.bit_length() != bits:
+        raise KeyUnsuitable(
+            f"certificate {credential.name} is for a key of {modulus.bit_length()} bits, "
+            f"its private key has {bits}",
+        )
+    if not MIN_KEY_BITS <= bits <= MAX_KEY_BITS or bits % 8:
+        raise KeyUnsuitable(f"the RSA key of {credential.name} has {bits} bits", _TAKES)
+    return key, modulus

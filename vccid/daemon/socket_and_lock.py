@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The control socket's file, and the lock that keeps a second daemon off a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+from vccid.control.callers import group_id
+from vccid.errors import ConfigError, DaemonRunning
+
+#: Connections the kernel keeps waiting; the loop takes them in one go.
+BACKLOG: Final = 128
+
+
+class InstanceLock:
+    """Held for as long as the daemon runs; the kernel lets go of it however that ends."""
+
+    def __init__(self, directory: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            DaemonRunning: another daemon has it.
+            ConfigError: its file cannot be made.
+        """
+        path = directory / "lock"
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be made: {error.strerror}",
+                f"{directory} must belong to the daemon's user",
+            ) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._fd)
+            raise DaemonRunning(
+                f"another vccid (pid {pid or 'unknown'}) uses {directory}",
+                "stop it first, or give this one directories of its own (vccid --help)",
+            ) from error
+        # The pid only helps a message: a full disk must not keep the daemon from starting.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+
+def make_socket(path: Path) -> socket.socket:
+    """Listen at `path`, for our own user alone until `share` says otherwise.
+
+    Whoever holds the `InstanceLock` may replace a socket that a killed daemon left behind.
+
+    Raises:
+        ConfigError: the path is too long for a socket, or cannot be made.
+    """
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or str(error)  # "AF_UNIX path too long" comes without errno
+        raise ConfigError(
+            f"control socket {path} cannot be made: {reason}",
+            "name another place: vccid --runtime-directory DIRECTORY",
+        ) from error
+    finally:
+        os.umask(umask)
+    return listening
+
+
+def share(path: Path, group: str, mode: int) -> None:
+    """Let a group connect, where it exists and we may give it the socket.
+
+    Raises:
+        ConfigError: the mode cannot be set.
+    """
+    gid = group_id(group)
+    try:
+        if gid is not None and gid != path.stat().st_gid:
+            try:
+                os.chown(path, -1, gid)
+            except PermissionError:
+                # Only a member may give a file to a group; then it stays our own user's.
+                mode &= ~0o070
+        path.chmod(mode)
+    except OSError as error:
+        raise ConfigError(
+            f"control socket {path} cannot be shared: {error.strerror}",
+            f"{path.parent} must belong to the daemon's user",
+        ) from error

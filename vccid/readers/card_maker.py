@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Makes cards; what that needs is loaded with the first one, not while the daemon starts."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from vccid.card.card import Card
+from vccid.card.state import StateStore
+from vccid.readers.card_threads import CardThreads
+from vccid.readers.readers_json import Wanted
+from vccid.settings.directories import Directories
+
+if TYPE_CHECKING:
+    from vccid.backends.certificates import CertificateBackend
+
+
+class CardMaker:
+    """The backends, as the daemon uses them."""
+
+    def __init__(self, directories: Directories) -> None:
+        self._directories = directories
+
+    async def make(
+        self, wanted: Wanted, password: bytes | None, pin: bytes | None
+    ) -> tuple[Card, list[str]]:
+        """A new card, and what the user should be warned of, one line each.
+
+        Raises:
+            KeySourceError: the certificates or keys cannot be had.
+            StateError: the card's PIN state cannot be kept.
+            VccidError: `pin` is none a card can have.
+        """
+        # Importing takes a tenth of a second, which no host should have to wait for.
+        backend = await asyncio.to_thread(lambda: self._certificates)
+        from vccid.backends.certificates import CertificateRequest
+
+        request = CertificateRequest(wanted.certificates, wanted.database, wanted.atr)
+        card, warnings = await backend.card(request, password=password, pin=pin)
+        return card, warnings
+
+    @cached_property
+    def _certificates(self) -> CertificateBackend:
+        from vccid.backends.certificates import CertificateBackend
+
+        return CertificateBackend(
+            StateStore(self._directories.state / "cards"),
+            CardThreads,
+            self._directories.credentials,
+        )

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Makes frontends; what each kind needs is loaded with the first of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vccid.reader import Reader
+from vccid.readers.attachments import Attachment, Frontend
+from vccid.readers.serial_numbers import Serials
+from vccid.settings.config import Settings
+
+if TYPE_CHECKING:
+    from vccid.frontends.pin_pad import PinPad
+    from vccid.readers.usb_exports import Exports
+
+
+class FrontendMaker:
+    """The frontends, as the daemon uses them.
+
+    Attributes:
+        settings: how they are to be; for those made from now on.
+    """
+
+    def __init__(self, runtime: Path, serials: Serials, settings: Settings) -> None:
+        self.settings = settings
+        self._runtime = runtime
+        self._serials = serials
+
+    def make(
+        self,
+        attachment: Attachment,
+        slots: Sequence[tuple[Reader, PinPad | None]],
+        lost: Callable[[], None],
+    ) -> Frontend:
+        """The frontend of an attachment, not started yet.
+
+        Args:
+            slots: the reader and its PIN pad, then its USB device's further slots.
+            lost: to be called when the other end lets go for good by itself.
+
+        Raises:
+            ConfigError, NotPermitted: the address is none, or may not be used.
+        """
+        reader, pin_pad = slots[0]
+        serial = self._serials.of(reader.name)
+        if attachment.kind == "ifd":
+            from vccid.frontends.pcsc.driver import IfdFrontend
+
+            path = self._runtime / f"{reader.name}.ifd"
+            return IfdFrontend(reader, path, serial, pin_pad=pin_pad)
+        if attachment.kind == "vsc":
+            from vccid.frontends.guest.vsc import VscFrontend
+            from vccid.readers.guest_endpoints import endpoint
+
+            return VscFrontend(reader, endpoint(attachment.address, self.settings.guests))
+        if attachment.kind == "pty":
+            from vccid.frontends.serial.pty import PtyFrontend
+
+            path = Path(attachment.address or self._runtime / f"{reader.name}.tty")
+            look = self.settings.pty
+            return PtyFrontend(
+                reader, path, pin_pad=pin_pad, group=look.group, mode=int(look.mode, 8)
+            )
+        if attachment.kind == "cuse":
+            from vccid.frontends.node.device_node import CuseFrontend
+
+            return CuseFrontend(reader, lost)
+        if attachment.kind == "tty":
+            from vccid.frontends.serial.tty import TtyFrontend
+
+            return TtyFrontend(reader, Path(attachment.address), lost, pin_pad=pin_pad)
+        from vccid.readers.usb_exports import UsbIpFrontend, usb_reader
+
+        shown = usb_reader(slots, serial, self.settings.usb)
+        if attachment.kind == "usbredir":
+            from vccid.frontends.usb.usbredir import UsbRedirFrontend
+            from vccid.readers.guest_endpoints import endpoint
+
+            listen = attachment.listen
+            place = endpoint(attachment.address, self.settings.guests, listen=listen)
+            return UsbRedirFrontend(shown, place, listen=listen)
+        if attachment.kind == "usbip":
+            return UsbIpFrontend(shown, attachment.address, self._exports)
+        from vccid.frontends.usb.vhci import VhciFrontend
+
+        return VhciFrontend(shown, lost)
+
+    async def apply(self, settings: Settings) -> None:
+        """Take new settings; the USB/IP server follows at once.
+
+        Raises:
+            ConfigError: its address cannot be had; all stays as it was.
+        """
+        if "_exports" in self.__dict__:
+            await self._exports.apply(settings.usbip)
+        self.settings = settings
+
+    @cached_property
+    def _exports(self) -> Exports:
+        from vccid.readers.usb_exports import Exports
+
+        return Exports(self.settings.usbip)

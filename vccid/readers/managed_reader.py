@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One reader with all that belongs to it: its frontends, and what was put into it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from vccid.errors import ReaderError, VccidError
+from vccid.reader import Event, Reader
+from vccid.readers.attachments import Attachment, Frontend
+from vccid.readers.frontend_maker import FrontendMaker
+from vccid.readers.readers_json import Entry, Wish
+from vccid.settings.config import ReaderSettings, slot_names
+
+if TYPE_CHECKING:
+    from vccid.backends.pcsc import Follower
+    from vccid.frontends.pin_pad import PinPad
+
+_IFD: Final = Attachment("ifd")
+_LET_GO: Final = "the other end let go of it, and it stays so: attach it anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one attachment stands, for people.
+
+    Attributes:
+        up: whether its frontend runs.
+        status: in a few words; why not, where it does not run.
+    """
+
+    attachment: Attachment
+    up: bool
+    status: str
+
+
+class Station:
+    """A reader and its surroundings.
+
+    Attributes:
+        reader: the slot.
+        declared: in the settings, not added at run time.
+        fleeting: made for a far card, and not kept.
+        removed: it is no reader of the daemon any more.
+        settings: what it is to be.
+        wanted: what is in, or would be but for `problem`; kept over restarts.
+        last: what was in last, for an insert that names nothing.
+        follower: what puts a real card in while it is there, or None.
+        problem: why the card that is wanted is not in, or None.
+        changed: when a card last came or went, or the reader came; seconds since 1970.
+        card_lock: held while a card goes in or out.
+        frontends_lock: held while a frontend comes or goes; no card, however slow, keeps it.
+        owed: what it was attached to before a restart, and is not yet again.
+        pin_pad: what PINs are typed on; None where it never had one. It outlives the setting,
+            for the hosts that were shown it.
+        lost: called when the other end of an attachment let go by itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: ReaderSettings,
+        *,
+        declared: bool,
+        fleeting: bool = False,
+        frontends: FrontendMaker,
+        publish: Callable[[Event], None],
+        find: Callable[[str], Station | None],
+    ) -> None:
+        """`find` has the station of a name: its USB device's slots, itself too."""
+        self.reader = Reader(name, publish)
+        self.declared = declared
+        self.fleeting = fleeting
+        self.removed = False
+        self.settings = settings
+        self.wanted: Wish | None = None
+        self.last: Wish | None = None
+        self.follower: Follower | None = None
+        self.problem: VccidError | None = None
+        self.changed = time.time()
+        self.card_lock = asyncio.Lock()
+        self.frontends_lock = asyncio.Lock()
+        self.lost: Callable[[], None] = lambda: None
+        self.owed: tuple[Attachment, ...] = ()
+        self.pin_pad: PinPad | None = None
+        self._maker = frontends
+        self._find = find
+        self._frontends: dict[Attachment, Frontend] = {}
+        self._failed: dict[Attachment, VccidError] = {}
+        self._let_go: set[Attachment] = set()
+
+    @property
+    def name(self) -> str:
+        """The reader's name."""
+        return self.reader.name
+
+    @property
+    def standings(self) -> list[Standing]:
+        """What it is attached to, and what it should be."""
+        up = [Standing(key, True, frontend.status) for key, frontend in self._frontends.items()]
+        down = [Standing(key, False, error.message) for key, error in self._failed.items()]
+        gone = [Standing(key, False, _LET_GO) for key in self._let_go]
+        return sorted(up + down + gone, key=lambda standing: standing.attachment)
+
+    @property
+    def attachments(self) -> frozenset[Attachment]:
+        """What it is attached to, or is to be again."""
+        return frozenset((*self._frontends, *self._failed, *self.owed)) - {_IFD}
+
+    @property
+    def entry(self) -> Entry | None:
+        """What is to be kept of it, or None where the settings say everything."""
+        attachments = tuple(sorted(self.attachments))
+        if self.fleeting or (self.declared and self.wanted is None and not attachments):
+            return None
+        return Entry(not self.declared, self.wanted, attachments)
+
+    def check_there(self) -> None:
+        """To be asked when a lock has been waited for.
+
+        Raises:
+            ReaderError: it was removed meanwhile.
+        """
+        if self.removed:
+            raise ReaderError(f"reader {self.name} was removed", "vccidctl reader list")
+
+    async def apply(self, settings: ReaderSettings) -> None:
+        """Be as the settings want it.
+
+        Raises:
+            ConfigError: pcscd's driver cannot be given its socket.
+        """
+        before, self.settings = self.settings, settings
+        if settings.pin_pad and self.pin_pad is None:
+            from vccid.frontends.pin_pad import PinPad
+
+            self.pin_pad = PinPad()
+        if settings.pin_pad != before.pin_pad and _IFD in self._frontends:
+            # Programs ask a reader for its features when it comes, so it comes anew.
+            await self._frontends.pop(_IFD).stop()
+        if settings.ifd and _IFD not in self._frontends:
+            await self._start(_IFD)
+        elif not settings.ifd and _IFD in self._frontends:
+            await self._frontends.pop(_IFD).stop()
+
+    async def attach(self, attachment: Attachment) -> str:
+        """Show it to one more kind of host; returns how that stands.
+
+        Raises:
+            ReaderError: it is attached so already, or the place cannot be had.
+            ConfigError, NotPermitted: as the frontend says.
+        """
+        if attachment in self._frontends:
+            raise ReaderError(
+                f"reader {self.name} is attached to {attachment} already",
+                f"to begin anew, first: vccidctl detach {attachment} --reader {self.name}",
+            )
+        await self._start(attachment)
+        return self._frontends[attachment].status
+
+    async def reattach(self) -> dict[Attachment, VccidError]:
+        """Attach as before a restart; returns what failed, which is kept to be tried again."""
+        for attachment in self.owed:
+            if attachment in self._frontends:
+                continue  # somebody asked for it before its turn came
+            try:
+                await self._start(attachment)
+            except VccidError as error:
+                self._failed[attachment] = error
+        self.owed = ()
+        return dict(self._failed)
+
+    async def detach(self, attachment: Attachment) -> None:
+        """Show it there no longer.
+
+        Raises:
+            ReaderError: it is not attached so.
+        """
+        known = attachment in {*self.attachments, *self._let_go}
+        self.owed = tuple(other for other in self.owed if other != attachment)
+        self._failed.pop(attachment, None)
+        self._let_go.discard(attachment)
+        frontend = self._frontends.pop(attachment, None)
+        if frontend is not None:
+            await frontend.stop()
+        elif not known:
+            raise ReaderError(
+                f"reader {self.name} is not attached to {attachment}", "vccidctl status"
+            )
+
+    async def unfollow(self) -> None:
+        """Follow a real card no longer; it leaves the reader. May be repeated."""
+        follower, self.follower = self.follower, None
+        if follower is not None:
+            await follower.stop()
+
+    async def close(self) -> None:
+        """Take the card out and let every host go."""
+        await self.unfollow()
+        if self.reader.card is not None:
+            self.reader.remove()
+        while self._frontends:
+            await self._frontends.popitem()[1].stop()
+
+    async def _start(self, attachment: Attachment) -> None:
+        frontend = self._maker.make(attachment, self._slots(), lambda: self._lost(attachment))
+        try:
+            await frontend.start()
+        except OSError as error:  # what no frontend expects: too few descriptors, no memory
+            raise ReaderError(
+                f"reader {self.name} cannot be attached to {attachment}: {error.strerror or error}",
+                "the system may be short of something: see ulimit, df and free",
+            ) from error
+        self._frontends[attachment] = frontend
+        self._failed.pop(attachment, None)
+        self._let_go.discard(attachment)
+
+    def _slots(self) -> list[tuple[Reader, PinPad | None]]:
+        stations = map(self._find, slot_names(self.name, self.settings.slots))
+        return [
+            (station.reader, station.pin_pad if station.settings.pin_pad else None)
+            for station in stations
+            if station is not None
+        ]
+
+    def _lost(self, attachment: Attachment) -> None:
+        if self._frontends.pop(attachment, None) is not None:
+            self._let_go.add(attachment)
+            self.lost()

@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The daemon's readers, and everything that may be done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vccid.errors import ReaderError, StateError, VccidError
+from vccid.reader import Event, Reader
+from vccid.readers.attachments import KEEPS_PLACE, Attachment, place_for
+from vccid.readers.card_maker import CardMaker
+from vccid.readers.event_watchers import Watcher
+from vccid.readers.frontend_maker import FrontendMaker
+from vccid.readers.insertion import Inserted, Inserter
+from vccid.readers.managed_reader import Station
+from vccid.readers.persistence import Records
+from vccid.readers.readers_json import Wish
+from vccid.readers.serial_numbers import Serials
+from vccid.settings.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
+from vccid.settings.directories import Directories
+
+if TYPE_CHECKING:
+    from vccid.readers.far_cards import FarCardListener
+    from vccid.readers.mount_child import FileViewKeeper
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """All readers.
+
+    Attributes:
+        stations: by reader's name.
+        far_cards: the listener for cards from elsewhere, once the settings wanted one.
+        generation: how often a reader or a card came or went.
+        changed: called after anything that `summary` tells has changed.
+    """
+
+    def __init__(self, directories: Directories, settings: Settings) -> None:
+        self.stations: dict[str, Station] = {}
+        self.generation = 0
+        self.changed: Callable[[], None] = lambda: None
+        self._directories = directories
+        self._settings = settings
+        self._records = Records(directories.state, self.stations)
+        serials = Serials(directories.state)
+        self._inserter = Inserter(CardMaker(directories), serials, settings)
+        self._frontends = FrontendMaker(directories.runtime, serials, settings)
+        self.far_cards: FarCardListener | None = None
+        self._file_view: FileViewKeeper | None = None
+        #: being attached, whose place is taken by that
+        self._coming: set[Attachment] = set()
+        self._watchers: set[Watcher] = set()
+
+    # -- life ----------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Make the readers, all empty.
+
+        Raises:
+            ConfigError: a frontend's place cannot be had.
+        """
+        entries = self._records.load()
+        for name, settings in self._settings.readers.items():
+            await self._open(name, settings, declared=True)
+        for name, entry in entries.items():
+            if name not in self.stations and entry.added:
+                await self._open(name, ReaderSettings(), declared=False)
+            if name in self.stations:
+                self.stations[name].wanted = entry.wanted
+                self.stations[name].owed = entry.attachments
+        await self._take_far_cards(self._settings)
+
+    async def restore(self) -> None:
+        """Put back each card and attach each reader as before; none holds up another."""
+        await self._show_files()
+        await asyncio.gather(*map(self._restore, self.stations.values()))
+
+    async def apply(self, settings: Settings) -> None:
+        """Let the readers be as new settings want them; one that cannot keeps back no other.
+
+        Raises:
+            ConfigError, NotPermitted: a server cannot be as they want it; nothing has changed.
+        """
+        await self._frontends.apply(settings)
+        try:
+            await self._take_far_cards(settings)
+        except VccidError:
+            await self._frontends.apply(self._settings)
+            raise
+        self._settings = self._inserter.settings = settings
+        gone = [s for s in self.stations.values() if s.declared and s.name not in settings.readers]
+        for station in gone:
+            await self._close(station)
+        for name, wanted in settings.readers.items():
+            try:
+                await self._declare(name, wanted)
+            except VccidError as error:
+                log.error("%s; %s", error.message, error.hint, extra={"reader": name})
+        await self._show_files()
+        await self._records.keep_or_complain()
+
+    async def stop(self) -> None:
+        """Close every reader; what was in stays noted."""
+        if self._file_view is not None:
+            await self._file_view.stop()
+        if self.far_cards is not None:
+            await self.far_cards.stop()
+        await asyncio.gather(*(station.close() for station in self.stations.values()))
+
+    # -- what a user asks for --------------------------------------------------------------
+
+    def station(self, name: str | None) -> Station:
+        """A reader by name; without a name, the only one or else the default one.
+
+        Raises:
+            ReaderError: there is none.
+        """
+        if name is None:
+            name = next(iter(self.stations)) if len(self.stations) == 1 else DEFAULT_READER
+        try:
+            return self.stations[name]
+        except KeyError:
+            known = ", ".join(sorted(self.stations)) or "none"
+            raise ReaderError(f"there is no reader {name}", f"the readers are: {known}") from None
+
+    async def insert(
+        self, name: str | None, wanted: Wish | None, password: bytes | None, pin: bytes | None
+    ) -> Inserted:
+        """Put a card in, made or real; without `wanted`, what was last put in there.
+
+        Raises:
+            ReaderError: no such reader, it is full, nothing was ever put in, or a secret
+                came with a real card.
+            KeySourceError, StateError, VccidError: the card cannot be made.
+        """
+        inserted = await self._inserter.insert(self.station(name), wanted, password, pin)
+        try:
+            await self._records.keep()
+        except StateError as error:
+            inserted.warnings.append(f"the card will not be back after a restart: {error.message}")
+        return inserted
+
+    async def remove(self, name: str | None) -> tuple[Station, int]:
+        """Take the card out, or forget the one that could not be put back.
+
+        Raises:
+            ReaderError: no such reader, or nothing in it.
+        """
+        station = self.station(name)
+        generation = await self._inserter.remove(station)
+        await self._records.keep_or_complain()
+        return station, generation
+
+    async def add_reader(self, name: str) -> Station:
+        """Add a reader that stays.
+
+        Raises:
+            ReaderError: the name is taken, or no name for a reader.
+            StateError: it cannot be kept; it was not added.
+            ConfigError: its frontends' places cannot be had.
+        """
+        if wrong := check_reader_name(name):
+            raise ReaderError(f"{name!r} is no name for a reader", wrong)
+        if name in self.stations:
+            raise ReaderError(f"there is a reader {name} already", "vccidctl reader list")
+        station = await self._open(name, ReaderSettings(), declared=False)
+        try:
+            await self._records.keep()
+        except StateError:
+            await self._close(station)
+            raise
+        return station
+
+    async def remove_reader(self, name: str) -> None:
+        """Remove a reader that was added at run time, and the card in it.
+
+        Raises:
+            ReaderError: there is none, or it is declared in the settings.
+        """
+        station = self.station(name)
+        async with station.frontends_lock:
+            station.check_there()
+            _check_removable(station)
+            await self._end(station)
+        await self._records.keep_or_complain()
+
+    async def attach(self, name: str | None, attachment: Attachment) -> tuple[Station, str]:
+        """Show a reader to one more kind of host, over restarts too; returns how that stands.
+
+        Raises:
+            ReaderError: no such reader, or it is attached so already.
+            ConfigError, NotPermitted: the place cannot be had.
+        """
+        station = self.station(name)
+        async with station.frontends_lock:
+            station.check_there()
+            attachment = self._settled(station, attachment)
+            self._coming.add(attachment)
+            try:
+                status = await station.attach(attachment)
+            finally:
+                self._coming.discard(attachment)
+        await self._records.keep_or_complain()
+        return station, status
+
+    async def detach(self, name: str | None, attachment: Attachment) -> Station:
+        """Show a reader there no longer.
+
+        Raises:
+            ReaderError: no such reader, or it is not attached so.
+        """
+        station = self.station(name)
+        async with station.frontends_lock:
+            station.check_there()
+            await station.detach(self._settled(station, attachment))
+        await self._records.keep_or_complain()
+        return station
+
+    def _settled(self, station: Station, attachment: Attachment) -> Attachment:
+        """A terminal and a USB/IP export get their name when they are first attached.
+
+        So reader.conf, and other hosts' scripts, can keep it.
+        """
+        kind = attachment.kind
+        if kind not in KEEPS_PLACE or attachment.address:
+            return attachment
+        own = min((to for to in station.attachments if to.kind == kind), default=None)
+        if own is not None:
+            return own
+        every = [other.attachments for other in self.stations.values()]
+        taken = [to.address for to in self._coming.union(*every) if to.kind == kind]
+        return replace(attachment, address=place_for(kind, station.name, taken))
+
+    # -- who looks -----------------------------------------------------------------------------
+
+    def watch(self) -> Watcher:
+        """Begin to be told of events, until `unwatch`."""
+        watcher = Watcher()
+        self._watchers.add(watcher)
+        return watcher
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """No more events."""
+        self._watchers.discard(watcher)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the daemon itself, one line each, for `vccidctl status`."""
+        found = self._records.problems
+        if self._file_view is not None and self._file_view.problem is not None:
+            found.append(self._file_view.problem)
+        return found
+
+    def summary(self) -> str:
+        """One line on how things stand."""
+        cards = sum(station.reader.card is not None for station in self.stations.values())
+        return f"{_count(len(self.stations), 'reader')}, {_count(cards, 'card')}"
+
+    def _publish(self, event: Event) -> None:
+        level = logging.DEBUG if event.kind == "host-saw" else logging.INFO
+        extra = {"reader": event.reader}
+        if event.kind in ("card-inserted", "card-removed"):
+            extra["card"] = event.detail
+            log.log(level, "%s", event.kind, extra=extra)
+        else:
+            log.log(level, "%s", f"{event.kind} {event.detail}".rstrip(), extra=extra)
+        if not event.kind.startswith("host-"):
+            self.generation += 1
+            if station := self.stations.get(event.reader):
+                station.changed = time.time()
+        for watcher in self._watchers:
+            watcher.put(event)
+        self.changed()
+
+    # -- how it is done ------------------------------------------------------------------------
+
+    async def _take_far_cards(self, settings: Settings) -> None:
+        """Listen for far cards as the settings want it."""
+        if self.far_cards is None:
+            if not settings.far_cards.listen:
+                return
+            from vccid.readers.far_cards import FarCardListener, ReaderPool
+
+            pool = ReaderPool(self.stations.__contains__, self._open_fleeting, self._close_fleeting)
+            self.far_cards = FarCardListener(pool)
+        await self.far_cards.apply(settings.far_cards, settings.guests)
+
+    async def _show_files(self) -> None:
+        """Mount the file view as the settings want it; the control socket is open by now."""
+        if self._file_view is None:
+            if not self._settings.file_view.mount:
+                return
+            from vccid.readers.mount_child import FileViewKeeper
+
+            self._file_view = FileViewKeeper(self._directories.control)
+        await self._file_view.apply(self._settings.file_view)
+
+    async def _open_fleeting(self, name: str) -> Reader:
+        settings = ReaderSettings()
+        return (await self._open(name, settings, declared=False, fleeting=True)).reader
+
+    async def _close_fleeting(self, name: str) -> None:
+        await self._close(self.stations[name])
+
+    async def _open(
+        self, name: str, settings: ReaderSettings, *, declared: bool, fleeting: bool = False
+    ) -> Station:
+        station = Station(
+            name,
+            settings,
+            declared=declared,
+            fleeting=fleeting,
+            frontends=self._frontends,
+            publish=self._publish,
+            find=self.stations.get,
+        )
+        station.lost = self._records.keep_soon
+        self.stations[name] = station
+        async with station.frontends_lock:
+            try:
+                await station.apply(settings)
+            except BaseException:
+                self._forget(station)
+                raise
+        self._publish(Event("reader-added", name))
+        return station
+
+    async def _declare(self, name: str, settings: ReaderSettings) -> None:
+        station = self.stations.get(name)
+        if station is None:
+            await self._open(name, settings, declared=True)
+            return
+        async with station.frontends_lock:
+            station.check_there()
+            station.declared = True
+            await station.apply(settings)
+
+    async def _close(self, station: Station) -> None:
+        async with station.frontends_lock:
+            if not station.removed:
+                await self._end(station)
+
+    async def _end(self, station: Station) -> None:
+        """Its frontends are locked. A card that is being made for it finds it gone."""
+        self._forget(station)
+        await station.close()
+        self._publish(Event("reader-removed", station.name))
+
+    def _forget(self, station: Station) -> None:
+        del self.stations[station.name]
+        station.removed = True
+
+    async def _restore(self, station: Station) -> None:
+        await asyncio.gather(self._reattach(station), self._inserter.put_back(station))
+
+    async def _reattach(self, station: Station) -> None:
+        async with station.frontends_lock:
+            if station.removed:
+                return
+            failed = await station.reattach()
+        for attachment, error in failed.items():
+            log.warning(
+                "it could not be attached to %s again: %s; %s",
+                attachment,
+                error.message,
+                error.hint,
+                extra={"reader": station.name},
+            )
+
+
+def _check_removable(station: Station) -> None:
+    if station.fleeting:
+        raise ReaderError(
+            f"reader {station.name} belongs to a far card", "it goes when the far end hangs up"
+        )
+    if station.declared:
+        raise ReaderError(
+            f"reader {station.name} belongs to the settings",
+            f"write [reader.{station.name}] enabled = false there, and systemctl reload vccid",
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

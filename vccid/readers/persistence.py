@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What is kept of the readers for the next start, and what goes wrong with that."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from vccid.errors import StateError
+from vccid.readers.managed_reader import Station
+from vccid.readers.readers_json import Entry, Inventory
+
+log = logging.getLogger(__name__)
+
+
+class Records:
+    """Keeps what a start brings back."""
+
+    def __init__(self, state: Path, stations: Mapping[str, Station]) -> None:
+        """`state` is the daemon's folder of state; `stations` its readers, by name."""
+        self._inventory = Inventory(state)
+        self._stations = stations
+        self._damaged: StateError | None = None
+        self._unkept: StateError | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, one line each."""
+        return [error.message for error in (self._damaged, self._unkept) if error is not None]
+
+    def load(self) -> Mapping[str, Entry]:
+        """What was kept, by reader's name; of records that are damaged, nothing."""
+        try:
+            return self._inventory.load()
+        except StateError as error:
+            self._damaged = error
+            log.error("%s; %s", error.message, error.hint)
+            return {}
+
+    async def keep(self) -> None:
+        """Keep how the readers are.
+
+        Raises:
+            StateError: it cannot be written; what was kept before still is.
+        """
+        entries = {name: station.entry for name, station in self._stations.items()}
+        try:
+            await self._inventory.save({name: entry for name, entry in entries.items() if entry})
+            self._unkept = None
+        except StateError as error:
+            self._unkept = error
+            log.error("%s; %s", error.message, error.hint)
+            raise
+
+    async def keep_or_complain(self) -> None:
+        """Keep what can be kept; where it cannot, what was done stays done."""
+        with contextlib.suppress(StateError):
+            await self.keep()
+
+    def keep_soon(self) -> None:
+        """`keep_or_complain`, for who cannot wait."""
+        task = asyncio.ensure_future(self.keep_or_complain())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Real cards of this host: which one is meant, and what follows it into a reader of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from vccid.card.card import Card
+from vccid.errors import ReaderError
+from vccid.reader import Reader
+from vccid.readers.card_maker import CardMaker
+from vccid.readers.readers_json import RealCard, Wanted, Wish
+from vccid.settings.config import Settings
+
+if TYPE_CHECKING:
+    from vccid.backends.pcsc import Follower
+
+log = logging.getLogger(__name__)
+
+#: What begins a `--hardware` that names a token by RFC 7512, in no PC/SC reader perhaps.
+_TOKEN: Final = "pkcs11:"
+
+
+async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> Wish:
+    """What a user's word for a real card means.
+
+    Args:
+        wish: its `reader` is a PC/SC reader's name or a part of one; with `emulated` also a
+            token's label or pkcs11: URI, or "" for the only card there is.
+        is_ours: whether a serial number is that of a reader of ours, which is never meant.
+
+    Returns:
+        The card with its reader's complete name, or a token's certificates.
+
+    Raises:
+        ReaderError: no reader fits, or several do.
+        KeySourceError: the PKCS#11 module or the token cannot be used.
+    """
+    if wish.emulated and wish.reader.startswith(_TOKEN):
+        from vccid.card.cac.cac_card import MAX_CREDENTIALS
+        from vccid.keys.token_contents import certificates_on_token
+
+        uris = await asyncio.to_thread(certificates_on_token, wish.reader, MAX_CREDENTIALS)
+        return Wanted(uris, settings.certificates.database, settings.certificates.atr)
+    return await asyncio.to_thread(_find_reader, wish, is_ours, settings.real_cards.module)
+
+
+def follower(
+    reader: Reader,
+    wish: RealCard,
+    is_ours: Callable[[str], bool],
+    settings: Settings,
+    cards: CardMaker,
+) -> Follower:
+    """What puts the card into `reader` whenever it is there; not started.
+
+    Raises:
+        ReaderError: pyscard is missing.
+    """
+    _require_pyscard()
+    from vccid.backends.pcsc import PcscEmulation, PcscRelay, RelaySettings
+
+    real_cards = settings.real_cards
+    if not wish.emulated:
+        shared = RelaySettings(real_cards.exclusive, real_cards.idle, real_cards.tries_kept)
+        return PcscRelay(reader, wish.reader, is_ours, shared)
+
+    async def make() -> Card:
+        from vccid.card.cac.cac_card import MAX_CREDENTIALS
+        from vccid.keys.token_contents import certificates_in_reader
+
+        uris = await asyncio.to_thread(
+            certificates_in_reader, real_cards.module, wish.reader, MAX_CREDENTIALS
+        )
+        certificates = settings.certificates
+        wanted = Wanted(uris, certificates.database, certificates.atr)
+        card, warnings = await cards.make(wanted, None, None)
+        for warning in warnings:
+            log.warning("%s", warning, extra={"reader": reader.name})
+        return card
+
+    return PcscEmulation(reader, wish.reader, is_ours, make)
+
+
+def _find_reader(wish: RealCard, is_ours: Callable[[str], bool], module: str) -> RealCard:
+    """The one PC/SC reader that is meant; blocks."""
+    _require_pyscard()
+    from vccid.backends.pcsc import Readers
+
+    with Readers() as there:
+        names = there.names()
+        none = "none but vccid's own" if names else "none; does pcscd run?"
+        if wish.reader in names:
+            there.check(wish.reader, is_ours)
+            return wish
+        names = [name for name in names if there.may_be_followed(name, is_ours)]
+    return RealCard(_only_fitting(wish, names, module, none), wish.emulated)
+
+
+def _only_fitting(wish: RealCard, names: Sequence[str], module: str, none: str) -> str:
+    """The reader that a word fits; `none` is what to say of no readers at all."""
+    word = wish.reader
+    fitting = [name for name in names if word in name]
+    if not fitting and wish.emulated:
+        fitting = _readers_with_token(word, names, module)
+    if not fitting:
+        raise ReaderError(
+            f"there is no PC/SC reader {word!r}" if word else "there is no real PC/SC reader",
+            f"the readers are: {', '.join(names) or none}",
+        )
+    if len(fitting) > 1:
+        raise ReaderError(
+            f"{len(fitting)} PC/SC readers could be meant", f"name one: {', '.join(fitting)}"
+        )
+    return fitting[0]
+
+
+def _readers_with_token(label: str, readers: Iterable[str], module: str) -> list[str]:
+    from vccid.keys.token_contents import in_reader, tokens_in_readers
+
+    places = [place for place in tokens_in_readers(module) if place.info.label == label]
+    return [name for name in readers if in_reader(places, name)]
+
+
+def _require_pyscard() -> None:
+    try:
+        import smartcard  # noqa: F401
+    except ImportError as error:
+        raise ReaderError(
+            "real cards need pyscard, which is not installed", "apt install python3-pyscard"
+        ) from error

@@ -1,0 +1,472 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The settings: each declared once, below; file, command line and manual come from here.
+
+`vccid.toml` in the configuration directory is read first, then `vccid.toml.d/*.toml` by
+name; a later file's value replaces an earlier one's, key by key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, cast, get_args, get_type_hints
+
+from vccid.errors import ConfigError
+from vccid.settings.toml_lines import key_lines, line_of
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+Atr = Literal["cac", "t1"]
+ATRS: Final[tuple[Atr, ...]] = get_args(Atr)
+DEFAULT_READER: Final = "vccid0"
+
+#: bMaxSlotIndex 15: what one device's interrupt message is meant to hold.
+MOST_SLOTS: Final = 16
+
+_READER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+
+#: What a setting can be.
+Value = str | bool | int | tuple[str, ...]
+
+#: Returns "" for a good value, else what it must be.
+Check = Callable[[Any], str]
+
+
+def check_reader_name(name: str) -> str:
+    """ "" for a good name, else what it must be. It becomes a file name and pcscd's word for it."""
+    if _READER_NAME.fullmatch(name):
+        return ""
+    return "a reader's name is 1 to 32 letters, digits, '_', '-' and '.', a letter or digit first"
+
+
+def _one_of(*words: str) -> Check:
+    return lambda value: "" if value in words else f"one of {', '.join(words)}"
+
+
+def _usb_id(value: str) -> str:
+    return "" if re.fullmatch(r"[0-9A-Fa-f]{4}", value) else 'four hexadecimal digits, as "0e0f"'
+
+
+def _port(value: int) -> str:
+    return "" if 0 < value < 65536 else "1 to 65535"
+
+
+def _positive(value: int) -> str:
+    return "" if value > 0 else "1 or more"
+
+
+def _slots(value: int) -> str:
+    return "" if 0 < value <= MOST_SLOTS else f"1 to {MOST_SLOTS}"
+
+
+def _not_negative(value: int) -> str:
+    return "" if value >= 0 else "0 or more"
+
+
+def _directory(value: str) -> str:
+    return "" if value == "" or value.startswith("/") else "an absolute path"
+
+
+def _octal_mode(value: str) -> str:
+    return "" if re.fullmatch(r"0?[0-7]{3}", value) else 'an octal mode such as "0660"'
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What stands in a setting's annotation, beside its type.
+
+    Attributes:
+        text: what the setting does, for --help and the manual.
+        check: tells what a value must be beyond its type.
+    """
+
+    text: str
+    check: Check = lambda value: ""
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A setting: its key, its default, which also tells its type, and what `Help` says."""
+
+    key: str
+    default: Value
+    help: str
+    check: Check
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The socket that vccidctl speaks to."""
+
+    group: Annotated[
+        str, Help("Group whose members may control the daemon, beside root and its own user.")
+    ] = "vccid"
+    mode: Annotated[
+        str,
+        Help(
+            "Octal mode of the control socket; one made by systemd keeps the mode it has.",
+            _octal_mode,
+        ),
+    ] = "0660"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the daemon writes to the journal."""
+
+    level: Annotated[
+        str, Help("Least severe messages: debug, info, warning or error.", _one_of(*LOG_LEVELS))
+    ] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """How cards are made from certificates where a request leaves it open."""
+
+    database: Annotated[str, Help("NSS database in which certificate nicknames are looked up.")] = (
+        "sql:/etc/pki/nssdb"
+    )
+    atr: Annotated[
+        Atr,
+        Help("Answer to reset: cac as QEMU's card has it (T=0), or t1.", _one_of(*ATRS)),
+    ] = "cac"
+
+
+@dataclass(frozen=True, slots=True)
+class Usb:
+    """How readers look as USB devices, wherever they are attached."""
+
+    vendor_id: Annotated[
+        str, Help("idVendor, four hexadecimal digits; libccid takes only ids it lists.", _usb_id)
+    ] = "0e0f"
+    product_id: Annotated[str, Help("idProduct, four hexadecimal digits.", _usb_id)] = "0004"
+    speed: Annotated[
+        str,
+        Help("Speed of the device: full, high or super.", _one_of("full", "high", "super")),
+    ] = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class UsbIp:
+    """The server from which other hosts import readers; USB/IP itself has no authentication."""
+
+    address: Annotated[str, Help("IP address to listen at.")] = "127.0.0.1"
+    port: Annotated[int, Help("TCP port to listen at.", _port)] = 3240
+    allow: Annotated[
+        tuple[str, ...],
+        Help("Networks that may connect; needed where the address is not loopback."),
+    ] = ()
+    connections: Annotated[int, Help("Most connections at once.", _positive)] = 32
+    tls_certificate: Annotated[
+        str, Help("PEM file of the server's certificate; with it, peers must speak TLS.")
+    ] = ""
+    tls_key: Annotated[str, Help("PEM file of that certificate's private key.")] = ""
+    tls_authorities: Annotated[
+        str, Help("PEM file of the authorities whose certificates clients must show.")
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Guests:
+    """The links to guests and far cards: vsc and usbredir."""
+
+    tls_certificate: Annotated[
+        str, Help("PEM file of our certificate; with it, TCP links to guests use TLS.")
+    ] = ""
+    tls_key: Annotated[str, Help("PEM file of that certificate's private key.")] = ""
+    tls_authorities: Annotated[
+        str, Help("PEM file of the authorities whose certificates the other side must show.")
+    ] = ""
+    allow_plain: Annotated[
+        bool, Help("Allow plain TCP beyond this machine, where PINs can be read on the way.")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pty:
+    """Pseudo-terminals of vccidctl attach pty, which pcscd opens."""
+
+    group: Annotated[
+        str, Help("Group of the terminals, one of the daemon's user; empty: its own.")
+    ] = ""
+    mode: Annotated[str, Help("Octal mode of the terminals.", _octal_mode)] = "0660"
+
+
+@dataclass(frozen=True, slots=True)
+class FarCards:
+    """Cards that come in over VSC, as vscclient sends them; each gets a reader far0, far1 ..."""
+
+    listen: Annotated[
+        str, Help("Socket path or HOST:PORT to listen at; empty: far cards are not taken.")
+    ] = ""
+    readers: Annotated[int, Help("Most readers of far cards at once.", _positive)] = 16
+
+
+@dataclass(frozen=True, slots=True)
+class RealCards:
+    """Real cards of this host's PC/SC readers, for vccidctl insert --reader and --hardware."""
+
+    exclusive: Annotated[
+        bool, Help("Keep this host's programs from a card while a guest has it.")
+    ] = False
+    idle: Annotated[
+        int,
+        Help(
+            "Seconds after which another guest may have a card its owner leaves alone.", _positive
+        ),
+    ] = 10
+    tries_kept: Annotated[
+        int,
+        Help("PIN tries a guest cannot use up; 0 lets it block the card.", _not_negative),
+    ] = 2
+    module: Annotated[
+        str, Help("PKCS#11 module that reads the cards of --hardware: a name or a path.")
+    ] = "opensc-pkcs11"
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """The readers as files, as vccidctl mount shows them, for a daemon without systemd."""
+
+    mount: Annotated[
+        str,
+        Help("Empty directory where the readers are mounted; empty: nowhere.", _directory),
+    ] = ""
+    allow_other: Annotated[bool, Help("Let every user look in, not only the daemon's own.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """A reader; NAME is what vccidctl calls it."""
+
+    enabled: Annotated[bool, Help("Whether there is such a reader.")] = True
+    ifd: Annotated[
+        bool, Help("Show it to pcscd's driver, at NAME.ifd in the runtime directory.")
+    ] = True
+    pin_pad: Annotated[
+        bool, Help("Whether it has a PIN pad, typed on with vccidctl pin enter.")
+    ] = False
+    slots: Annotated[
+        int,
+        Help("Slots of its USB device; the further ones are readers NAME-2, NAME-3 ...", _slots),
+    ] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings, checked.
+
+    Attributes:
+        readers: by name, only those enabled.
+        files: the files that were read, in order.
+    """
+
+    control: Control = field(default_factory=Control)
+    log: Log = field(default_factory=Log)
+    certificates: Certificates = field(default_factory=Certificates)
+    usb: Usb = field(default_factory=Usb)
+    usbip: UsbIp = field(default_factory=UsbIp)
+    guests: Guests = field(default_factory=Guests)
+    pty: Pty = field(default_factory=Pty)
+    far_cards: FarCards = field(default_factory=FarCards)
+    real_cards: RealCards = field(default_factory=RealCards)
+    file_view: FileView = field(default_factory=FileView)
+    readers: Mapping[str, ReaderSettings] = field(
+        default_factory=lambda: {DEFAULT_READER: ReaderSettings()}
+    )
+    files: tuple[Path, ...] = ()
+
+
+#: The file's tables but [reader.NAME].
+TABLES: Final[dict[str, type]] = {
+    "control": Control,
+    "log": Log,
+    "certificates": Certificates,
+    "usb": Usb,
+    "usbip": UsbIp,
+    "guests": Guests,
+    "pty": Pty,
+    "far_cards": FarCards,
+    "real_cards": RealCards,
+    "file_view": FileView,
+}
+#: Tables whose settings are options of the command line too.
+ON_COMMAND_LINE: Final = ("control", "log", "certificates")
+READER_TABLE: Final = "reader"
+
+_TYPE_NAMES: Final[dict[type, str]] = {
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    tuple: "an array of strings",
+}
+
+#: (table, key) or ("reader", NAME, key) -> value
+_Values = dict[tuple[str, ...], Any]
+
+
+def declared(table: type) -> dict[str, Declaration]:
+    """The settings of a table by key, in order."""
+    hints = get_type_hints(table, include_extras=True)
+    declarations = {}
+    for entry in fields(table):
+        help = get_args(hints[entry.name])[1]
+        default = cast(Value, entry.default)
+        declarations[entry.name] = Declaration(entry.name, default, help.text, help.check)
+    return declarations
+
+
+def check_value(declaration: Declaration, value: object) -> str:
+    """ "" where `value` suits the setting, else what it must be."""
+    wanted = type(declaration.default)
+    if wanted is tuple:
+        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    else:
+        fits = type(value) is wanted  # exactly: TOML's booleans are no integers
+    if not fits:
+        return _TYPE_NAMES[wanted]
+    return declaration.check(value)
+
+
+def load(directory: Path, overrides: Mapping[tuple[str, ...], str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        directory: the configuration directory; it and its files need not exist.
+        overrides: checked values from the command line, by table and key.
+
+    Raises:
+        ConfigError: a file cannot be read or is no TOML, a key is unknown, a value unfit.
+    """
+    values: _Values = {}
+    files = _files(directory)
+    for path in files:
+        values.update(_read(path))
+    values.update(overrides or {})
+    tables = {
+        name: table(**{key[1]: value for key, value in values.items() if key[0] == name})
+        for name, table in TABLES.items()
+    }
+    return Settings(**tables, readers=_readers(values), files=tuple(files))
+
+
+def slot_names(name: str, slots: int) -> tuple[str, ...]:
+    """The readers that are the slots of one USB device, in the order of bSlot."""
+    return (name, *(f"{name}-{number}" for number in range(2, slots + 1)))
+
+
+def _readers(values: _Values) -> dict[str, ReaderSettings]:
+    given: dict[str, dict[str, Any]] = {DEFAULT_READER: {}}
+    for path, value in values.items():
+        if path[0] == READER_TABLE:
+            table = given.setdefault(path[1], {})
+            if len(path) == 3:
+                table[path[2]] = value
+    readers = {name: ReaderSettings(**table) for name, table in sorted(given.items())}
+    for name, reader in tuple(readers.items()):
+        for further in slot_names(name, reader.slots)[1:]:
+            if wrong := check_reader_name(further):
+                raise ConfigError(f"{name} cannot have the slot {further!r}", wrong)
+            readers.setdefault(further, replace(reader, slots=1))
+    return {name: reader for name, reader in readers.items() if reader.enabled}
+
+
+def _files(directory: Path) -> list[Path]:
+    """The files there are, in the order they are read; hidden ones are left alone."""
+    main, folder = directory / "vccid.toml", directory / "vccid.toml.d"
+    found = []
+    try:
+        with suppress(FileNotFoundError):
+            main.lstat()
+            found.append(main)
+        with suppress(FileNotFoundError):
+            names = (name for name in os.listdir(folder) if re.fullmatch(r"[^.].*\.toml", name))
+            found += [folder / name for name in sorted(names)]
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename} cannot be read: {error.strerror}", "let the daemon's user read it"
+        ) from error
+    return found
+
+
+class _File:
+    """One file while it is read: its tables, and where each key stands."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be read: {error.strerror}", "let the daemon's user read it"
+            ) from error
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise ConfigError(f"{path}:{line}: not UTF-8", "TOML files are UTF-8") from error
+        try:
+            self.tables = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise ConfigError(*_syntax(path, text, str(error))) from error
+        self._lines = key_lines(text)
+
+    def wrong(self, key: tuple[str, ...], what: str, hint: str) -> ConfigError:
+        return ConfigError(f"{self._path}:{line_of(self._lines, key)}: {what}", hint)
+
+
+def _syntax(path: Path, text: str, error: str) -> tuple[str, str]:
+    position = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", error)
+    what = error[: position.start()] if position else error
+    line = position[1] if position and position[1] else text.rstrip("\n").count("\n") + 1
+    return f"{path}:{line}: no valid TOML: {what}", "text goes in quotes; see vccid.toml(5)"
+
+
+def _read(path: Path) -> _Values:
+    file = _File(path)
+    values: _Values = {}
+    for name, content in file.tables.items():
+        if name == READER_TABLE:
+            values.update(_read_readers(file, content))
+        elif name in TABLES:
+            values.update(_read_table(file, (name,), TABLES[name], content))
+        else:
+            raise file.wrong((name,), f"unknown table [{name}]", _near(name, [*TABLES, "reader"]))
+    return values
+
+
+def _read_readers(file: _File, content: object) -> _Values:
+    if not isinstance(content, dict):
+        raise file.wrong((READER_TABLE,), "reader is a table of readers", "write [reader.NAME]")
+    values: _Values = {}
+    for name, table in content.items():
+        path = (READER_TABLE, name)
+        if wrong := check_reader_name(name):
+            raise file.wrong(path, f"bad reader name {name!r}", wrong)
+        values[path] = None
+        values.update(_read_table(file, path, ReaderSettings, table))
+    return values
+
+
+def _read_table(file: _File, path: tuple[str, ...], table: type, content: object) -> _Values:
+    title = ".".join(path)
+    if not isinstance(content, dict):
+        raise file.wrong(path, f"{title} is a table, not a value", f"write [{title}]")
+    known = declared(table)
+    values: _Values = {}
+    for key, value in content.items():
+        if key not in known:
+            raise file.wrong((*path, key), f"unknown key {key} in [{title}]", _near(key, known))
+        if wanted := check_value(known[key], value):
+            raise file.wrong((*path, key), f"{title}.{key} must be {wanted}", known[key].help)
+        values[(*path, key)] = tuple(value) if isinstance(value, list) else value
+    return values
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
