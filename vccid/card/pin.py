@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar
 
 from vccid.card.card import Offload
 from vccid.card.login import TokenLogin
@@ -66,7 +66,8 @@ class Pin(ABC):
     Attributes:
         kind: "card" for the card's own, "token" for that of the token its keys are in.
         fault: why the state on disk cannot be used, or None; until `reset`, nothing verifies.
-        factory: whether the PIN is still `FACTORY_PIN`.
+        factory: whether the PIN is still the one every new card has.
+        limit: how often it may be wrong in a row.
     """
 
     kind: ClassVar[Literal["card", "token"]]
@@ -75,6 +76,7 @@ class Pin(ABC):
         """Use `open` of the subclass."""
         self.fault: StateError | None = None
         self.factory = False
+        self.limit = MAX_TRIES
         self._tries_left = 0
         self._store = store
         self._serial = serial
@@ -83,7 +85,7 @@ class Pin(ABC):
 
     @property
     def tries_left(self) -> int:
-        """Tries left, 0 to `MAX_TRIES`; 0 too where the state on disk cannot be used."""
+        """Tries left, 0 to `limit`; 0 too where the state on disk cannot be used."""
         return self._tries_left
 
     async def verify(self, candidate: bytes) -> Outcome:
@@ -149,11 +151,11 @@ class Pin(ABC):
         if not right:
             return Outcome(Verdict.WRONG, counted.tries_left)
         self._save(renew(counted))
-        return Outcome(Verdict.RIGHT, MAX_TRIES)
+        return Outcome(Verdict.RIGHT, counted.limit)
 
     @staticmethod
     def _restored(state: PinState) -> PinState:
-        return replace(state, tries_left=MAX_TRIES)
+        return replace(state, tries_left=state.limit)
 
     def _load(self) -> PinState:
         """The state, which is there once `open` has made it."""
@@ -177,6 +179,7 @@ class Pin(ABC):
     def _adopt(self, state: PinState) -> PinState:
         self.fault = None
         self.factory = state.factory
+        self.limit = state.limit
         self._tries_left = state.tries_left
         return state
 
@@ -198,15 +201,20 @@ class Pin(ABC):
 
 
 class CardPin(Pin):
-    """A PIN of the card's own, kept as a scrypt hash."""
+    """A PIN of the card's own, kept as a scrypt hash.
+
+    Attributes:
+        initial: what a new card's is where the user names none.
+    """
 
     kind = "card"
+    initial: ClassVar[bytes] = FACTORY_PIN
 
     @classmethod
     async def open(
         cls, store: StateStore, serial: str, offload: Offload[Any], initial: bytes | None = None
-    ) -> CardPin:
-        """A card's PIN; a card that has none yet gets `initial`, or else `FACTORY_PIN`.
+    ) -> Self:
+        """A card's PIN; a card that has none yet gets `initial`, or else the factory's.
 
         A card that has one keeps it: `initial` is not looked at then. State that cannot be
         read is no error here, since the card still shows its certificates: see `fault`.
@@ -229,7 +237,7 @@ class CardPin(Pin):
             return
         if state is None or state.pin is None:
             tries_left = MAX_TRIES if state is None else state.tries_left
-            first = _hash(FACTORY_PIN if initial is None else initial)
+            first = _hash(self.initial if initial is None else initial)
             self._save(PinState(tries_left, first, factory=initial is None))
         else:
             self._adopt(state)
@@ -251,12 +259,12 @@ class CardPin(Pin):
             raise VccidError(str(error), "digits are what most programs take") from error
 
     def _change(self, old: bytes, new: bytes) -> Outcome:
-        return self._attempt(old, lambda state: PinState(MAX_TRIES, _hash(new)))
+        return self._attempt(old, lambda state: _chosen(new, state.limit))
 
     def _reset(self, new: bytes | None) -> None:
         if new is not None:
             self._check_user_pin(new)
-            self._save(PinState(MAX_TRIES, _hash(new)))
+            self._save(_chosen(new, self.limit))
             return
         try:
             self._save(self._restored(self._load()))
@@ -264,6 +272,18 @@ class CardPin(Pin):
             if self.fault is None:
                 raise
             raise StateError(error.message, "name a new PIN, the old one is lost") from error
+
+    async def start_again(self, limit: int | None = None) -> None:
+        """Be the factory's PIN again with all its tries, and so many of them if a number is given.
+
+        Raises:
+            StateError: the disk will not take it.
+        """
+        await self._exclusively(partial(self._start_again, limit))
+
+    def _start_again(self, limit: int | None) -> None:
+        tries = self.limit if limit is None else limit
+        self._save(PinState(tries, _hash(self.initial), factory=True, limit=tries))
 
 
 class TokenPin(Pin):
@@ -340,6 +360,11 @@ class TokenPin(Pin):
             state = PinState(MAX_TRIES)
         self._save(state)
         self._login.forget_wrong()
+
+
+def _chosen(pin: bytes, limit: int) -> PinState:
+    """The state of a PIN that somebody chose just now."""
+    return PinState(limit, _hash(pin), limit=limit)
 
 
 def _hash(pin: bytes) -> PinHash:

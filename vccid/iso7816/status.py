@@ -20,9 +20,11 @@ PARAMETERS_WRONG: Final = b"\x6a\x00"
 INCORRECT_DATA: Final = b"\x6a\x80"
 FUNCTION_NOT_SUPPORTED: Final = b"\x6a\x81"
 NOT_FOUND: Final = b"\x6a\x82"
+NOT_ENOUGH_MEMORY: Final = b"\x6a\x84"
 INCORRECT_P1_P2: Final = b"\x6a\x86"
 REFERENCED_DATA_NOT_FOUND: Final = b"\x6a\x88"
 INSTRUCTION_NOT_SUPPORTED: Final = b"\x6d\x00"
+CLASS_NOT_SUPPORTED: Final = b"\x6e\x00"
 NO_PRECISE_DIAGNOSIS: Final = b"\x6f\x00"
 
 #: 61xx by how many bytes wait, 0 to 256; 256 stands for more as well.
