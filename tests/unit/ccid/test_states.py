@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vccid.ccid.states import BUSY, ICC_STATUS, TRANSITIONS, Event, State
+from vccid.ccid.states import BUSY, ICC_STATUS, SLOT, Event, State
 
 PAGE = (Path(__file__).parents[3] / "docs" / "ccid.md").read_text()
 #: The table's columns; the last has the owner's results.
@@ -32,7 +32,7 @@ def tabulated() -> dict[State, tuple[int, dict[Event, State]]]:
 
 def test_the_table_of_the_page() -> None:
     assert tabulated() == {
-        state: (ICC_STATUS[state], moves) for state, moves in TRANSITIONS.items()
+        state: (ICC_STATUS[state], moves) for state, moves in SLOT.transitions.items()
     }
 
 
@@ -42,7 +42,7 @@ def test_every_arrow_of_the_drawing_is_there() -> None:
     assert words == {state.name for state in State} | {event.name for event in Event}
     one = drawing[: drawing.index("every state but")]
     for before, event, after in re.findall(r"([A-Z]+) ──([A-Z_]+)─+▶ ([A-Z]+)", one):
-        assert TRANSITIONS[State[before]][Event[event]] is State[after]
+        assert SLOT.transitions[State[before]][Event[event]] is State[after]
 
 
 def test_what_is_busy() -> None:
