@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final
 
 from vccid.card.card import Offload
@@ -56,7 +55,7 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that a card keeps but its PIN and PUK.
+    """All that a card keeps but its PIN and PUK. Its mappings are never changed.
 
     Attributes:
         guid: 16 bytes, the card's UUID.
@@ -69,8 +68,8 @@ class Contents:
 
     guid: bytes
     issuer: Issuer
-    objects: Mapping[int, bytes] = MappingProxyType({})
-    keys: Mapping[int, StoredKey | None] = MappingProxyType({})
+    objects: Mapping[int, bytes] = field(default_factory=dict)
+    keys: Mapping[int, StoredKey | None] = field(default_factory=dict)
     management: ManagementKey = field(default_factory=ManagementKey)
 
     def with_object(self, tag: int, content: bytes) -> Contents:
@@ -78,11 +77,11 @@ class Contents:
         objects = {**self.objects, tag: content}
         if not content:
             del objects[tag]
-        return replace(self, objects=MappingProxyType(objects))
+        return replace(self, objects=objects)
 
     def with_key(self, reference: int, key: StoredKey | None) -> Contents:
         """With another key in place of that with the reference."""
-        return replace(self, keys=MappingProxyType({**self.keys, reference: key}))
+        return replace(self, keys={**self.keys, reference: key})
 
 
 class Keeper(ABC):

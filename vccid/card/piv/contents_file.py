@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -168,13 +167,11 @@ class FileKeeper(Keeper):
         return Contents(
             guid,
             Issuer(self._open(issuer["key"], "issuer"), _data(issuer["certificate"])),
-            MappingProxyType({int(tag, 16): _data(v) for tag, v in content["objects"].items()}),
-            MappingProxyType(
-                {
-                    int(reference, 16): kept and self._decode_key(reference, kept)
-                    for reference, kept in content["keys"].items()
-                }
-            ),
+            {int(tag, 16): _data(v) for tag, v in content["objects"].items()},
+            {
+                int(reference, 16): kept and self._decode_key(reference, kept)
+                for reference, kept in content["keys"].items()
+            },
             ManagementKey(algorithm, key),
         )
 

@@ -96,7 +96,7 @@ def certificate_in(content: bytes) -> bytes | None:
     if fields.get(_CERTIFICATE_INFORMATION, _PLAIN)[:1] != _GZIP:
         return stored or None
     try:  # never more than an object's worth, whatever a host has written
-        return zlib.decompressobj(wbits=31).decompress(stored, MAX_OBJECT)
+        return zlib.decompressobj(wbits=31).decompress(stored, MAX_OBJECT) or None
     except zlib.error:
         return None
 

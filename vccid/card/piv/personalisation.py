@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Final
 
 from vccid.card.pin import Pin
@@ -150,7 +149,7 @@ class Personalisation:
         return status.SUCCESS
 
     def _emptied(self, contents: Contents) -> Contents:
-        gone = MappingProxyType(dict.fromkeys(self._memory.given, None))
+        gone = dict.fromkeys(self._memory.given)
         return replace(self._blank(contents), keys=gone)
 
     def metadata(self, command: Command) -> bytes:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
@@ -102,11 +101,11 @@ def new_contents(
     objects = new_objects(guid, expires.date(), issuer)
     for reference, item in zip(KEYS, credentials, strict=False):
         objects[CERTIFICATES[reference]] = certificate(item.certificate)
-    return Contents(guid, issuer, MappingProxyType(objects))
+    return Contents(guid, issuer, objects)
 
 
 def emptied(contents: Contents) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
     _, end = validity(x509.load_der_x509_certificate(contents.issuer.certificate))
     objects = new_objects(contents.guid, end.date(), contents.issuer)
-    return Contents(contents.guid, contents.issuer, MappingProxyType(objects))
+    return Contents(contents.guid, contents.issuer, objects)
