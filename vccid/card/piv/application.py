@@ -112,6 +112,7 @@ class PivApplication:
     def __init__(self, parts: PivParts, wait_for: WaitFor) -> None:
         self.indicators = Indicators()
         self._parts = parts
+        self._resets = parts.memory.resets
         self._wait_for = wait_for
         make = parts.personalisation
         self._handlers: Final[dict[int, Callable[[Command], Answer]]] = {
@@ -135,6 +136,9 @@ class PivApplication:
     def process(self, command: Command) -> Answer:
         """Answer a whole command."""
         handler = self._handlers.get(command.ins)
+        if self._resets != self._parts.memory.resets:
+            self._resets = self._parts.memory.resets
+            self.indicators.clear()
         self._notice_abandoned(command)
         if handler is None:
             return status.INSTRUCTION_NOT_SUPPORTED
@@ -295,7 +299,7 @@ class PivApplication:
     async def _reset(self, command: Command) -> bytes:
         answer = await self._written(self._parts.personalisation.reset(command))
         if answer == status.SUCCESS:
-            self.indicators.clear()
+            self._parts.memory.resets += 1
         return answer
 
     async def _written(self, work: Awaitable[bytes]) -> bytes:

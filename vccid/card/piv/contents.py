@@ -114,34 +114,50 @@ class MemoryKeeper(Keeper):
         pass
 
 
-class CardMemory:
-    """A card's contents as they are now, for all its sessions.
+class SharedContents:
+    """Contents as they are now, for every card that has them: one may be in two readers at once.
 
     Attributes:
-        contents: as they are.
+        current: as they are.
+        keeper: where they are kept.
+        lock: held from reading `current` to having another.
+    """
+
+    def __init__(self, current: Contents, keeper: Keeper) -> None:
+        """`current` is what `keeper` has."""
+        self.current = current
+        self.keeper = keeper
+        self.lock = asyncio.Lock()
+
+
+class CardMemory:
+    """A card's contents and keys, for all its sessions.
+
+    Attributes:
+        offload: runs what blocks.
+        resets: how often the card was made new; what was proved before is void.
     """
 
     def __init__(
-        self,
-        contents: Contents,
-        given: Mapping[int, CardKey],
-        keeper: Keeper,
-        offload: Offload[Any],
+        self, shared: SharedContents, given: Mapping[int, CardKey], offload: Offload[Any]
     ) -> None:
-        """Take a card's contents, already kept.
+        """Take contents.
 
         Args:
-            contents: as `keeper` has them.
+            shared: the contents.
             given: keys that the card came with, by reference; they live elsewhere.
-            keeper: where changes are kept.
             offload: runs what blocks.
         """
-        self.contents = contents
         self.offload = offload
+        self.resets = 0
+        self._shared = shared
         self._given = given
-        self._keeper = keeper
-        self._lock = asyncio.Lock()
         self._ready: dict[int, tuple[StoredKey, CardKey]] = {}
+
+    @property
+    def contents(self) -> Contents:
+        """The contents as they are."""
+        return self._shared.current
 
     def key(self, reference: int) -> CardKey | None:
         """The key with a reference, or None."""
@@ -174,10 +190,12 @@ class CardMemory:
         await asyncio.shield(task)  # a card removed meanwhile is none that has half of it
 
     async def _change(self, work: Callable[[Contents], Contents]) -> None:
-        async with self._lock:
-            self.contents = await self.offload(partial(self._keep, work, self.contents))
+        shared = self._shared
+        async with shared.lock:
+            shared.current = await self.offload(partial(_keep, shared, work))
 
-    def _keep(self, work: Callable[[Contents], Contents], before: Contents) -> Contents:
-        after = work(before)
-        self._keeper.save(after)
-        return after
+
+def _keep(shared: SharedContents, work: Callable[[Contents], Contents]) -> Contents:
+    after = work(shared.current)
+    shared.keeper.save(after)
+    return after

@@ -32,7 +32,7 @@ VERSION: Final = 1
 ENDING: Final = ".piv.json"
 
 _NONCE: Final = 12
-_HINT: Final = "vccidctl card reset makes the card as it was when it was new"
+_HINT: Final = "restore it from a backup, or remove it: the card is then as when it was new"
 
 
 class Sealer:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from tests.cards import at_once
 from tests.key_material import certificate, der, rsa_key
 from vccid.card.pin import Pin
-from vccid.card.piv.contents import CardMemory, Contents, Keeper, MemoryKeeper
+from vccid.card.piv.contents import CardMemory, Contents, Keeper, MemoryKeeper, SharedContents
 from vccid.card.piv.pins import PivPin, Puk
 from vccid.card.piv.piv_card import PivCard
 from vccid.card.piv.slots import given_keys, guid_of, new_contents
@@ -72,13 +72,13 @@ async def piv_card(
     serial = guid.hex()
     return PivCard(
         CardMemory(
-            contents or new_contents(guid, given, NOW),
+            SharedContents(contents or new_contents(guid, given, NOW), keeper or MemoryKeeper()),
             given_keys(given),
-            keeper or MemoryKeeper(),
             at_once,
         ),
         pin or await PivPin.open(store, serial, at_once, PIN),
         await Puk.open(MemoryStateStore(), serial, at_once, PUK),
+        lambda: new_contents(guid, given, NOW),
         [item.name for item in given],
     )
 

@@ -111,7 +111,7 @@ def test_a_file_that_is_damaged(
     kept.path.write_text(damage(json.loads(kept.path.read_bytes()), *path, value=value))
     with pytest.raises(StateError, match="is damaged") as caught:
         kept.load()
-    assert "vccidctl card reset" in caught.value.hint
+    assert "restore it from a backup, or remove it" in caught.value.hint
     assert caught.value.__cause__ is None
 
 
