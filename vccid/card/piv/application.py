@@ -61,7 +61,6 @@ Answer = bytes | Awaitable[bytes]
 _SELECT_BY_NAME, _SELECT_BY_PATH = 0x04, 0x09
 
 # Yubico's instructions.
-INS_MOVE_KEY: Final = 0xF6
 INS_GET_METADATA: Final = 0xF7
 INS_GET_SERIAL: Final = 0xF8
 INS_ATTEST: Final = 0xF9
@@ -129,7 +128,8 @@ class PivApplication:
             INS_SET_RETRIES: self.set_retries,
             INS_RESET: self.reset,
             INS_GET_METADATA: make.metadata,
-            INS_GET_SERIAL: lambda command: make.serial(),
+            INS_ATTEST: make.attest,
+            INS_GET_SERIAL: make.serial,
             INS_GET_VERSION: lambda command: VERSION + status.SUCCESS,
         }
 

@@ -60,6 +60,7 @@ class Contents:
     Attributes:
         guid: 16 bytes, the card's UUID.
         issuer: who signs its objects.
+        attester: who says which keys were generated on it.
         objects: content within 53, or within its own tag, by tag; none is empty.
         keys: those generated or imported, by reference; None where the one that the card came
             with was deleted.
@@ -68,6 +69,7 @@ class Contents:
 
     guid: bytes
     issuer: Issuer
+    attester: Issuer
     objects: Mapping[int, bytes] = field(default_factory=dict)
     keys: Mapping[int, StoredKey | None] = field(default_factory=dict)
     management: ManagementKey = field(default_factory=ManagementKey)

@@ -12,6 +12,7 @@ from typing import Final
 from vccid.card.piv.contents import Contents, Issuer
 from vccid.card.piv.data_model import (
     AID,
+    ATTESTATION_CERTIFICATE,
     CARD_CAPABILITY,
     CERTIFICATES,
     CHUID,
@@ -125,6 +126,8 @@ class Objects:
             return _key_history(contents)
         if tag == SECURITY_OBJECT:
             return self._security_object(contents)
+        if tag == ATTESTATION_CERTIFICATE:
+            return certificate(contents.attester.certificate)
         return None
 
     def _security_object(self, contents: Contents) -> bytes:

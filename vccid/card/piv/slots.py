@@ -11,6 +11,7 @@ from typing import Final
 from cryptography import x509
 
 from vccid.card.piv.algorithms import algorithm_of
+from vccid.card.piv.attestation import new_attester
 from vccid.card.piv.contents import Contents
 from vccid.card.piv.data_model import CERTIFICATES
 from vccid.card.piv.keys import CardKey, public_template
@@ -95,17 +96,16 @@ def new_contents(
     """
     ends = [validity(x509.load_der_x509_certificate(item.certificate))[1] for item in credentials]
     expires = max(ends, default=now + _LIFE)
-    issuer = new_issuer(
-        guid.hex(), min(now, expires) - datetime.timedelta(days=1), max(now, expires) + _LIFE
-    )
+    start, end = min(now, expires) - datetime.timedelta(days=1), max(now, expires) + _LIFE
+    issuer = new_issuer(guid.hex(), start, end)
     objects = new_objects(guid, expires.date(), issuer)
     for reference, item in zip(KEYS, credentials, strict=False):
         objects[CERTIFICATES[reference]] = certificate(item.certificate)
-    return Contents(guid, issuer, objects)
+    return Contents(guid, issuer, new_attester(guid.hex(), start, end), objects)
 
 
 def emptied(contents: Contents) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
     _, end = validity(x509.load_der_x509_certificate(contents.issuer.certificate))
     objects = new_objects(contents.guid, end.date(), contents.issuer)
-    return Contents(contents.guid, contents.issuer, objects)
+    return Contents(contents.guid, contents.issuer, contents.attester, objects)

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x25519
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -21,6 +22,7 @@ from tests.key_material import rsa_key, signature_block
 from tests.unit.card.piv.host import PIN, PUK, Host, encode, tlv
 from tests.unit.card.piv.requirements import meets
 from vccid.errors import StateError
+from vccid.keys.x509 import validity
 
 CURVES = {0x11: ec.SECP256R1(), 0x14: ec.SECP384R1()}
 FACTORY_PIN = b"123456"
@@ -263,3 +265,32 @@ def test_a_disk_that_is_full(make: Any) -> None:
     assert host.card.memory.contents is before
     assert host.get("9a") == (b"", "6A 82")
     assert host.manage() == "90 00"
+
+
+def test_attest(managed: Host) -> None:
+    public = public_key(managed.generate(0x9A, 0x11, encode(0xAA, b"\3"))[0])
+    managed.generate(0x9D, 0x07)
+    scalar = (5).to_bytes(32, "big")
+    assert managed.sw("00 FE 11 9C", encode(0x06, scalar)) == "90 00"
+    signer = x509.load_der_x509_certificate(dict(tlv(managed.object("5F FF 01")))[0x70])
+    for reference in ("9A", "9D"):
+        answer, sw = managed.whole(f"00 F9 {reference} 00")
+        assert sw == "90 00"
+        cert = x509.load_der_x509_certificate(answer)
+        assert cert.issuer == signer.subject
+        signer.public_key().verify(  # type: ignore[union-attr, call-arg]
+            cert.signature, cert.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256())
+        )
+        assert validity(cert) == validity(signer)
+    told = {
+        item.oid.dotted_string.rpartition("41482.3.")[2]: item.value.value  # type: ignore[attr-defined]
+        for item in x509.load_der_x509_certificate(managed.whole("00 F9 9A 00")[0]).extensions
+    }
+    serial = managed.raw(bytes.fromhex("00 F8 00 00 00"))[:4]
+    assert told["3"] == bytes((5, 4, 3)) and told["8"] == bytes((3, 1)) and told["9"] == b"\1"
+    assert int.from_bytes(told["7"][2:], "big") == int.from_bytes(serial, "big")
+    attested = x509.load_der_x509_certificate(managed.whole("00 F9 9A 00")[0]).public_key()
+    assert attested.public_numbers() == public.public_numbers()  # type: ignore[union-attr]
+    for reference in ("9C", "9E", "82", "9B", "00", "F9"):
+        assert managed.hex(f"00 F9 {reference} 00") == "6A 80"
+    assert managed.hex("00 F9 9A 01") == "6A 86"
