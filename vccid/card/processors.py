@@ -197,7 +197,7 @@ class ResponseChaining:
             self._unfinished.response = b""
             return waiting
         self._unfinished.response = waiting[le:]
-        return waiting[:le] + _bytes_available(count - le)
+        return waiting[:le] + status.bytes_available(count - le)
 
     def _shorten(self, answer: bytes, command: Command) -> bytes:
         """As much as Le allows comes at once; no Le is taken for 256, as Yubico's tools need it."""
@@ -219,8 +219,4 @@ class LibcacardResponseChaining(ResponseChaining):
         if command.ins in self._untouched:
             return answer
         self._unfinished.response = answer
-        return _bytes_available(len(answer) - 2)
-
-
-def _bytes_available(count: int) -> bytes:
-    return status.BYTES_AVAILABLE[count if count < 256 else 256]
+        return status.bytes_available(len(answer) - 2)

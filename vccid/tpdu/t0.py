@@ -66,7 +66,7 @@ class T0Session(Session):
         if not self._waiting:
             return data + status_word
         announced = self._allowed(min(len(self._waiting), _MAX_DATA))
-        return data[:count] + status.BYTES_AVAILABLE[announced]
+        return data[:count] + status.bytes_available(announced)
 
     def _allowed(self, count: int) -> int:
         return count - 1 if count and count == self._left_out else count

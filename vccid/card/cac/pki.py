@@ -28,8 +28,9 @@ from vccid.iso7816 import status, tlv
 from vccid.iso7816.apdu import Command
 from vccid.keys.base import Credential
 from vccid.keys.libcrypto import rsa_modulus
+from vccid.trace.gsc_is import GSC_IS, INS_GET_CERTIFICATE
+from vccid.trace.lines import outcome_text
 
-INS_GET_CERTIFICATE: Final = 0x36
 INS_SIGN_DECRYPT: Final = 0x42
 
 MIN_KEY_BITS, MAX_KEY_BITS = 1024, 4096
@@ -141,7 +142,8 @@ class PkiApplet(ContainerApplet):
         self, session: AppletSession, error: KeyOperationError | KeySourceError, answer: bytes
     ) -> bytes:
         _log.error(
-            "the key of %s failed: %s; %s",
+            "%s: the key of %s failed: %s; %s",
+            outcome_text(INS_SIGN_DECRYPT, answer, GSC_IS),
             self._credential.name,
             error.message,
             error.hint,
