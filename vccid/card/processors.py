@@ -24,7 +24,8 @@ Process = Callable[[Command], Answer]
 #: As much as an extended Lc can say. A chain could go on for ever, and memory would not.
 _LONGEST_CHAIN: Final = 0xFFFF
 
-#: The most data a short response has; where Le is absent it is taken to be so much.
+#: The most data a short response has. Where GET RESPONSE has no Le, which is how Yubico's library
+#: sends it, it is taken to be so much.
 _SHORT_RESPONSE: Final = 256
 
 

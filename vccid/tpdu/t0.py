@@ -15,6 +15,7 @@ from vccid.errors import RemoteProtocolError
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import INS_GET_RESPONSE, Command
 
+#: P3 is one byte, 00 of which means so many (ISO/IEC 7816-3:2006, 10.3.2).
 _MAX_DATA: Final = 256
 
 

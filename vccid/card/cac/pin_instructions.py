@@ -31,6 +31,7 @@ def verify(session: AppletSession, command: Command) -> Answer:
     if command.p1 or command.p2:
         return status.PARAMETERS_WRONG
     if not command.data:
+        # libcacard does not count, and answers 6A88, or 63C3 whatever is left.
         return status.SUCCESS if session.verified else status.tries_left(session.pin.tries_left)
     if len(command.data) > MAX_PIN_FIELD:
         return status.WRONG_LENGTH
@@ -48,7 +49,11 @@ def change_reference_data(session: AppletSession, command: Command) -> Answer:
 
 
 def get_challenge(session: AppletSession, command: Command) -> bytes:
-    """GET CHALLENGE (11.5.3): 1 to 256 random bytes."""
+    """GET CHALLENGE (11.5.3): 1 to 256 random bytes.
+
+    libcacard has none, and `pkcs11-tool --test` counts that as an error: OpenSC's random numbers
+    come from here.
+    """
     if command.data or not 1 <= command.le <= 256:
         return status.WRONG_LENGTH
     return os.urandom(command.le) + status.SUCCESS
@@ -72,6 +77,8 @@ async def _decide(session: AppletSession, ins: int, attempt: Coroutine[Any, Any,
         return _failed(session, ins, error, status.EXECUTION_ERROR)
     except KeyOperationError as error:
         return _failed(session, ins, error, status.CONDITIONS_NOT_SATISFIED)
+    # libcacard says 6985, which tells a program nothing: by 63Cx OpenSC knows a wrong PIN, by 6983
+    # a blocked one.
     if verdict is Verdict.BLOCKED:
         return status.AUTHENTICATION_BLOCKED
     if verdict is Verdict.WRONG:

@@ -110,13 +110,17 @@ class PkiApplet(ContainerApplet):
         if command.p1 != _LAST_BLOCK:
             return status.INCORRECT_P1_P2
         if not session.verified:
+            # Not libcacard's 6985: on 6982 OpenSC verifies again by itself and repeats the command.
             return status.SECURITY_STATUS_NOT_SATISFIED
         if len(block) != self._size or int.from_bytes(block, "big") >= self._modulus:
             return status.DATA_INVALID
         return self._operate(session, block)
 
     def get_certificate(self, session: AppletSession, command: Command) -> bytes:
-        """GET CERTIFICATE of the first CAC: Le bytes, then 63xx while xx more bytes follow."""
+        """GET CERTIFICATE of the first CAC: Le bytes, then 63xx while xx more bytes follow.
+
+        libcacard has it no more; programs from before GSC-IS 2.1 know nothing else.
+        """
         selection = session.selection
         start = selection.certificate_offset
         end = start + (command.le or 256)
