@@ -12,7 +12,7 @@ import os
 from ctypes import c_char_p, c_int, c_void_p
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _NAME: Final = b"legacy"
 #: OPENSSL_INFO_MODULES_DIR of OPENSSL_info(3).
@@ -21,12 +21,16 @@ _MODULES: Final = 1003
 _NOTHING: Final = (c_void_p * 2)()
 
 
-@ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, ctypes.POINTER(c_void_p), ctypes.POINTER(c_void_p))
-def _start_empty(handle: int, offered: int, functions: object, context: object) -> int:
+def _start_empty(handle: int, offered: int, functions: Any, context: Any) -> int:
     """OSSL_provider_init of a provider without algorithms."""
-    functions[0] = ctypes.addressof(_NOTHING)  # type: ignore[index]
-    context[0] = handle  # type: ignore[index]
+    functions[0] = ctypes.addressof(_NOTHING)
+    context[0] = handle
     return 1
+
+
+_INIT: Final = ctypes.CFUNCTYPE(
+    c_int, c_void_p, c_void_p, ctypes.POINTER(c_void_p), ctypes.POINTER(c_void_p)
+)(_start_empty)
 
 
 def is_there() -> bool:
@@ -45,4 +49,4 @@ def do_without() -> None:
     if not is_there():
         add = ctypes.CDLL("libcrypto.so.3").OSSL_PROVIDER_add_builtin
         add.argtypes = (c_void_p, c_char_p, c_void_p)
-        add(None, _NAME, ctypes.cast(_start_empty, c_void_p))
+        add(None, _NAME, ctypes.cast(_INIT, c_void_p))
