@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from vccid.backends.host_limits import cac_warnings, is_pin_for_hosts, password_warning
 from vccid.card.cac.cac_card import MAX_CREDENTIALS, CacCard, card_serial
 from vccid.card.card import Card, Offload
 from vccid.card.login import TokenLogins
@@ -121,7 +122,7 @@ class CertificateBackend:
             await self._unlock(loading.tokens, own_pin, offload)
             credentials, kept = await offload(partial(self._read, loading))
             opened = await self._open_pin(loading.tokens, kept, pin, offload)
-            warnings += loading.warnings + opened.warnings
+            warnings += [*loading.warnings, *cac_warnings(credentials), *opened.warnings]
             card = CertificateCard(
                 credentials, opened.pin, offload, _ATRS[request.atr], loading.close
             )
@@ -163,8 +164,10 @@ class CertificateBackend:
         serial, known = kept.serial, kept.users
         unlocked = all(locked.password is not None for locked in tokens)
         if len(tokens) == 1 and initial is None and not (known and unlocked):
-            login = self._logins.of(tokens[0].token)
-            return _OpenedPin(await TokenPin.open(login, self._states, serial, offload), [])
+            token, password = tokens[0].token, tokens[0].password
+            told = password is not None and not is_pin_for_hosts(password)
+            opened = await TokenPin.open(self._logins.of(token), self._states, serial, offload)
+            return _OpenedPin(opened, [password_warning(token.name)] if told else [])
         pin = await CardPin.open(self._states, serial, offload, initial)
         return _OpenedPin(pin, _pin_warnings(pin, known, initial, bool(tokens)))
 

@@ -149,6 +149,13 @@ class _FunctionList(ctypes.Structure):  # CK_FUNCTION_LIST, 3.6
     _fields_ = (("version", _Version), ("functions", c_void_p * len(_FUNCTIONS)))
 
 
+class _Info(ctypes.Structure):  # CK_INFO, 3.1
+    _fields_ = (
+        ("cryptoki", _Version), ("manufacturer", c_char * 32), ("flags", c_ulong),
+        ("description", c_char * 32), ("library", _Version),
+    )  # fmt: skip
+
+
 class _SlotInfo(ctypes.Structure):  # CK_SLOT_INFO, 3.2
     _fields_ = (
         ("description", c_char * 64), ("manufacturer", c_char * 32), ("flags", c_ulong),
@@ -246,11 +253,21 @@ class Module:
         self._do("C_GetSlotList", c_ubyte(1), slots, byref(count))
         return list(slots[: count.value])
 
-    def slot_description(self, slot: int) -> str:
-        """CK_SLOT_INFO's description; does not touch the token (C_GetSlotInfo, 5.5)."""
+    def slot_texts(self, slot: int) -> tuple[str, str]:
+        """CK_SLOT_INFO's description and manufacturer, without touching the token.
+
+        C_GetSlotInfo, 5.5.
+        """
         info = _SlotInfo()
         self._do("C_GetSlotInfo", c_ulong(slot), byref(info))
-        return _text(info, _SlotInfo.description)
+        return _text(info, _SlotInfo.description), _text(info, _SlotInfo.manufacturer)
+
+    def library_texts(self) -> tuple[str, str, str]:
+        """CK_INFO's libraryDescription, manufacturerID and libraryVersion (C_GetInfo, 5.4)."""
+        info = _Info()
+        self._do("C_GetInfo", byref(info))
+        version = f"{info.library.major}.{info.library.minor}"
+        return _text(info, _Info.description), _text(info, _Info.manufacturer), version
 
     def token_info(self, slot: int) -> TokenInfo:
         """C_GetTokenInfo, 5.5."""

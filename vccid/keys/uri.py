@@ -65,6 +65,11 @@ class Pkcs11Uri:
     module_name: str | None = None
     module_path: Path | None = None
 
+    @property
+    def names_module(self) -> bool:
+        """Whether the module is named, and is not p11-kit's, which joins all."""
+        return (self.module_name, self.module_path) != (None, None)
+
     @classmethod
     def parse(cls, text: str) -> Pkcs11Uri:
         """Read `pkcs11:` path attributes between ";", "?", query attributes between "&".

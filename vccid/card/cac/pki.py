@@ -43,6 +43,9 @@ _TAG_MSCUID, _TAG_ERROR_DETECTION = 0x72, 0xFE
 
 _PLAIN, _COMPRESSED = b"\x00", b"\x01"
 
+#: The longest certificate that OpenSC's CAC driver reads, in bytes (card-cac.c: CAC_MAX_SIZE - 1).
+MOST_FOR_OPENSC: Final = 4095
+
 _TAKES: Final = (
     "a CAC's PKI applet takes RSA keys of 1024 to 4096 bits; --card piv takes EC keys too"
 )
@@ -62,8 +65,10 @@ class PkiApplet(ContainerApplet):
             KeyUnsuitable: no certificate of an RSA key of 1024 to 4096 bits, or too large a one.
         """
         key, modulus = _rsa(credential)
-        information = _COMPRESSED if compress else _PLAIN
-        stored = zlib.compress(credential.certificate, 9) if compress else credential.certificate
+        stored = zlib.compress(credential.certificate, 9)
+        if not compress and not len(stored) <= MOST_FOR_OPENSC < len(credential.certificate):
+            stored = credential.certificate
+        information = _PLAIN if stored is credential.certificate else _COMPRESSED
         # Apple's CACNG wants the information before the certificate it is about.
         items = [
             (_TAG_CERTIFICATE_INFORMATION, information),
