@@ -166,6 +166,7 @@ def lease_database(database: str) -> Lease:
             place.find,
             copy_keys=True,
             leave=place.leave,
+            pin_refusal=f"it is opened read-only: certutil -W -d sql:{folder}, then insert again",
         )
 
     return TOKENS.lease((_KEY, folder.resolve(), stamp), make)
