@@ -36,11 +36,13 @@ class CertificateRequest:
         items: nicknames, PKCS#11 URIs and files (`vccid.keys.items`).
         database: NSS database of the nicknames.
         atr: libcacard's T=0 answer to reset, or one of T=1.
+        tries_kept: no PIN reaches a token that may have fewer tries left; 0 passes every one.
     """
 
     items: tuple[str, ...]
     database: str = DEFAULT_DATABASE
     atr: Literal["cac", "t1"] = "cac"
+    tries_kept: int = 0
 
 
 class CertificateCard(CacCard):
@@ -119,6 +121,8 @@ class CertificateBackend:
         try:
             await offload(loading.open)
             own_pin = pin is not None or len(loading.tokens) != 1
+            for locked in loading.tokens:
+                self._logins.of(locked.token, request.tries_kept)
             await self._unlock(loading.tokens, own_pin, offload)
             credentials, kept = await offload(partial(self._read, loading))
             opened = await self._open_pin(loading.tokens, kept, pin, offload)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from vccid.errors import (
     KeyOperationError,
@@ -173,7 +173,11 @@ class Pkcs11Token(Token):
             self._ensure_anchor()
             with suppress(Pkcs11Error):
                 self._flags = self.module.token_info(self._slot).flags
-            return 2 if self.tries_left is None and self._flags & CKF_USER_PIN_COUNT_LOW else self.tries_left
+            return (
+                2
+                if self.tries_left is None and self._flags & CKF_USER_PIN_COUNT_LOW
+                else self.tries_left
+            )
 
     def still_logged_in(self) -> bool:
         with self._lock:

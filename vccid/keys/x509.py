@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from vccid.errors import KeyUnsuitable, SourceUnusable
 from vccid.keys.base import PublicKey
@@ -89,7 +89,16 @@ def parse_certificate(der: bytes, name: str, holder: Holder) -> Certificate:
 def public_key(der: bytes) -> PublicKey | None:
     """A certificate's key where it is one a card may have; no RSA key costs `cryptography`'s."""
     value = rsa_modulus(der)
-    if value is not None:
-        return Modulus.of(value)
+    return Modulus.of(value) if value is not None else point_of(parsed_key(der))
+
+
+def parsed_key(der: bytes) -> Any:
+    """A certificate's key as `cryptography` has it; None for one it does not take."""
     reading = read_certificate(der)
-    return None if reading is None else point_of(public_key_of(reading.key_info))
+    return None if reading is None else public_key_of(reading.key_info)
+
+
+def not_after(der: bytes) -> datetime | None:
+    """The last moment of a certificate's validity, None where it is no time."""
+    reading = read_certificate(der)
+    return None if reading is None else reading.not_after

@@ -7,20 +7,20 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from vccid.card import pin_instructions
-from vccid.card.applet import Applet, Handler, NoApplet
+from vccid.card.cac import pin_instructions
 from vccid.card.cac.access_control import AccessControlApplet
+from vccid.card.cac.applet import Applet, AppletSession, Handler, NoApplet
 from vccid.card.cac.card_capability import CARD_ID_SIZE, ccc_applet
 from vccid.card.cac.card_manager import CPLC_SERIAL_SIZE, card_manager, microsoft_applet
 from vccid.card.cac.containers import RID_DOD, RID_GSC, data_container, generic_container
-from vccid.card.cac.pki import PkiApplet
+from vccid.card.cac.pki import INS_GET_CERTIFICATE, PkiApplet
 from vccid.card.card import Card, CardInfo, Offload
+from vccid.card.line_ups import as_libcacard
 from vccid.card.pin import Pin
-from vccid.card.session import CardSession
+from vccid.card.session import CardSession, Lifetime
 from vccid.iso7816.apdu import (
     INS_CHANGE_REFERENCE_DATA,
     INS_GET_CHALLENGE,
-    INS_GET_RESPONSE,
     INS_SELECT,
     INS_VERIFY,
 )
@@ -33,8 +33,7 @@ MAX_CREDENTIALS: Final = 10
 
 #: What every applet has, and what is there with none selected.
 _CARD_HANDLERS: Final[Mapping[int, Handler]] = {
-    INS_SELECT: CardSession.select,
-    INS_GET_RESPONSE: CardSession.get_response,
+    INS_SELECT: AppletSession.select,
     INS_VERIFY: pin_instructions.verify,
     INS_CHANGE_REFERENCE_DATA: pin_instructions.change_reference_data,
     INS_GET_CHALLENGE: pin_instructions.get_challenge,
@@ -122,7 +121,7 @@ class CacCard(Card):
         ]
         self._no_applet = NoApplet()
         for applet in (self._no_applet, *applets):
-            applet.add_missing(_CARD_HANDLERS)
+            applet.complete(_CARD_HANDLERS)
         self._applets = {applet.aid: applet for applet in applets}
         self._label = _common_name(credentials[0])
 
@@ -142,7 +141,14 @@ class CacCard(Card):
         )
 
     async def connect(self) -> CardSession:
-        return CardSession(self._atr, self.serial, self.pin, self._applets, self._no_applet)
+        lifetime = Lifetime()
+        applets = AppletSession(self.pin, self.serial, self._applets, self._no_applet, lifetime)
+        row = as_libcacard(
+            applets.process,
+            owns=applets.owns,
+            untouched=(INS_GET_CERTIFICATE,),
+        )
+        return CardSession(self._atr, row, lifetime)
 
 
 def _common_name(credential: Credential) -> str:
