@@ -192,19 +192,17 @@ class ResponseChaining:
         waiting = self._unfinished.response
         if not waiting:
             return self._nothing_waits
-        return self._begin(waiting, le)
+        count = len(waiting) - 2
+        if count <= le:
+            self._unfinished.response = b""
+            return waiting
+        self._unfinished.response = waiting[le:]
+        return waiting[:le] + _bytes_available(count - le)
 
     def _shorten(self, answer: bytes, command: Command) -> bytes:
         """As much as Le allows comes at once; no Le is taken for 256, as Yubico's tools need it."""
-        return self._begin(answer, command.le or _SHORT_RESPONSE)
-
-    def _begin(self, answer: bytes, le: int) -> bytes:
-        count = len(answer) - 2
-        if count <= le:
-            self._unfinished.response = b""
-            return answer
-        self._unfinished.response = answer[le:]
-        return answer[:le] + status.BYTES_AVAILABLE[min(count - le, 256)]
+        self._unfinished.response = answer
+        return self._get_response(command.le or _SHORT_RESPONSE)
 
 
 class LibcacardResponseChaining(ResponseChaining):
@@ -221,4 +219,8 @@ class LibcacardResponseChaining(ResponseChaining):
         if command.ins in self._untouched:
             return answer
         self._unfinished.response = answer
-        return status.BYTES_AVAILABLE[min(len(answer) - 2, 256)]
+        return _bytes_available(len(answer) - 2)
+
+
+def _bytes_available(count: int) -> bytes:
+    return status.BYTES_AVAILABLE[count if count < 256 else 256]

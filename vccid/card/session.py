@@ -15,6 +15,8 @@ from vccid.iso7816.apdu import Command
 
 T = TypeVar("T")
 
+_parse = Command.parse  # looked up once, not for every APDU
+
 
 class Lifetime:
     """How long a session lasts; work that is waited for does not outlive it.
@@ -75,16 +77,21 @@ class CardSession(Session):
         return self._atr
 
     def execute(self, command: bytes) -> Answer:
-        if self._lifetime.over:
-            raise CardRemoved("the session with the card is over")
         try:
-            parsed = Command.parse(command)
+            parsed = _parse(command)
         except RemoteProtocolError:
+            if self._lifetime.over:
+                return _removed(None)
             return status.WRONG_LENGTH
         return self._row(parsed)
 
     def close(self) -> None:
+        self._row = _removed  # what was selected, verified or unfinished goes with the old one
         self._lifetime.end()
+
+
+def _removed(command: Command | None) -> Answer:
+    raise CardRemoved("the session with the card is over")
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -7,12 +7,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from vccid.card.cac import pin_instructions
 from vccid.card.cac.access_control import AccessControlApplet
 from vccid.card.cac.applet import Applet, AppletSession, Handler, NoApplet
 from vccid.card.cac.card_capability import CARD_ID_SIZE, ccc_applet
 from vccid.card.cac.card_manager import CPLC_SERIAL_SIZE, card_manager, microsoft_applet
 from vccid.card.cac.containers import RID_DOD, RID_GSC, data_container, generic_container
+from vccid.card.cac.pin_instructions import change_reference_data, get_challenge, verify
 from vccid.card.cac.pki import INS_GET_CERTIFICATE, PkiApplet
 from vccid.card.card import Card, CardInfo, Offload
 from vccid.card.line_ups import as_libcacard
@@ -34,9 +34,9 @@ MAX_CREDENTIALS: Final = 10
 #: What every applet has, and what is there with none selected.
 _CARD_HANDLERS: Final[Mapping[int, Handler]] = {
     INS_SELECT: AppletSession.select,
-    INS_VERIFY: pin_instructions.verify,
-    INS_CHANGE_REFERENCE_DATA: pin_instructions.change_reference_data,
-    INS_GET_CHALLENGE: pin_instructions.get_challenge,
+    INS_VERIFY: verify,
+    INS_CHANGE_REFERENCE_DATA: change_reference_data,
+    INS_GET_CHALLENGE: get_challenge,
 }
 
 #: Containers that are there and have nothing in them: last two bytes of the AID, object ids.
