@@ -125,8 +125,8 @@ def _tokens(module: Module) -> list[tuple[int, TokenInfo]]:
 
 
 def _matching(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
-    if uri.names_module and not _same(uri.library, module.library_texts()):
-        return []  # p11-kit's own texts would stand for those of the modules it joins
+    if uri.names_module and any(uri.library) and not _same(uri.library, module.library_texts()):
+        return []  # of p11-kit, its own texts would stand for those of the modules it joins
 
     def fits(slot: int, info: TokenInfo) -> bool:
         wanted = (uri.token, uri.manufacturer, uri.serial, uri.model)

@@ -62,6 +62,7 @@ CK_UNAVAILABLE_INFORMATION = c_ulong(-1).value
 CKR_OK = 0x0
 CKR_ATTRIBUTE_SENSITIVE = 0x11
 CKR_ATTRIBUTE_TYPE_INVALID = 0x12
+CKR_FUNCTION_NOT_SUPPORTED = 0x54
 CKR_PIN_INCORRECT = 0xA0
 CKR_USER_ALREADY_LOGGED_IN = 0x100
 CKR_USER_NOT_LOGGED_IN = 0x101
@@ -199,10 +200,10 @@ class Module:
         table = POINTER(_FunctionList)()
         _check("C_GetFunctionList", self._library.C_GetFunctionList(byref(table)))
         pointers = table.contents.functions
+        # Modules leave out what they do not do, against 3.6.
         self._call: dict[str, Callable[..., int]] = {
-            name: ctypes.CFUNCTYPE(c_ulong)(pointers[index])
+            name: ctypes.CFUNCTYPE(c_ulong)(pointers[index]) if pointers[index] else _unsupported
             for index, name in enumerate(_FUNCTIONS)
-            if pointers[index]
         }
         self._parameters = parameters
         self._initialize()
@@ -397,6 +398,10 @@ class Module:
     def destroy_object(self, session: int, handle: int) -> None:
         """C_DestroyObject, 5.7."""
         self._do("C_DestroyObject", c_ulong(session), c_ulong(handle))
+
+
+def _unsupported(*arguments: object) -> int:
+    return CKR_FUNCTION_NOT_SUPPORTED
 
 
 def _check(function: str, rv: int) -> None:

@@ -33,10 +33,12 @@ class PretendToken:
 
     Attributes:
         token: it, open.
+        path: the module.
     """
 
     def __init__(self) -> None:
-        library = str(_compiled()[1])
+        self.path = _compiled()[1]
+        library = str(self.path)
         self._library = ctypes.CDLL(library)
         self._library.pretend_new()
         self.token = Pkcs11Token(Module(library), "token pretend", "pretend", lambda: 0)

@@ -199,5 +199,3 @@ def test_the_last_tries_of_a_token_are_kept(
     assert pretend.logins == looked_at
     assert answers == (["63 C2", "63 C1", "63 C0"][:looked_at] + ["69 83"] * (3 - looked_at))
     assert pretend.token.fewest_tries() == (None, 2, 1, 0)[looked_at]
-
-
