@@ -182,7 +182,7 @@ _X509 = bytes.fromhex("2A 86 48 86 F7 0D 01 09 16 01")
 
 
 def pfx(*ders: bytes, key: rsa.RSAPrivateKey | None = None, form: int = 0) -> bytes:
-    """A PKCS#12 file (RFC 7292, 4) with `KEY`, or another, and these certificates, in plain and without MAC."""
+    """A PKCS#12 file (RFC 7292, 4) in plain, without MAC: `KEY`, or another, and certificates."""
     bags = [_bag(_KEY_BAG, key_der(KEY if key is None else key))]
     for der in ders:
         content = tlv(SEQUENCE, tlv(OID, _X509), tlv(0xA0, tlv(OCTET_STRING, der)))

@@ -87,7 +87,6 @@ _PROTOTYPES: Final[dict[str, tuple[object, ...]]] = {
     "PKCS12_SAFEBAG_get0_pkcs8": (c_void_p, c_void_p),
     "PKCS12_SAFEBAG_get0_safes": (c_void_p, c_void_p),
     "i2d_PKCS12_SAFEBAG": (c_int, c_void_p, c_void_p),
-    "PKCS12_get_friendlyname": (c_void_p, c_void_p),
     "PKCS12_decrypt_skey": (c_void_p, c_void_p, c_char_p, c_int),
 }  # fmt: skip
 
@@ -197,13 +196,3 @@ def algorithm(identifier: int) -> tuple[int | None, bytes]:
     library().X509_ALGOR_get0(byref(name), byref(kind), byref(value), identifier)
     sequence = kind.value == 16 and value.value is not None
     return name.value, string(value.value) if sequence and value.value else b""
-
-
-def taken_string(pointer: int | None) -> bytes:
-    """A C string that OpenSSL allocated, which is freed."""
-    if not pointer:
-        return b""
-    try:
-        return ctypes.string_at(pointer)
-    finally:
-        library().CRYPTO_free(pointer, None, 0)

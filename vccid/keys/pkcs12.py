@@ -17,6 +17,7 @@ from typing import Final
 from vccid import ber
 from vccid.errors import SourceUnusable, WrongPassword
 from vccid.keys.content import AskPassword, Content, FoundCertificate, FoundKey
+from vccid.keys.libcrypto import wipe
 from vccid.keys.openssl import (
     Pkcs7,
     algorithm,
@@ -28,7 +29,6 @@ from vccid.keys.openssl import (
     library,
     object_name,
     reasons,
-    taken_string,
 )
 from vccid.keys.pkcs8 import (
     cipher_of,
@@ -50,8 +50,15 @@ _KEY_BAG, _SHROUDED_KEY_BAG, _CERT_BAG, _SAFE_CONTENTS_BAG = 150, 151, 152, 155
 _X509_CERTIFICATE: Final = 158
 _PBMAC1: Final = "PBMAC1"
 
+#: PKCS #9's friendlyName, a BMPString (RFC 2985, 5.5.1).
+_FRIENDLY_NAME: Final = bytes.fromhex("2A 86 48 86 F7 0D 01 09 14")
+_BMP_STRING: Final = 0x1E
+
 #: HMACs of PBMAC1 (RFC 8018, B.1.1 and B.1.2) by the last number of their object identifiers.
 _HMACS: Final = {7: "sha1", 8: "sha224", 9: "sha256", 10: "sha384", 11: "sha512"}
+#: Bytes of a key, and rounds, beyond which a file means to keep us busy.
+_MOST_KEY: Final = 64
+_MOST_ROUNDS: Final = 100_000_000
 #: 1.2.840.113549.2, the arc of those.
 _DIGESTS: Final = bytes.fromhex("2A 86 48 86 F7 0D 02")
 
@@ -132,7 +139,7 @@ class _Opened:
         try:
             content, mac = _authenticated(encoded("PKCS12", self._pfx))
             return hmac.compare_digest(pbmac1(parameters, password, content), mac)
-        except (ValueError, KeyError, IndexError):
+        except (ValueError, KeyError, IndexError, StopIteration):
             raise SourceUnusable(
                 f"{self._path} has a MAC by PBMAC1 of a kind that is not known here",
                 "export it again with HMAC-SHA-256 and PBKDF2 (RFC 9579)",
@@ -165,8 +172,7 @@ class _Opened:
         openssl = library()
         for bag in items(bags):
             kind = openssl.PKCS12_SAFEBAG_get_nid(bag)
-            name = taken_string(openssl.PKCS12_get_friendlyname(bag)).decode("utf-8", "replace")
-            openssl.ERR_clear_error()
+            name = _friendly_name(bag)
             if kind == _KEY_BAG:
                 info = openssl.PKCS12_SAFEBAG_get0_p8inf(bag)
                 self._found.keys.append(FoundKey(key_of(encode_info(info)), name))
@@ -232,6 +238,22 @@ def _certificate(bag: int) -> bytes:
     return value.parts()[0].parts()[1].parts()[0].content
 
 
+def _friendly_name(bag: int) -> str:
+    """A bag's friendlyName. Not by OpenSSL, whose older versions take any value for a string."""
+    whole = encoded("PKCS12_SAFEBAG", bag)
+    try:
+        attributes = next(ber.elements(whole)).parts()[2:]
+        for attribute in attributes[0].parts() if attributes else ():
+            kind, values = attribute.parts()
+            if kind.content == _FRIENDLY_NAME and values.parts()[0].tag == _BMP_STRING:
+                return values.parts()[0].content.decode("utf-16-be", "replace").rstrip("\0")
+    except (ValueError, IndexError, StopIteration):
+        pass
+    finally:
+        wipe(whole)  # It may hold a key.
+    return ""
+
+
 def _safe_cipher(safe: int) -> str:
     """What an EncryptedData (RFC 5652, 8) is encrypted with, for people."""
     try:
@@ -257,20 +279,17 @@ def pbmac1(parameters: bytes, password: bytes, content: bytes) -> bytes:
         password: UTF-8.
 
     Raises:
-        ValueError, KeyError, IndexError: the parameters are none, or of another kind.
+        ValueError, KeyError, IndexError, StopIteration: they are none, or of another kind.
     """
     derivation, scheme = next(ber.elements(parameters)).parts()
     salt, iterations, *rest = derivation.parts()[1].parts()
     if rest[0].tag != ber.INTEGER:
         raise ValueError("RFC 9579 wants the key's length written out")
     prf = _hmac(rest[1].parts()[0].content) if len(rest) > 1 else "sha1"
-    key = hashlib.pbkdf2_hmac(
-        prf,
-        password,
-        salt.content,
-        int.from_bytes(iterations.content, "big"),
-        int.from_bytes(rest[0].content, "big"),
-    )
+    length, count = (int.from_bytes(part.content, "big") for part in (rest[0], iterations))
+    if salt.tag != ber.OCTET_STRING or not 0 < length <= _MOST_KEY or not 0 < count <= _MOST_ROUNDS:
+        raise ValueError("no salt, or numbers that nobody means")
+    key = hashlib.pbkdf2_hmac(prf, password, salt.content, count, length)
     return hmac.digest(key, content, _hmac(scheme.parts()[0].content))
 
 
