@@ -23,18 +23,20 @@ def split_items(text: str) -> list[str]:
     pieces = re.split(r"(?<!\\),", text)
     items = []
     while pieces:
-        count = _longest_file(pieces)
-        item = ",".join(pieces[:count])
-        item = item if count > 1 or _exists(item) else item.replace("\\,", ",")
-        items.append(item if _exists(item) else item.strip())
-        del pieces[:count]
+        count, item = _longest_file(pieces)
+        items.append(item if count else pieces[0].replace("\\,", ",").strip())
+        del pieces[: count or 1]
     return [item for item in items if item]
 
 
-def _longest_file(pieces: list[str]) -> int:
-    """How many pieces from the first on are one file's name; 1 where that is no question."""
-    counts = range(len(pieces), 1, -1)
-    return next((count for count in counts if _exists(",".join(pieces[:count]))), 1)
+def _longest_file(pieces: list[str]) -> tuple[int, str]:
+    """How many pieces from the first on are one file's name, and that; 0 where none are."""
+    for count in range(len(pieces), 0, -1):
+        whole = ",".join(pieces[:count])
+        for name in (whole, whole.lstrip(), whole.strip()):
+            if _exists(name):
+                return count, name
+    return 0, ""
 
 
 def _exists(item: str) -> bool:
