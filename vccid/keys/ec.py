@@ -23,6 +23,7 @@ class Curve:
         label: for people.
         size: bytes of a coordinate, of a scalar, and of a shared secret.
         point_size: bytes of a public key.
+        order: of the base point (SP 800-186, 3.2.1); 0 where every scalar of `size` bytes will do.
         oid: DER of its object identifier (RFC 5480, 2.1.1.1; RFC 8410, 3), CKA_EC_PARAMS too.
     """
 
@@ -30,15 +31,26 @@ class Curve:
     label: str
     size: int
     point_size: int
+    order: int
     oid: bytes
 
 
-P256: Final = Curve(
-    "secp256r1", "EC on secp256r1", 32, 65, bytes.fromhex("06 08 2A 86 48 CE 3D 03 01 07")
+_ORDER_P256: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_ORDER_P384: Final = int(
+    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
+    "C7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973",
+    16,
 )
-P384: Final = Curve("secp384r1", "EC on secp384r1", 48, 97, bytes.fromhex("06 05 2B 81 04 00 22"))
-ED25519: Final = Curve("ed25519", "Ed25519", 32, 32, bytes.fromhex("06 03 2B 65 70"))
-X25519: Final = Curve("x25519", "X25519", 32, 32, bytes.fromhex("06 03 2B 65 6E"))
+
+P256: Final = Curve(
+    "secp256r1", "EC on secp256r1", 32, 65, _ORDER_P256,
+    bytes.fromhex("06 08 2A 86 48 CE 3D 03 01 07"),
+)  # fmt: skip
+P384: Final = Curve(
+    "secp384r1", "EC on secp384r1", 48, 97, _ORDER_P384, bytes.fromhex("06 05 2B 81 04 00 22")
+)
+ED25519: Final = Curve("ed25519", "Ed25519", 32, 32, 0, bytes.fromhex("06 03 2B 65 70"))
+X25519: Final = Curve("x25519", "X25519", 32, 32, 0, bytes.fromhex("06 03 2B 65 6E"))
 
 #: Curves of ECDSA and ECDH (SP 800-78-5, table 1).
 NIST_CURVES: Final = {P256.name: P256, P384.name: P384}

@@ -98,7 +98,7 @@ def parsed_key(der: bytes) -> Any:
     return None if reading is None else public_key_of(reading.key_info)
 
 
-def not_after(der: bytes) -> datetime | None:
-    """The last moment of a certificate's validity, None where it is no time."""
+def validity(der: bytes) -> tuple[datetime | None, datetime | None]:
+    """A certificate's notBefore and notAfter in UTC, None where one is no time."""
     reading = read_certificate(der)
-    return None if reading is None else reading.not_after
+    return (None, None) if reading is None else (reading.not_before, reading.not_after)

@@ -40,7 +40,15 @@ class CardMaker:
         backend = await asyncio.to_thread(lambda: self._certificates)
         from vccid.backends.certificates import CertificateRequest
 
-        request = CertificateRequest(wanted.certificates, wanted.database, wanted.atr, tries_kept)
+        request = CertificateRequest(
+            wanted.certificates,
+            wanted.database,
+            wanted.atr,
+            wanted.card,
+            wanted.serial,
+            wanted.in_memory,
+            tries_kept,
+        )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings
 

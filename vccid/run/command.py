@@ -138,11 +138,11 @@ def _check_command(name: str) -> None:
 def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     """Parameters of Insert; empty where no card was asked for."""
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
-    sources = {"certificates", "pcsc_reader", "hardware"} & request.keys()
+    sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
     if generate and sources | {"database", "password"} & request.keys():
         raise click.UsageError("--generate makes its own certificates")
     if request and not (generate or sources):
-        raise click.UsageError("say what the card is made from: --certs or --generate")
+        raise click.UsageError("say what the card is made from: --certs, --blank or --generate")
     return request
 
 

@@ -89,8 +89,8 @@ async def made(
     finally:
         card.close()
         card.close()
-        assert card._released is not None
-        await card._released
+        assert card.release.done is not None
+        await card.release.done
 
 
 async def verify(session: Session, pin: bytes) -> bytes:

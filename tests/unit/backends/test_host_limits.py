@@ -52,7 +52,9 @@ def test_large_certificates() -> None:
     assert "OpenSC shows no certificate over 4095 bytes" in too_large
 
 
-@pytest.mark.parametrize(("der", "compressed"), [(SQUEEZABLE, True), (DENSE, False)])
+@pytest.mark.parametrize(
+    ("der", "compressed"), [(SQUEEZABLE, True), (DENSE, False)], ids=["squeezable", "dense"]
+)
 def test_a_large_certificate_is_compressed_where_that_helps(
     tmp_path: Path, der: bytes, compressed: bool
 ) -> None:
@@ -79,7 +81,7 @@ def _buffer(driver: Driver, which: str) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("text", [b"a:b", b"a\nb", b"a\rb"])
+@pytest.mark.parametrize("text", [b"a:b", b"a\nb", b"a\rb"], ids=["colon", "LF", "CR"])
 def test_names_nss_cannot_address(text: bytes) -> None:
     odd = credential("a", certificate(common_name(text)))
     (warning,) = cac_warnings([odd])

@@ -39,6 +39,13 @@ class Algorithm(IntEnum):
     ED25519 = 0xE0
     X25519 = 0xE1
 
+    @property
+    def label(self) -> str:
+        """For people."""
+        return _LABELS.get(self, self.name.replace("_", "-"))
+
+
+_LABELS: Final = {Algorithm.TDES: "3DES", Algorithm.ED25519: "Ed25519"}
 
 #: Three-key triple DES under its other name (SP 800-78-5, table 9).
 _TDES_ALIAS: Final = 0x00

@@ -61,7 +61,6 @@ Answer = bytes | Awaitable[bytes]
 _SELECT_BY_NAME, _SELECT_BY_PATH = 0x04, 0x09
 
 # Yubico's instructions.
-INS_MOVE_KEY: Final = 0xF6
 INS_GET_METADATA: Final = 0xF7
 INS_GET_SERIAL: Final = 0xF8
 INS_ATTEST: Final = 0xF9
@@ -112,6 +111,7 @@ class PivApplication:
     def __init__(self, parts: PivParts, wait_for: WaitFor) -> None:
         self.indicators = Indicators()
         self._parts = parts
+        self._resets = parts.memory.resets
         self._wait_for = wait_for
         make = parts.personalisation
         self._handlers: Final[dict[int, Callable[[Command], Answer]]] = {
@@ -128,13 +128,17 @@ class PivApplication:
             INS_SET_RETRIES: self.set_retries,
             INS_RESET: self.reset,
             INS_GET_METADATA: make.metadata,
-            INS_GET_SERIAL: lambda command: make.serial(),
+            INS_ATTEST: make.attest,
+            INS_GET_SERIAL: make.serial,
             INS_GET_VERSION: lambda command: VERSION + status.SUCCESS,
         }
 
     def process(self, command: Command) -> Answer:
         """Answer a whole command."""
         handler = self._handlers.get(command.ins)
+        if self._resets != self._parts.memory.resets:
+            self._resets = self._parts.memory.resets
+            self.indicators.clear()
         self._notice_abandoned(command)
         if handler is None:
             return status.INSTRUCTION_NOT_SUPPORTED
@@ -303,7 +307,7 @@ class PivApplication:
     async def _reset(self, command: Command) -> bytes:
         answer = await self._written(self._parts.personalisation.reset(command))
         if answer == status.SUCCESS:
-            self.indicators.clear()
+            self._parts.memory.resets += 1
         return answer
 
     async def _written(self, work: Awaitable[bytes]) -> bytes:

@@ -15,6 +15,7 @@ from vccid.card.piv.commands import (
     RESPONSE,
     WITNESS,
     GeneralAuthenticate,
+    Refused,
 )
 from vccid.card.piv.contents import ManagementKey
 from vccid.card.piv.indicators import Indicators
@@ -47,9 +48,14 @@ def prove_management(
     """
     if command.algorithm is not key.algorithm:
         return status.INCORRECT_P1_P2
-    cipher, members = BlockCipher(key.algorithm, key.key), command.members
+    cipher = BlockCipher(key.algorithm, key.key)
     challenge, witness = indicators.challenge, indicators.witness
     indicators.forget_proof()
+    try:
+        members = command.members()
+    except Refused:
+        indicators.management = False
+        raise
     if members == {CHALLENGE: b""}:
         indicators.challenge = cipher.random()
         return _template(CHALLENGE, indicators.challenge)
@@ -78,7 +84,7 @@ def operation(key: CardKey, command: GeneralAuthenticate) -> Callable[[], bytes]
 
     A point that is not on its curve, for one, is found out only when it runs.
     """
-    members, private = command.members, key.private
+    members, private = command.members(), key.private
     if members.get(RESPONSE) != b"":
         return None
     if members.keys() == {RESPONSE, EXPONENTIATION}:

@@ -176,23 +176,35 @@ class GeneralAuthenticate:
     Attributes:
         algorithm: P1.
         reference: P2.
-        members: of the template, each once; an empty one is asked for.
+        data: the template, not looked at before the key and its rule.
     """
 
     algorithm: Algorithm
     reference: int
-    members: dict[int, bytes] = field(repr=False)
+    data: bytes = field(repr=False)
 
     @classmethod
     def parse(cls, command: Command) -> GeneralAuthenticate:
-        """Take the template apart."""
+        """Take P1 and P2 apart."""
         reference = command.p2
         _require(reference in KEYS or reference == CARD_MANAGEMENT, status.INCORRECT_P1_P2)
         known = symmetric if reference == CARD_MANAGEMENT else asymmetric
         algorithm = known(command.p1)
         if algorithm is None:
             raise Refused(status.INCORRECT_P1_P2)
-        return cls(algorithm, reference, _template(command.data))
+        return cls(algorithm, reference, command.data)
+
+    def members(self) -> dict[int, bytes]:
+        """The template's members, each once; an empty one is asked for.
+
+        Raises:
+            Refused: it is no template of this command's.
+        """
+        tag, value = _only(self.data)
+        _require(tag == _DYNAMIC_TEMPLATE, status.INCORRECT_DATA)
+        members = _once(_all(value))
+        _require(bool(members) and members.keys() <= _MEMBERS, status.INCORRECT_DATA)
+        return members
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,14 +332,6 @@ def _named(tag_bytes: bytes) -> int:
     whole = tag_bytes in (b"\x7e", b"\x7f\x61") or len(tag_bytes) == 3
     _require(whole and is_storable(tag), status.INCORRECT_DATA if not whole else status.NOT_FOUND)
     return tag
-
-
-def _template(data: bytes) -> dict[int, bytes]:
-    tag, value = _only(data)
-    _require(tag == _DYNAMIC_TEMPLATE, status.INCORRECT_DATA)
-    members = _once(_all(value))
-    _require(bool(members) and members.keys() <= _MEMBERS, status.INCORRECT_DATA)
-    return members
 
 
 def _policies(members: dict[int, bytes]) -> Policies:

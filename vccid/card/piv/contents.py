@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final
 
 from vccid.card.card import Offload
@@ -56,11 +55,12 @@ class Issuer:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that a card keeps but its PIN and PUK.
+    """All that a card keeps but its PIN and PUK. Its mappings are never changed.
 
     Attributes:
         guid: 16 bytes, the card's UUID.
         issuer: who signs its objects.
+        attester: who says which keys were generated on it.
         objects: content within 53, or within its own tag, by tag; none is empty.
         keys: those generated or imported, by reference; None where the one that the card came
             with was deleted.
@@ -69,8 +69,9 @@ class Contents:
 
     guid: bytes
     issuer: Issuer
-    objects: Mapping[int, bytes] = MappingProxyType({})
-    keys: Mapping[int, StoredKey | None] = MappingProxyType({})
+    attester: Issuer
+    objects: Mapping[int, bytes] = field(default_factory=dict)
+    keys: Mapping[int, StoredKey | None] = field(default_factory=dict)
     management: ManagementKey = field(default_factory=ManagementKey)
 
     def with_object(self, tag: int, content: bytes) -> Contents:
@@ -78,11 +79,11 @@ class Contents:
         objects = {**self.objects, tag: content}
         if not content:
             del objects[tag]
-        return replace(self, objects=MappingProxyType(objects))
+        return replace(self, objects=objects)
 
     def with_key(self, reference: int, key: StoredKey | None) -> Contents:
         """With another key in place of that with the reference."""
-        return replace(self, keys=MappingProxyType({**self.keys, reference: key}))
+        return replace(self, keys={**self.keys, reference: key})
 
 
 class Keeper(ABC):
@@ -115,34 +116,50 @@ class MemoryKeeper(Keeper):
         pass
 
 
-class CardMemory:
-    """A card's contents as they are now, for all its sessions.
+class SharedContents:
+    """Contents as they are now, for every card that has them: one may be in two readers at once.
 
     Attributes:
-        contents: as they are.
+        current: as they are.
+        keeper: where they are kept.
+        lock: held from reading `current` to having another.
+    """
+
+    def __init__(self, current: Contents, keeper: Keeper) -> None:
+        """`current` is what `keeper` has."""
+        self.current = current
+        self.keeper = keeper
+        self.lock = asyncio.Lock()
+
+
+class CardMemory:
+    """A card's contents and keys, for all its sessions.
+
+    Attributes:
+        offload: runs what blocks.
+        resets: how often the card was made new; what was proved before is void.
     """
 
     def __init__(
-        self,
-        contents: Contents,
-        given: Mapping[int, CardKey],
-        keeper: Keeper,
-        offload: Offload[Any],
+        self, shared: SharedContents, given: Mapping[int, CardKey], offload: Offload[Any]
     ) -> None:
-        """Take a card's contents, already kept.
+        """Take contents.
 
         Args:
-            contents: as `keeper` has them.
+            shared: the contents.
             given: keys that the card came with, by reference; they live elsewhere.
-            keeper: where changes are kept.
             offload: runs what blocks.
         """
-        self.contents = contents
         self.offload = offload
+        self.resets = 0
+        self._shared = shared
         self._given = given
-        self._keeper = keeper
-        self._lock = asyncio.Lock()
         self._ready: dict[int, tuple[StoredKey, CardKey]] = {}
+
+    @property
+    def contents(self) -> Contents:
+        """The contents as they are."""
+        return self._shared.current
 
     def key(self, reference: int) -> CardKey | None:
         """The key with a reference, or None."""
@@ -175,10 +192,12 @@ class CardMemory:
         await asyncio.shield(task)  # a card removed meanwhile is none that has half of it
 
     async def _change(self, work: Callable[[Contents], Contents]) -> None:
-        async with self._lock:
-            self.contents = await self.offload(partial(self._keep, work, self.contents))
+        shared = self._shared
+        async with shared.lock:
+            shared.current = await self.offload(partial(_keep, shared, work))
 
-    def _keep(self, work: Callable[[Contents], Contents], before: Contents) -> Contents:
-        after = work(before)
-        self._keeper.save(after)
-        return after
+
+def _keep(shared: SharedContents, work: Callable[[Contents], Contents]) -> Contents:
+    after = work(shared.current)
+    shared.keeper.save(after)
+    return after

@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
@@ -33,7 +32,7 @@ VERSION: Final = 1
 ENDING: Final = ".piv.json"
 
 _NONCE: Final = 12
-_HINT: Final = "vccidctl card reset makes the card as it was when it was new"
+_HINT: Final = "restore it from a backup, or remove it: the card is then as when it was new"
 
 
 class Sealer:
@@ -125,10 +124,8 @@ class FileKeeper(Keeper):
         content = {
             "version": VERSION,
             "guid": contents.guid.hex(),
-            "issuer": {
-                "certificate": _text(contents.issuer.certificate),
-                "key": self._seal(contents.issuer.pkcs8, "issuer"),
-            },
+            "issuer": self._encode_issuer(contents.issuer, "issuer"),
+            "attester": self._encode_issuer(contents.attester, "attester"),
             "management": {
                 "algorithm": contents.management.algorithm,
                 "key": self._seal(contents.management.key, "management"),
@@ -140,6 +137,15 @@ class FileKeeper(Keeper):
             },
         }
         return json.dumps(content, indent=1).encode() + b"\n"
+
+    def _encode_issuer(self, issuer: Issuer, place: str) -> dict[str, object]:
+        return {
+            "certificate": _text(issuer.certificate),
+            "key": self._seal(issuer.pkcs8, place),
+        }
+
+    def _decode_issuer(self, kept: Any, place: str) -> Issuer:
+        return Issuer(self._open(kept["key"], place), _data(kept["certificate"]))
 
     def _encode_key(self, reference: int, key: StoredKey) -> dict[str, object]:
         return {
@@ -159,7 +165,7 @@ class FileKeeper(Keeper):
                 f"is of version {version}, from a later vccid",
                 f"start that vccid again, or: {_HINT}",
             )
-        issuer, management = content["issuer"], content["management"]
+        management = content["management"]
         algorithm = Algorithm(management["algorithm"])
         key = self._open(management["key"], "management")
         guid = bytes.fromhex(content["guid"])
@@ -167,14 +173,13 @@ class FileKeeper(Keeper):
             raise ValueError("a field is out of range")
         return Contents(
             guid,
-            Issuer(self._open(issuer["key"], "issuer"), _data(issuer["certificate"])),
-            MappingProxyType({int(tag, 16): _data(v) for tag, v in content["objects"].items()}),
-            MappingProxyType(
-                {
-                    int(reference, 16): kept and self._decode_key(reference, kept)
-                    for reference, kept in content["keys"].items()
-                }
-            ),
+            self._decode_issuer(content["issuer"], "issuer"),
+            self._decode_issuer(content["attester"], "attester"),
+            {int(tag, 16): _data(v) for tag, v in content["objects"].items()},
+            {
+                int(reference, 16): kept and self._decode_key(reference, kept)
+                for reference, kept in content["keys"].items()
+            },
             ManagementKey(algorithm, key),
         )
 

@@ -117,10 +117,14 @@ def import_scalar(algorithm: Algorithm, scalar: bytes) -> bytes:
     Raises:
         ValueError: it is none of this curve.
     """
-    if len(scalar) != CURVES[algorithm].size:
+    curve = CURVES[algorithm]
+    if len(scalar) != curve.size:
         raise ValueError("the key has not the curve's length")
     if algorithm in _NIST:
-        return _pkcs8(ec.derive_private_key(int.from_bytes(scalar, "big"), _NIST[algorithm]))
+        value = int.from_bytes(scalar, "big")
+        if not 0 < value < curve.order:  # `cryptography` 38 looks at the lower end only
+            raise ValueError("the key is not below the curve's order")
+        return _pkcs8(ec.derive_private_key(value, _NIST[algorithm]))
     if algorithm is Algorithm.ED25519:
         return _pkcs8(ed25519.Ed25519PrivateKey.from_private_bytes(scalar))
     return _pkcs8(x25519.X25519PrivateKey.from_private_bytes(scalar))

@@ -12,6 +12,7 @@ from typing import Final
 from vccid.card.piv.contents import Contents, Issuer
 from vccid.card.piv.data_model import (
     AID,
+    ATTESTATION_CERTIFICATE,
     CARD_CAPABILITY,
     CERTIFICATES,
     CHUID,
@@ -96,7 +97,7 @@ def certificate_in(content: bytes) -> bytes | None:
     if fields.get(_CERTIFICATE_INFORMATION, _PLAIN)[:1] != _GZIP:
         return stored or None
     try:  # never more than an object's worth, whatever a host has written
-        return zlib.decompressobj(wbits=31).decompress(stored, MAX_OBJECT)
+        return zlib.decompressobj(wbits=31).decompress(stored, MAX_OBJECT) or None
     except zlib.error:
         return None
 
@@ -125,6 +126,8 @@ class Objects:
             return _key_history(contents)
         if tag == SECURITY_OBJECT:
             return self._security_object(contents)
+        if tag == ATTESTATION_CERTIFICATE:
+            return certificate(contents.attester.certificate)
         return None
 
     def _security_object(self, contents: Contents) -> bytes:

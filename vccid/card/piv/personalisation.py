@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Final
 
 from vccid.card.pin import Pin
 from vccid.card.piv.algorithms import RSA_BITS
+from vccid.card.piv.attestation import attest
 from vccid.card.piv.commands import (
     Generate,
     ImportKey,
@@ -150,7 +150,7 @@ class Personalisation:
         return status.SUCCESS
 
     def _emptied(self, contents: Contents) -> Contents:
-        gone = MappingProxyType(dict.fromkeys(self._memory.given, None))
+        gone = dict.fromkeys(self._memory.given)
         return replace(self._blank(contents), keys=gone)
 
     def metadata(self, command: Command) -> bytes:
@@ -181,10 +181,25 @@ class Personalisation:
             ]
         return ber.encode_all(fields) + status.SUCCESS
 
-    def serial(self) -> bytes:
+    def serial(self, command: Command) -> bytes:
         """Yubico's GET SERIAL: four bytes, the same for the same card."""
+        return self._serial.to_bytes(4, "big") + status.SUCCESS
+
+    @property
+    def _serial(self) -> int:
         digest = hashlib.sha256(self._memory.contents.guid).digest()
-        return (int.from_bytes(digest[:4], "big") >> 1 | 1).to_bytes(4, "big") + status.SUCCESS
+        return int.from_bytes(digest[:4], "big") >> 1 | 1
+
+    def attest(self, command: Command) -> bytes:
+        """Yubico's ATTEST, of a key that was generated on the card."""
+        reference, contents = command.p1, self._memory.contents
+        key, stored = self._memory.key(reference), contents.keys.get(reference)
+        if command.p2:
+            raise Refused(status.INCORRECT_P1_P2)
+        if key is None or stored is None or stored.origin is not Origin.GENERATED:
+            raise Refused(status.INCORRECT_DATA)
+        certificate = attest(contents.attester, reference, stored, key, VERSION, self._serial)
+        return certificate + status.SUCCESS
 
     async def _change(self, work: Callable[[Contents], Contents]) -> bytes:
         await self._memory.change(work)

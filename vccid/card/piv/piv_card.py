@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
-from vccid.card.card import Card, CardInfo
+from vccid.card.card import Card, CardInfo, SlotInfo
 from vccid.card.line_ups import by_standard
 from vccid.card.pin import Pin
 from vccid.card.piv.application import PivApplication, PivParts
-from vccid.card.piv.contents import CardMemory
-from vccid.card.piv.data_model import CERTIFICATES
+from vccid.card.piv.contents import CardMemory, Contents
+from vccid.card.piv.data_model import BARE, CERTIFICATES, DATA, OBJECTS, PIN_TO_READ
 from vccid.card.piv.objects import Objects, certificate_in
 from vccid.card.piv.personalisation import Personalisation
-from vccid.card.piv.pins import Puk
+from vccid.card.piv.pins import PivPin, Puk
 from vccid.card.piv.references import KEYS, key_name
 from vccid.card.piv.slots import emptied
 from vccid.card.session import CardSession, Lifetime
+from vccid.card.state import MAX_TRIES
+from vccid.iso7816 import ber
 from vccid.iso7816.atr import T1_ATR
 from vccid.keys.x509_reading import read_certificate
 
@@ -39,6 +42,7 @@ class PivCard(Card):
         memory: CardMemory,
         pin: Pin,
         puk: Puk,
+        fresh: Callable[[], Contents],
         names: Sequence[str] = (),
         atr: bytes = T1_ATR,
         release: Callable[[], None] = lambda: None,
@@ -49,6 +53,7 @@ class PivCard(Card):
             memory: its contents.
             pin: opened with the card's serial number.
             puk: likewise.
+            fresh: what it had when it was new; blocks.
             names: what the user called the certificates it was made of, in the order of `KEYS`.
             atr: answer to reset.
             release: called once the card has left its reader.
@@ -58,6 +63,7 @@ class PivCard(Card):
         self.puk = puk
         self.serial = memory.contents.guid.hex()
         self._atr = atr
+        self._fresh = fresh
         self._names = dict(zip(KEYS, names, strict=False))
         self._release = release
         personalisation = Personalisation(memory, pin, puk, emptied)
@@ -78,7 +84,36 @@ class PivCard(Card):
             names=tuple(names),
             tries_left=self.pin.tries_left,
             pin_kind=self.pin.kind,
+            puk_tries_left=self.puk.tries_left,
+            slots=tuple(self._slots(list(certificates))),
         )
+
+    def _slots(self, certified: list[int]) -> Iterator[SlotInfo]:
+        """What is under each key reference; `certified` are those with a certificate."""
+        for reference in KEYS:
+            key = self.memory.key(reference)
+            index = certified.index(reference) if reference in certified else None
+            shown = SlotInfo(f"{reference:02X}", key_name(reference), certificate=index)
+            if key is not None:
+                yield replace(
+                    shown,
+                    algorithm=key.algorithm.label,
+                    source=key.source,
+                    pin=key.pin_policy.name.lower(),
+                )
+            elif index is not None:
+                yield shown
+
+    def public_objects(self) -> dict[str, bytes]:
+        """Every object that is read without the PIN, as GET DATA gives it, by its file's name."""
+        contents, objects = self.memory.contents, self._parts.objects
+        found = {}
+        for tag in (*OBJECTS, *(tag for tag in contents.objects if tag not in OBJECTS)):
+            content = None if tag in PIN_TO_READ else objects.read(contents, tag)
+            if content is not None:
+                name = OBJECTS[tag].file if tag in OBJECTS else f"{tag:06x}"
+                found[name] = ber.encode(tag if tag in BARE else DATA, content)
+        return found
 
     def _certificates(self) -> dict[int, bytes]:
         """Those that are on it now, DER, by key reference."""
@@ -94,6 +129,20 @@ class PivCard(Card):
         lifetime = Lifetime()
         application = PivApplication(self._parts, lifetime.wait_for)
         return CardSession(self._atr, by_standard(application.process), lifetime)
+
+    async def start_again(self) -> None:
+        """Be as when it was new, PIN and PUK too; every session has proved nothing then.
+
+        Raises:
+            StateError: the disk will not take it.
+        """
+        await self.memory.change(lambda contents: self._fresh())
+        self.memory.resets += 1
+        if isinstance(self.pin, PivPin):
+            await self.pin.start_again(MAX_TRIES)
+        else:
+            await self.pin.reset()
+        await self.puk.start_again(MAX_TRIES)
 
     def close(self) -> None:
         self._release()

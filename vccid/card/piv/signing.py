@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 from cryptography import x509
@@ -46,33 +47,56 @@ CONTENT_SIGNING: Final = x509.ObjectIdentifier("2.16.840.1.101.3.6.7")
 
 def new_issuer(serial: str, start: datetime.datetime, end: datetime.datetime) -> Issuer:
     """A new issuer for one card, its certificate valid from `start` to `end` (UTC)."""
+    usage = x509.KeyUsage(
+        digital_signature=True, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, key_cert_sign=False,
+        crl_sign=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    return new_certificate(
+        f"Issuer of card {serial}",
+        start,
+        end,
+        [
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (usage, True),
+            (x509.ExtendedKeyUsage([CONTENT_SIGNING]), True),
+        ],
+    )
+
+
+def new_certificate(
+    name: str,
+    start: datetime.datetime,
+    end: datetime.datetime,
+    extensions: Iterable[tuple[x509.ExtensionType, bool]],
+) -> Issuer:
+    """A new P-256 key with a certificate of its own signature.
+
+    Args:
+        name: common name, 64 characters at most.
+        start: UTC, as `end`.
+        end: of its validity.
+        extensions: each with whether it is critical.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
+    subject = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, "vccid"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"Issuer of card {serial}"),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
         ]
     )
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(end)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True, content_commitment=False, key_encipherment=False,
-                data_encipherment=False, key_agreement=False, key_cert_sign=False,
-                crl_sign=False, encipher_only=False, decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(x509.ExtendedKeyUsage([CONTENT_SIGNING]), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    certificate = builder.sign(key, hashes.SHA256())
     pkcs8 = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return Issuer(pkcs8, certificate.public_bytes(Encoding.DER))
 

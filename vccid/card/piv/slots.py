@@ -6,10 +6,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Sequence
-from types import MappingProxyType
 from typing import Final
 
 from vccid.card.piv.algorithms import algorithm_of
+from vccid.card.piv.attestation import new_attester
 from vccid.card.piv.contents import Contents
 from vccid.card.piv.data_model import CERTIFICATES
 from vccid.card.piv.keys import CardKey, public_template
@@ -19,7 +19,7 @@ from vccid.card.piv.signing import new_issuer
 from vccid.errors import KeyUnsuitable
 from vccid.keys.base import Credential, PublicKey
 from vccid.keys.holder import Holder
-from vccid.keys.x509 import not_after, parsed_key, public_key
+from vccid.keys.x509 import parsed_key, public_key, validity
 
 #: As many certificates as there are key references for.
 MAX_CREDENTIALS: Final = len(KEYS)
@@ -91,20 +91,19 @@ def new_contents(
         credentials: in the order of `KEYS`.
         now: UTC.
     """
-    ends = [not_after(item.certificate) for item in credentials]
+    ends = [validity(item.certificate)[1] for item in credentials]
     expires = max((end for end in ends if end is not None), default=now + _LIFE)
-    issuer = new_issuer(
-        guid.hex(), min(now, expires) - datetime.timedelta(days=1), max(now, expires) + _LIFE
-    )
+    start, end = min(now, expires) - datetime.timedelta(days=1), max(now, expires) + _LIFE
+    issuer = new_issuer(guid.hex(), start, end)
     objects = new_objects(guid, expires.date(), issuer)
     for reference, item in zip(KEYS, credentials, strict=False):
         objects[CERTIFICATES[reference]] = certificate(item.certificate)
-    return Contents(guid, issuer, MappingProxyType(objects))
+    return Contents(guid, issuer, new_attester(guid.hex(), start, end), objects)
 
 
 def emptied(contents: Contents) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
-    end = not_after(contents.issuer.certificate)
+    _, end = validity(contents.issuer.certificate)
     assert end is not None, "we made it"
     objects = new_objects(contents.guid, end.date(), contents.issuer)
-    return Contents(contents.guid, contents.issuer, MappingProxyType(objects))
+    return Contents(contents.guid, contents.issuer, contents.attester, objects)
