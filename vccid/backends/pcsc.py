@@ -146,7 +146,8 @@ class PcscEmulation(Follower):
             self._insert(await self._make())
         except VccidError as error:
             self._note(error.message)
-        self._looked.set()
+        finally:
+            self._looked.set()
 
 
 class Readers:

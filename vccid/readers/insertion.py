@@ -125,7 +125,8 @@ class Inserter:
     async def _put_made_in(
         self, station: Station, wanted: Wanted, password: bytes | None, pin: bytes | None
     ) -> Inserted:
-        card, warnings = await self._cards.make(wanted, password, pin)
+        kept = self.settings.real_cards.tries_kept
+        card, warnings = await self._cards.make(wanted, password, pin, kept)
         try:
             _check_empty(station)
             return Inserted(station, card, station.reader.insert(card), warnings)

@@ -145,7 +145,8 @@ def test_no_key(tmp_path: Path) -> None:
         load(path)
     assert caught.value.message == (
         f"certificate {path} has no private key in it,"
-        " and beside it is neither mine.key nor mine-key.pem"
+        " and beside it is neither mine.key nor mine-key.pem nor mine.key.pem nor mine.pem.key"
+        " nor privkey.pem nor key.pem"
     )
 
 
