@@ -26,7 +26,7 @@ from vccid.errors import (
 from vccid.keys.base import Credential
 from vccid.keys.load import Loading
 from vccid.keys.passwords import Passwords
-from vccid.keys.pkcs11_token import Pkcs11Token
+from vccid.keys.worker.remote import WorkerToken
 
 PASSWORD = "correct horse"
 
@@ -53,7 +53,7 @@ def opened(database: NssFolder, *names: str, password: bytes | None = None) -> I
         loading.close()
 
 
-def only_token(loading: Loading) -> Pkcs11Token:
+def only_token(loading: Loading) -> WorkerToken:
     (locked,) = loading.tokens
     return locked.token
 

@@ -48,10 +48,11 @@ from vccid.keys.pkcs11_module import (
     CKA_SIGN,
     CKM_RSA_X_509,
     CKO_PRIVATE_KEY,
+    Module,
     Pkcs11Error,
     ulong,
 )
-from vccid.keys.pkcs11_token import Pkcs11Token
+from vccid.keys.worker.remote import WorkerToken
 from vccid.readers.card_threads import CardThreads
 
 QUERY = f"?module-path={MODULE}"
@@ -93,7 +94,7 @@ def opened(*uris: str, login: bool = True) -> Iterator[Loading]:
         loading.close()
 
 
-def only_token(loading: Loading) -> Pkcs11Token:
+def only_token(loading: Loading) -> WorkerToken:
     (locked,) = loading.tokens
     return locked.token
 
@@ -170,7 +171,7 @@ def test_login() -> None:
 
 
 def test_somebody_elses_login_proves_no_pin() -> None:
-    """p11-kit has the same library inside, so one login is the other's too."""
+    """p11-kit has the same library inside."""
     with (
         opened(f"pkcs11:token=main;object=one{QUERY}"),
         opened("pkcs11:token=main;object=one", login=False) as other,
@@ -227,9 +228,10 @@ def test_a_key_for_decryption_alone() -> None:
     put("main", "decrypt", "0C", _der("decrypt", 5), "cert")
     put("main", "decrypt", "0D", key_der(rsa_key(5)), "privkey")
     with opened(f"pkcs11:token=main;object=decrypt{QUERY}") as loading:
-        module = only_token(loading).module
+        module = Module(MODULE)
         (slot,) = (slot for slot in module.slots() if module.token_info(slot).label == "main")
         session = module.open_session(slot, writable=True)
+        module.login(session, PIN.encode())
         (signing,) = module.find(session, {CKA_CLASS: ulong(CKO_PRIVATE_KEY), CKA_ID: b"\x0d"})
         only = {CKA_ID: b"\x0c", CKA_SIGN: b"\0", CKA_DECRYPT: b"\1"}
         copy = module.copy_object(session, signing, only)
@@ -237,11 +239,10 @@ def test_a_key_for_decryption_alone() -> None:
             module.private_operation("Sign", session, copy, CKM_RSA_X_509, bytes(256), 256)
         (credential,) = loading.read()
         assert_signs(credential.key.raw, credential.certificate)
-        module.close_session(session)
+        module.finalize()
 
 
 def test_a_token_that_is_not_there_disturbs_no_other() -> None:
-    """Not even by the restart that lets a module see new tokens."""
     with opened(f"pkcs11:token=main;object=one{QUERY}") as loading:
         (credential,) = loading.read()
         with pytest.raises(TokenGone, match="no token fits"):

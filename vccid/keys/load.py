@@ -11,12 +11,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from vccid.errors import KeySourceError, PasswordNeeded, PrivateKeyMissing
+from vccid.errors import KeySourceError, PasswordNeeded, PrivateKeyMissing, TokenGone
 from vccid.keys.base import Credential, PrivateKey
 from vccid.keys.files import KeyFile
 from vccid.keys.holder import Holder, cac_applet
@@ -24,15 +24,14 @@ from vccid.keys.items import CertificateFile, Nickname, parse_item
 from vccid.keys.nss import by_nickname, lease_database
 from vccid.keys.passwords import Passwords, password_needed
 from vccid.keys.pkcs11 import by_uri, lease_token
-from vccid.keys.pkcs11_key import pkcs11_key
-from vccid.keys.pkcs11_module import Pkcs11Error
-from vccid.keys.pkcs11_token import CertificateObject, Pkcs11Token
 from vccid.keys.registry import Lease
 from vccid.keys.uri import Pkcs11Uri
+from vccid.keys.worker.messages import CertificateObject
+from vccid.keys.worker.remote import WorkerToken, worker_key
 from vccid.keys.x509 import Certificate, parse_certificate
 
 #: Lists a token's certificates.
-_Listing = Callable[[Pkcs11Token], Sequence[CertificateObject]]
+_Listing = Callable[[WorkerToken], Sequence[CertificateObject]]
 
 #: Where the certificate at a position of the request goes.
 Holders = Callable[[int], Holder]
@@ -47,7 +46,7 @@ class LockedToken:
         password: the one found for it, or None.
     """
 
-    token: Pkcs11Token
+    token: WorkerToken
     password: bytes | None = field(repr=False)
 
     def needs_password(self) -> PasswordNeeded:
@@ -69,6 +68,7 @@ class Loading:
         database: str,
         passwords: Passwords,
         holders: Holders = cac_applet,
+        environment: tuple[str, ...] = (),
     ) -> None:
         """Read the items.
 
@@ -77,6 +77,7 @@ class Loading:
             database: where nicknames are looked up.
             passwords: those there are.
             holders: where each goes.
+            environment: of the processes that have PKCS#11 modules, NAME=VALUE each.
 
         Raises:
             SourceUnusable: one of them cannot be read.
@@ -84,12 +85,14 @@ class Loading:
         self._items = [(text, parse_item(text, database)) for text in items]
         self._passwords = passwords
         self._holders = holders
+        self._environment = environment
         # A request given up in the middle is closed while `open` may still run.
         self._lock = threading.Lock()
         self._leases: dict[int, Lease] = {}
-        self._databases: dict[str, Lease] = {}
+        self._places: dict[object, Lease] = {}
         self._files: dict[Path, KeyFile] = {}
         self._turns: Counter[Path] = Counter()
+        self._told: Callable[[TokenGone], None] | None = None
         self.tokens: list[LockedToken] = []
         self.warnings: list[str] = []
 
@@ -109,14 +112,18 @@ class Loading:
                     self._add_locked(lease.token, item)
 
     def _lease(self, item: Nickname | Pkcs11Uri) -> Lease:
-        """An item's token; a database is looked at once, which is most of an insert's time."""
-        if not isinstance(item, Nickname):
-            return lease_token(item)
-        if item.database not in self._databases:
-            self._databases[item.database] = lease_database(item.database)
-        return self._databases[item.database]
+        """An item's token; each is looked at once, which is most of an insert's time."""
+        if isinstance(item, Nickname):
+            place: object = item.database
+            find = partial(lease_database, item.database, self._environment)
+        else:
+            place = replace(item, path="", object=None, id=None, pin_source=None)
+            find = partial(lease_token, item, self._environment)
+        if place not in self._places:
+            self._places[place] = find()
+        return self._places[place]
 
-    def _add_locked(self, token: Pkcs11Token, item: Nickname | Pkcs11Uri) -> None:
+    def _add_locked(self, token: WorkerToken, item: Nickname | Pkcs11Uri) -> None:
         pin_source = item.pin_source if isinstance(item, Pkcs11Uri) else None
         password = self._passwords.find(token.short_name, pin_source)
         self.tokens.append(LockedToken(token, password))
@@ -130,7 +137,7 @@ class Loading:
             KeySourceError: one of them is not there, or none a card can hold.
         """
         now = datetime.now(UTC)
-        listed = cache(Pkcs11Token.certificates)
+        listed = cache(WorkerToken.certificates)
         try:
             found = [self._read_item(n, listed, now) for n in range(len(self._items))]
             left = (file.left_over() for file in self._files.values())
@@ -139,10 +146,20 @@ class Loading:
         finally:
             self._files.clear()
 
+    def watch(self, told: Callable[[TokenGone], None]) -> None:
+        """Have `told` called, in some thread, when one of the tokens is lost; until `close`."""
+        with self._lock:
+            self._told = told
+            for lease in self._places.values():
+                lease.token.watch(told)
+
     def close(self) -> None:
         """Let go of the databases and tokens. May be repeated."""
         with self._lock:
-            for lease in self._leases.values():
+            if self._told is not None:
+                for lease in self._places.values():
+                    lease.token.unwatch(self._told)
+            for lease in self._places.values():
                 lease.release()
 
     def _read_item(self, position: int, listed: _Listing, now: datetime) -> Credential:
@@ -173,25 +190,22 @@ class Loading:
 
 
 def _from_token(
-    token: Pkcs11Token,
+    token: WorkerToken,
     item: Nickname | Pkcs11Uri,
     holder: Holder,
     listed: _Listing,
     now: datetime,
 ) -> tuple[Certificate, Credential]:
-    try:
-        objects = listed(token)
-        if isinstance(item, Nickname):
-            name, found = item.nickname, by_nickname(objects, item.nickname, token.name)
-        else:
-            name, found = item.path, by_uri(objects, item)
-        return _best(token, name, found, holder, now)
-    except Pkcs11Error as error:
-        raise KeySourceError(f"{token.name} cannot be read: {error.message}") from None
+    objects = listed(token)
+    if isinstance(item, Nickname):
+        name, found = item.nickname, by_nickname(objects, item.nickname, token.name)
+    else:
+        name, found = item.path, by_uri(objects, item)
+    return _best(token, name, found, holder, now)
 
 
 def _best(
-    token: Pkcs11Token, name: str, found: Sequence[CertificateObject], holder: Holder, now: datetime
+    token: WorkerToken, name: str, found: Sequence[CertificateObject], holder: Holder, now: datetime
 ) -> tuple[Certificate, Credential]:
     """Of the certificates with one name, the newest valid one that has a key."""
     parsed: list[tuple[Certificate, CertificateObject]] = []
@@ -203,7 +217,7 @@ def _best(
             refusals.append(error)
     parsed.sort(key=lambda pair: (pair[0].valid(now), pair[0].began), reverse=True)
     for certificate, candidate in parsed:
-        key = pkcs11_key(token, name, candidate.id, certificate.public)
+        key = worker_key(token, name, candidate.id, certificate.public)
         try:
             if token.usable:
                 key.require()

@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import stat
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from vccid.errors import CertificateNotFound, SourceUnusable, TokenGone
-from vccid.keys.pkcs11_module import CKF_TOKEN_INITIALIZED, Module, Pkcs11Error, TokenInfo
-from vccid.keys.pkcs11_token import CertificateObject, Pkcs11Token
 from vccid.keys.registry import TOKENS, Lease
 from vccid.keys.uri import Pkcs11Uri
+from vccid.keys.worker.messages import CertificateObject, TokenPlace
+from vccid.keys.worker.remote import WorkerToken
+from vccid.keys.worker.workers import WORKERS, Worker
 
 #: What begins the registry's keys of tokens found by URI.
 _KEY: Final = "uri"
@@ -33,134 +31,87 @@ _MODULE_FOLDERS: Final = tuple(
     for folder in ("pkcs11", "", "softhsm")
 )
 
-_modules: dict[str, Module] = {}
-_locks: dict[str, threading.Lock] = {}
-_loading = threading.Lock()
+#: NAME=VALUE each, of the process that has the module.
+Environment = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenPlace:
-    """A token and where it is.
-
-    Attributes:
-        slot: the slot's number.
-        description: the slot's; OpenSC's is the PC/SC reader's name.
-        info: the token's.
-    """
-
-    slot: int
-    description: str
-    info: TokenInfo
-
-
-def list_tokens(uri: Pkcs11Uri) -> list[TokenPlace]:
-    """Every token that fits a URI, through the module it names.
+@contextmanager
+def listed(uri: Pkcs11Uri, environment: Environment = ()) -> Iterator[tuple[Worker, list[TokenPlace]]]:
+    """A worker that has just loaded a URI's module, and so sees every token; and those that fit.
 
     Raises:
         SourceUnusable: no such module.
         TokenGone: the module failed.
     """
-    with _module(uri) as (_, module):
-        return [
-            TokenPlace(slot, module.slot_texts(slot)[0], info)
-            for slot, info in _matching(module, uri)
-        ]
+    worker = WORKERS.load(_library(uri), environment)
+    try:
+        yield worker, _matching(worker, uri)
+    finally:
+        worker.end()
 
 
-def lease_token(uri: Pkcs11Uri) -> Lease:
+def lease_token(uri: Pkcs11Uri, environment: Environment = ()) -> Lease:
     """The one token a URI fits.
 
     Raises:
         SourceUnusable: no such module, or several tokens fit.
         TokenGone: no token fits.
     """
-    with _module(uri) as (library, module):
-        found = [info for _, info in _matching(module, uri) or _matching_anew(module, uri)]
-        info = _only(uri, found)
-        return TOKENS.lease((_KEY, library, *_identity(info)), lambda: _make(module, info))
-
-
-@contextlib.contextmanager
-def _module(uri: Pkcs11Uri) -> Iterator[tuple[str, Module]]:
-    """The module a URI names, with its name; a slow one holds up only those who want it."""
     library = _library(uri)
-    with _loading:
-        lock = _locks.setdefault(library, threading.Lock())
-    with lock:
-        if library not in _modules:
-            _modules[library] = _load(library)
-        try:
-            yield library, _modules[library]
-        except Pkcs11Error as error:
-            raise TokenGone(f"PKCS#11 module {library} failed: {error.message}") from None
+    worker: Worker | None = WORKERS.load(library, environment)
+    assert worker is not None
+    try:
+        place = _only(uri, _matching(worker, uri))
+
+        def begin(token: WorkerToken) -> None:
+            nonlocal worker
+            assert worker is not None
+            mine, worker = worker, None
+            open_token(token, mine, place)
+
+        key = (_KEY, library, environment, *place.identity)
+        return TOKENS.lease(key, lambda: token_at(place), begin)
+    finally:
+        if worker is not None:
+            worker.end()
 
 
-def _make(module: Module, info: TokenInfo) -> Pkcs11Token:
-    name = f"token {info.label or info.serial}"
-
-    def locate() -> int:
-        for candidate, found in _tokens(module):
-            if _identity(found) == _identity(info):
-                return candidate
-        raise TokenGone(f"{name} is gone", "connect it again")
-
-    return Pkcs11Token(module, name, info.label, locate)
+def token_at(place: TokenPlace) -> WorkerToken:
+    """The token at a place, not open."""
+    return WorkerToken(f"token {place.label or place.serial}", place.label)
 
 
-def _identity(info: TokenInfo) -> tuple[str, ...]:
-    return info.label, info.manufacturer, info.serial, info.model
+def open_token(token: WorkerToken, worker: Worker, place: TokenPlace) -> None:
+    """Open it in a worker that has its module."""
+    token.open(worker, token.name.encode(), *(text.encode() for text in place.identity))
 
 
-def _tokens(module: Module) -> list[tuple[int, TokenInfo]]:
-    """Every initialised token of a module; one that vanishes meanwhile is passed over."""
-    found = []
-    for slot in module.slots():
-        try:
-            info = module.token_info(slot)
-        except Pkcs11Error:
-            continue
-        if info.flags & CKF_TOKEN_INITIALIZED:
-            found.append((slot, info))
-    return found
-
-
-def _matching(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
-    if uri.names_module and any(uri.library) and not _same(uri.library, module.library_texts()):
+def _matching(worker: Worker, uri: Pkcs11Uri) -> list[TokenPlace]:
+    library, places = worker.places()
+    if uri.names_module and any(uri.library) and not _same(uri.library, library):
         return []  # of p11-kit, its own texts would stand for those of the modules it joins
-
-    def fits(slot: int, info: TokenInfo) -> bool:
-        wanted = (uri.token, uri.manufacturer, uri.serial, uri.model)
-        if not _same(wanted, _identity(info)) or uri.slot_id not in (None, slot):
-            return False
-        place = (uri.slot_description, uri.slot_manufacturer)
-        return place == (None, None) or _same(place, module.slot_texts(slot))
-
-    return [(slot, info) for slot, info in _tokens(module) if fits(slot, info)]
+    wanted = (uri.token, uri.manufacturer, uri.serial, uri.model)
+    slot = (uri.slot_description, uri.slot_manufacturer)
+    return [
+        place
+        for place in places
+        if _same(wanted, place.identity)
+        and uri.slot_id in (None, place.slot)
+        and _same(slot, (place.description, place.slot_manufacturer))
+    ]
 
 
 def _same(wanted: Sequence[str | None], have: Sequence[str]) -> bool:
     return all(want is None or want == text for want, text in zip(wanted, have, strict=True))
 
 
-def _matching_anew(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
-    """The same after a restart of the module: SoftHSM sees new tokens only then.
-
-    Not while any card has a key in such a token. Modules may be each other's: p11-kit's
-    may have the same library inside.
-    """
-    if TOKENS.in_use(lambda key: isinstance(key, tuple) and key[0] == _KEY):
-        return []
-    module.restart()
-    return _matching(module, uri)
-
-
-def _only(uri: Pkcs11Uri, found: list[TokenInfo]) -> TokenInfo:
+def _only(uri: Pkcs11Uri, found: list[TokenPlace]) -> TokenPlace:
     if not found:
         raise TokenGone(
             f"no token fits {uri.path}", "p11tool --list-token-urls shows those there are"
         )
     if len(found) > 1:
-        serials = ", ".join(info.serial for info in found)
+        serials = ", ".join(place.serial for place in found)
         raise SourceUnusable(
             f"{len(found)} tokens fit {uri.path}", f"add serial=: one of {serials}"
         )
@@ -185,7 +136,7 @@ def _library(uri: Pkcs11Uri) -> str:
 def _trusted(path: Path) -> Path:
     """A module's real path, once nobody but root and this process's user can change it.
 
-    A module runs inside the daemon, so who may only insert cards must not choose its code.
+    A module runs as the daemon's user, so who may only insert cards must not choose its code.
 
     Raises:
         SourceUnusable: missing, or others can write it or a folder above it.
@@ -203,21 +154,6 @@ def _trusted(path: Path) -> Path:
                 "only root and the daemon's own user may be able to write a module",
             )
     return real
-
-
-def _load(library: str) -> Module:
-    try:
-        if library == _P11_KIT:
-            # Lets p11-kit's `disable-in: vccid` find us; Python would give its own name.
-            ctypes.CDLL(library).p11_kit_set_progname(b"vccid")
-        return Module(library)
-    except (OSError, AttributeError):
-        raise SourceUnusable(
-            f"{library} is no PKCS#11 module, or cannot be loaded",
-            "name another with module-path=, or install p11-kit-modules",
-        ) from None
-    except Pkcs11Error as error:
-        raise SourceUnusable(f"PKCS#11 module {library} does not start: {error.message}") from None
 
 
 def by_uri(certificates: Sequence[CertificateObject], uri: Pkcs11Uri) -> list[CertificateObject]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Private keys on a PKCS#11 token."""
+"""Private keys on a PKCS#11 token, in the process that has the module."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from vccid.errors import KeyOperationError, KeyUnsuitable, LoginLost, PrivateKeyMissing
-from vccid.keys.base import EcPrivateKey, PublicKey, RsaPrivateKey
-from vccid.keys.ec import NIST_CURVES, Curve, Point, ecdsa_der, fit_digest, peer_key
+from vccid.errors import KeyOperationError, LoginLost, PrivateKeyMissing
 from vccid.keys.pkcs11_module import (
     CKA_CLASS,
     CKA_DECRYPT,
@@ -40,6 +38,7 @@ from vccid.keys.pkcs11_module import (
 )
 from vccid.keys.pkcs11_token import Pkcs11Token
 from vccid.keys.rsa import Modulus, unpad_signature_block
+from vccid.keys.worker.messages import KeyClue
 
 #: An ECDSA signature is two numbers of a curve of at most 384 bits.
 _MAX_SIGNATURE: Final = 2 * 48
@@ -130,24 +129,21 @@ class _Place:
         )
 
 
-class Pkcs11RsaKey(RsaPrivateKey):
+class Pkcs11RsaKey:
     """An RSA key on a token."""
 
-    def __init__(self, token: Pkcs11Token, name: str, id_: bytes, modulus: Modulus) -> None:
-        """Tie a key to its certificate, which has this name, CKA_ID and modulus."""
-        self._modulus = modulus
-        self._id = id_
-        self._place = _Place(token, name, self._candidates)
-
-    @property
-    def size_bits(self) -> int:
-        return self._modulus.bits
+    def __init__(self, token: Pkcs11Token, clue: KeyClue) -> None:
+        """Tie a key to its certificate, of which `clue` tells."""
+        self._modulus = Modulus.of(int.from_bytes(clue.public, "big"))
+        self._id = clue.id
+        self._place = _Place(token, clue.name, self._candidates)
 
     def require(self) -> None:
         """As `_Place.require`."""
         self._place.require()
 
     def raw(self, block: bytes) -> bytes:
+        """As `RsaPrivateKey.raw`."""
         self._modulus.check(block)
         return self._place.run(lambda session, key: self._operate(session, key, block))
 
@@ -174,40 +170,35 @@ class Pkcs11RsaKey(RsaPrivateKey):
                     yield handle
 
 
-class Pkcs11EcKey(EcPrivateKey):
+class Pkcs11EcKey:
     """A key of ECDSA and ECDH on a token."""
 
-    def __init__(self, token: Pkcs11Token, name: str, id_: bytes, point: Point) -> None:
-        """Tie a key to its certificate, which has this name, CKA_ID and public key."""
-        self._point = point
-        self._id = id_
-        self._place = _Place(token, name, self._candidates)
-
-    @property
-    def curve(self) -> Curve:
-        return self._point.curve
+    def __init__(self, token: Pkcs11Token, clue: KeyClue) -> None:
+        """Tie a key to its certificate, of which `clue` tells."""
+        self._clue = clue
+        # 04, x, y (SEC 1, 2.3.3)
+        self._size = (len(clue.public) - 1) // 2
+        self._place = _Place(token, clue.name, self._candidates)
 
     def require(self) -> None:
         """As `_Place.require`."""
         self._place.require()
 
-    def sign(self, data: bytes) -> bytes:
-        digest = fit_digest(data, self.curve)
+    def sign(self, digest: bytes) -> bytes:
+        """ECDSA of a digest that fits the curve: r and s, as long as a coordinate each."""
         module = self._place.token.module
-        return ecdsa_der(
-            self._place.run(
-                lambda session, key: module.private_operation(
-                    "Sign", session, key.value, CKM_ECDSA, digest, _MAX_SIGNATURE
-                )
+        return self._place.run(
+            lambda session, key: module.private_operation(
+                "Sign", session, key.value, CKM_ECDSA, digest, _MAX_SIGNATURE
             )
         )
 
     def derive(self, peer: bytes) -> bytes:
-        peer_key(self.curve, peer)  # no module has to be trusted with a point off the curve
+        """ECDH with a point on the curve: the shared x-coordinate."""
         return self._place.run(lambda session, key: self._agree(session, key, peer))
 
     def _agree(self, session: int, key: _Handle, peer: bytes) -> bytes:
-        module, size = self._place.token.module, self.curve.size
+        module, size = self._place.token.module, self._size
         template = {
             CKA_CLASS: ulong(CKO_SECRET_KEY),
             CKA_KEY_TYPE: ulong(CKK_GENERIC_SECRET),
@@ -229,43 +220,20 @@ class Pkcs11EcKey(EcPrivateKey):
         """By CKA_ID, else by that of the public key; a key on another curve is passed over."""
         module = self._place.token.module
         private = {CKA_CLASS: ulong(CKO_PRIVATE_KEY), CKA_KEY_TYPE: ulong(CKK_EC)}
-        for id_ in (self._id, *self._public_ids(session)):
+        for id_ in (self._clue.id, *self._public_ids(session)):
             if not id_:
                 continue
             for handle in module.find(session, private | {CKA_ID: id_}):
                 shown = module.attributes(session, handle, (CKA_EC_PARAMS,)).get(CKA_EC_PARAMS)
-                if not shown or shown == self.curve.oid:
+                if not shown or shown == self._clue.oid:
                     yield handle
 
     def _public_ids(self, session: int) -> Iterator[bytes]:
         """CKA_ID of public keys that are the certificate's: the point is an OCTET STRING there."""
-        module, encoded = self._place.token.module, self._point.encoded
+        module, encoded = self._place.token.module, self._clue.public
         template: Template = {
             CKA_CLASS: ulong(CKO_PUBLIC_KEY),
             CKA_EC_POINT: bytes((0x04, len(encoded))) + encoded,
         }
         for handle in module.find(session, template):
             yield module.attributes(session, handle, (CKA_ID,)).get(CKA_ID, b"")
-
-
-def pkcs11_key(
-    token: Pkcs11Token, name: str, id_: bytes, public: PublicKey
-) -> Pkcs11RsaKey | Pkcs11EcKey:
-    """The private key of a certificate on a token.
-
-    Args:
-        name: the certificate's, for messages.
-        id_: CKA_ID, as the certificate has it.
-        public: the certificate's key.
-
-    Raises:
-        KeyUnsuitable: it is of a kind that tokens are not asked for.
-    """
-    if isinstance(public, Modulus):
-        return Pkcs11RsaKey(token, name, id_, public)
-    if public.curve.name in NIST_CURVES:
-        return Pkcs11EcKey(token, name, id_, public)
-    raise KeyUnsuitable(
-        f"the key of certificate {name} is {public.description}, which cannot be used on a token",
-        "a PEM or PKCS#12 file can hold it",
-    )

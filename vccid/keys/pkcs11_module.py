@@ -214,10 +214,9 @@ class Module:
         if rv != CKR_CRYPTOKI_ALREADY_INITIALIZED:
             _check("C_Initialize", rv)
 
-    def restart(self) -> None:
-        """C_Finalize and C_Initialize, 5.4: every handle is void, new tokens are seen."""
+    def finalize(self) -> None:
+        """C_Finalize, 5.4: every handle is void."""
         self._do("C_Finalize", None)
-        self._initialize()
 
     def _do(self, function: str, *arguments: object) -> None:
         _check(function, self._call[function](*arguments))

@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TypeVar
 
 from vccid.errors import (
@@ -18,7 +17,6 @@ from vccid.errors import (
     VccidError,
     WrongPassword,
 )
-from vccid.keys.base import Token
 from vccid.keys.ckr import Consequence
 from vccid.keys.pkcs11_module import (
     CKA_CLASS,
@@ -39,21 +37,13 @@ from vccid.keys.pkcs11_module import (
     Pkcs11Error,
     ulong,
 )
+from vccid.keys.worker.messages import CertificateObject
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateObject:
-    """A certificate as the token holds it: CKA_LABEL, CKA_ID and CKA_VALUE (DER)."""
-
-    label: str
-    id: bytes
-    der: bytes
-
-
-class Pkcs11Token(Token):
-    """One token, shared by every card that has a key in it.
+class Pkcs11Token:
+    """One token, shared by every card that has a key in it; what it offers is `Token`'s.
 
     A pool hands each operation a session of its own, for a session used by two threads
     crashes some modules. One more session, the anchor, stays open: it keeps the login
@@ -61,7 +51,6 @@ class Pkcs11Token(Token):
 
     Attributes:
         module: the module it is reached through.
-        short_name: what a systemd credential for its password is named after.
         generation: grows each time the token was looked up; older handles are void.
         raw_rsa: whether it offers CKM_RSA_X_509.
     """
@@ -70,32 +59,26 @@ class Pkcs11Token(Token):
         self,
         module: Module,
         name: str,
-        short_name: str,
         locate: Callable[[], int],
         *,
         copy_keys: bool = False,
         leave: Callable[[int], None] = lambda slot: None,
-        pin_refusal: str = "",
     ) -> None:
         """Describe a token; `open` opens it.
 
         Args:
             name: what to call it in a message.
-            short_name: a database folder's last part, or a token's label.
             locate: finds its slot, also again after it was gone.
             copy_keys: whether to work with session copies of its keys.
             leave: called with the slot after the last session on it was closed.
-            pin_refusal: why its PIN cannot be changed here, or "".
         """
         self.module = module
-        self.short_name = short_name
         self.generation = 0
         self.raw_rsa = False
         self._name = name
         self._locate = locate
         self._copy_keys = copy_keys
         self._leave = leave
-        self._pin_refusal = pin_refusal
         # Guards the anchor, the login and everything found with them.
         self._lock = threading.RLock()
         # Guards `_running` and `_closed`; told when an operation ends.
@@ -168,7 +151,7 @@ class Pkcs11Token(Token):
         return 1 if self._flags & CKF_USER_PIN_FINAL_TRY else None
 
     def fewest_tries(self) -> int | None:
-        """As `Token`; a token tells only that it has one left, none, or not all (3.2)."""
+        """As `Token.fewest_tries`: it tells only that it has one left, none, or not all (3.2)."""
         with self._lock:
             self._ensure_anchor()
             with suppress(Pkcs11Error):
@@ -192,10 +175,6 @@ class Pkcs11Token(Token):
             return self.module.session_state(self._anchor) in CKS_USER_FUNCTIONS
         except Pkcs11Error:
             return False
-
-    @property
-    def pin_refusal(self) -> str:
-        return self._pin_refusal
 
     def login(self, pin: bytes) -> None:
         with self._lock:
@@ -248,8 +227,6 @@ class Pkcs11Token(Token):
         )
 
     def change_pin(self, old: bytes, new: bytes) -> None:
-        if self._pin_refusal:
-            raise KeyOperationError(f"{self._name} takes no new password here", self._pin_refusal)
         with self._lock:
             try:
                 session = self.module.open_session(self._slot, writable=True)

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Final
 
-from vccid.keys.pkcs11_token import Pkcs11Token
+from vccid.keys.worker.remote import WorkerToken
 
 
 class _Entry:
     """A token, how many leases it has, and the lock held while that opens or closes it."""
 
-    def __init__(self, token: Pkcs11Token) -> None:
+    def __init__(self, token: WorkerToken) -> None:
         self.token = token
         self.lock = threading.Lock()
         self.leases = 0
@@ -30,19 +30,25 @@ class Registry:
         self._lock = threading.Lock()
         self._entries: dict[Hashable, _Entry] = {}
 
-    def lease(self, key: Hashable, make: Callable[[], Pkcs11Token]) -> Lease:
-        """Hold the token known by `key`, which is opened if nobody else holds it.
+    def lease(
+        self, key: Hashable, make: Callable[[], WorkerToken], begin: Callable[[WorkerToken], None]
+    ) -> Lease:
+        """Hold the token known by `key`.
+
+        Args:
+            make: makes it, where it was never known.
+            begin: opens it, where nobody holds it or its worker ended.
 
         Raises:
-            TokenGone, SourceUnusable, Pkcs11Error: it cannot be opened.
+            KeySourceError: it cannot be opened.
         """
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
                 self._entries[key] = entry = _Entry(make())
         with entry.lock:
-            if not entry.leases:
-                entry.token.open()
+            if not entry.leases or not entry.token.there:
+                begin(entry.token)
             entry.leases += 1
         return Lease(entry)
 
@@ -70,5 +76,5 @@ class Lease:
                 entry.token.close()
 
 
-#: The process's own: to a PKCS#11 module, the process is the application.
+#: The process's own: two cards with keys on one token share its login, and its PIN's tries.
 TOKENS: Final = Registry()

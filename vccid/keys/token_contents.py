@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote
 
 from vccid.errors import CertificateNotFound, KeySourceError, TokenGone
 from vccid.keys.holder import pki_applet
-from vccid.keys.pkcs11 import TokenPlace, lease_token, list_tokens
-from vccid.keys.pkcs11_module import Pkcs11Error
-from vccid.keys.pkcs11_token import CertificateObject
+from vccid.keys.pkcs11 import listed, open_token, token_at
 from vccid.keys.uri import SCHEME, Pkcs11Uri
 from vccid.keys.x509 import parse_certificate
+from vccid.keys.worker.messages import CertificateObject, TokenPlace
+from vccid.keys.worker.workers import Worker
 from vccid.keys.x509_reading import read_certificate
 
 #: CK_SLOT_INFO has room for so many characters of a reader's name (PKCS #11 base 2.40, 3.2).
@@ -35,7 +35,8 @@ def tokens_in_readers(module: str) -> list[TokenPlace]:
     Raises:
         KeySourceError: the module cannot be used.
     """
-    return list_tokens(Pkcs11Uri.parse(SCHEME + module_query(module)))
+    with listed(Pkcs11Uri.parse(SCHEME + module_query(module))) as (_, places):
+        return places
 
 
 def in_reader(places: Iterable[TokenPlace], reader: str) -> list[TokenPlace]:
@@ -44,38 +45,50 @@ def in_reader(places: Iterable[TokenPlace], reader: str) -> list[TokenPlace]:
     return [place for place in places if place.description == description]
 
 
-def certificates_in_reader(module: str, reader: str, most: int) -> tuple[str, ...]:
+def certificates_in_reader(
+    module: str, reader: str, most: int, environment: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """URIs of at most `most` certificates of the card in a PC/SC reader; blocks.
+
+    Args:
+        environment: of the process that has the module, NAME=VALUE each.
 
     Raises:
         KeySourceError: the module knows no card there, or none of its certificates fits ours.
     """
-    places = in_reader(tokens_in_readers(module), reader)
-    if not places:
-        raise TokenGone(
-            f"PKCS#11 module {module} knows no card in {reader}",
-            "pkcs11-tool -L shows what OpenSC knows; set real_cards.module for another module",
-        )
-    return _uris(places, module_query(module), most)
+    query = module_query(module)
+    with listed(Pkcs11Uri.parse(SCHEME + query), environment) as (worker, every):
+        places = in_reader(every, reader)
+        if not places:
+            raise TokenGone(
+                f"PKCS#11 module {module} knows no card in {reader}",
+                "pkcs11-tool -L shows what OpenSC knows; set real_cards.module for another module",
+            )
+        return _uris(worker, places, query, most)
 
 
-def certificates_on_token(uri: str, most: int) -> tuple[str, ...]:
+def certificates_on_token(
+    uri: str, most: int, environment: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """URIs of at most `most` certificates of the tokens a URI fits; blocks.
+
+    Args:
+        environment: as `certificates_in_reader`.
 
     Raises:
         KeySourceError: no token fits, or none of its certificates fits ours.
     """
-    places = list_tokens(Pkcs11Uri.parse(uri))
-    if not places:
-        raise TokenGone(f"no token fits {uri.partition('?')[0]}", "p11tool --list-token-urls")
-    return _uris(places, "".join(uri.partition("?")[1:]), most)
+    with listed(Pkcs11Uri.parse(uri), environment) as (worker, places):
+        if not places:
+            raise TokenGone(f"no token fits {uri.partition('?')[0]}", "p11tool --list-token-urls")
+        return _uris(worker, places, "".join(uri.partition("?")[1:]), most)
 
 
-def _uris(places: Iterable[TokenPlace], query: str, most: int) -> tuple[str, ...]:
+def _uris(worker: Worker, places: Iterable[TokenPlace], query: str, most: int) -> tuple[str, ...]:
     found: dict[bytes, str] = {}
     refusals: list[KeySourceError] = []
     for place in places:
-        for certificate in _certificates(place, query):
+        for certificate in _certificates(worker, place):
             try:
                 parse_certificate(certificate.der, certificate.label, _HOLDER)
             except KeySourceError as error:
@@ -95,24 +108,19 @@ def _uris(places: Iterable[TokenPlace], query: str, most: int) -> tuple[str, ...
     return tuple(own or found.values())[:most]
 
 
-def _certificates(place: TokenPlace, query: str) -> Iterator[CertificateObject]:
+def _certificates(worker: Worker, place: TokenPlace) -> Sequence[CertificateObject]:
     """In the order of their CKA_ID, which is that of the card's key references."""
-    lease = lease_token(Pkcs11Uri.parse(f"{SCHEME}slot-id={place.slot}{query}"))
-    try:
-        yield from sorted(lease.token.certificates(), key=lambda certificate: certificate.id)
-    except Pkcs11Error as error:
-        raise TokenGone(f"token {place.info.label} cannot be read: {error.message}") from None
-    finally:
-        lease.release()
+    token = token_at(place)
+    open_token(token, worker, place)
+    return sorted(token.certificates(), key=lambda certificate: certificate.id)
 
 
 def _path(place: TokenPlace, certificate: CertificateObject) -> str:
-    info = place.info
     identity = {
-        "token": info.label,
-        "manufacturer": info.manufacturer,
-        "model": info.model,
-        "serial": info.serial,
+        "token": place.label,
+        "manufacturer": place.manufacturer,
+        "model": place.model,
+        "serial": place.serial,
     }
     parts = [f"{name}={quote(value, safe='')}" for name, value in identity.items() if value]
     if certificate.id:

@@ -122,7 +122,7 @@ def _only_fitting(wish: RealCard, names: Sequence[str], module: str, none: str) 
 def _readers_with_token(label: str, readers: Iterable[str], module: str) -> list[str]:
     from vccid.keys.token_contents import in_reader, tokens_in_readers
 
-    places = [place for place in tokens_in_readers(module) if place.info.label == label]
+    places = [place for place in tokens_in_readers(module) if place.label == label]
     return [name for name in readers if in_reader(places, name)]
 
 

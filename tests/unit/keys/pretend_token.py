@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vccid.keys.pkcs11_module import CKO_CERTIFICATE, CKO_PRIVATE_KEY, Module
-from vccid.keys.pkcs11_token import Pkcs11Token
+from vccid.keys.worker.messages import FrameReader, Reply, Verb, frame, read_reply, request
+from vccid.keys.worker.remote import WorkerToken
+from vccid.keys.worker.verbs import Served
 
 PIN = b"123456"
 WRONG = b"654321"
@@ -28,6 +31,29 @@ def _compiled() -> tuple[TemporaryDirectory[str], Path]:
     return folder, library
 
 
+class InProcess:
+    """A worker without a process: what it is asked and answers passes through as bytes."""
+
+    name = ""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._tell: Callable[[str], None] = lambda reason: None
+
+    def ask(self, verb: Verb, *fields: bytes) -> Reply:
+        message = FrameReader().feed(frame(request(verb, *fields)))
+        assert message is not None
+        answer = FrameReader().feed(frame(self._served.answer(message)))
+        assert answer is not None
+        return read_reply(answer)
+
+    def when_lost(self, told: Callable[[str], None]) -> None:
+        self._tell = told
+
+    def end(self) -> None:
+        """Nothing ends."""
+
+
 class PretendToken:
     """The module, its token as new.
 
@@ -41,8 +67,13 @@ class PretendToken:
         library = str(self.path)
         self._library = ctypes.CDLL(library)
         self._library.pretend_new()
-        self.token = Pkcs11Token(Module(library), "token pretend", "pretend", lambda: 0)
-        self.token.open()
+        self.token = WorkerToken("token pretend", "pretend")
+        self._link = InProcess(Served(Module(library)))
+        self.open()
+
+    def open(self) -> None:
+        """Open the token, once more perhaps."""
+        self.token.open(self._link, b"token pretend", b"pretend", b"vccid tests", b"1", b"one")
 
     def answer(self, function: str, rv: int) -> None:
         """Let a function answer this and do nothing; "" is none, so all are themselves."""

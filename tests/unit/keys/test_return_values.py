@@ -20,8 +20,8 @@ from vccid.card.state import StateStore
 from vccid.errors import TokenLocked, VccidError
 from vccid.keys.base import Credential
 from vccid.keys.ckr import ANSWERS, Consequence, answer
-from vccid.keys.pkcs11_key import pkcs11_key
 from vccid.keys.rsa import Modulus
+from vccid.keys.worker.remote import worker_key
 
 CERTIFICATE = der(certificate("pretend", rsa_key().public_key()))
 MODULUS = Modulus.of(rsa_key().public_key().public_numbers().n)
@@ -54,7 +54,7 @@ def logins() -> TokenLogins:
 @pytest.fixture
 def card(pretend: PretendToken, logins: TokenLogins, tmp_path: Path) -> Iterator[Driver]:
     async def make() -> CacCard:
-        key = pkcs11_key(pretend.token, "pretend", b"\1", MODULUS)
+        key = worker_key(pretend.token, "pretend", b"\1", MODULUS)
         credentials = [Credential("pretend", CERTIFICATE, key, pretend.token)]
         login = logins.of(pretend.token)
         pin = await TokenPin.open(login, StateStore(tmp_path), serial_of(credentials), at_once)
@@ -131,7 +131,7 @@ def test_elsewhere(pretend: PretendToken, rv: int) -> None:
         ("C_GetAttributeValue", token.certificates),
         ("C_SetPIN", partial(token.change_pin, PIN, WRONG)),
         ("C_OpenSession", partial(token.change_pin, PIN, WRONG)),
-        ("C_GetMechanismList", token.open),
+        ("C_GetMechanismList", pretend.open),
         ("C_GetTokenInfo", token.fewest_tries),
     ):
         pretend.answer(function, rv)
