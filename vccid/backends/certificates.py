@@ -45,6 +45,7 @@ class CertificateRequest:
         serial: of a blank PIV card, 32 hexadecimal digits; "" for a card made of certificates.
         in_memory: whether a PIV card keeps nothing.
         tries_kept: no PIN reaches a token that may have fewer tries left; 0 passes every one.
+        environment: of the processes that have PKCS#11 modules, NAME=VALUE each.
     """
 
     items: tuple[str, ...]
@@ -54,6 +55,7 @@ class CertificateRequest:
     serial: str = ""
     in_memory: bool = False
     tries_kept: int = 0
+    environment: tuple[str, ...] = ()
 
 
 class CertificateCard(CacCard):
@@ -165,7 +167,9 @@ class CertificateBackend:
         kind = _KINDS[request.card]
         warnings = [] if request.serial else kind.warn(len(request.items))
         passwords = Passwords(password, self._credentials_directory)
-        loading = Loading(request.items, request.database, passwords, kind.holders)
+        loading = Loading(
+            request.items, request.database, passwords, kind.holders, request.environment
+        )
         states = MemoryStateStore() if request.in_memory else self._states
         offload = self._new_offload()
         try:
@@ -181,6 +185,7 @@ class CertificateBackend:
             limits = cac_warnings(credentials) if request.card == "cac" else []
             warnings += [*loading.warnings, *limits, *opened.warnings]
             card = await self._assemble(request, credentials, opened.pin, offload, loading)
+            card.watch = loading.watch
         except BaseException:
             # Not waited for here: it waits itself for what is still under way.
             closing = asyncio.ensure_future(offload(loading.close))

@@ -143,11 +143,26 @@ class PcscEmulation(Follower):
 
     async def _emulate(self) -> None:
         try:
-            self._insert(await self._make())
+            card = await self._make()
+            self._insert(card)
+            loop = asyncio.get_running_loop()
+
+            def lost(error: VccidError) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: so is everything
+                    loop.call_soon_threadsafe(self._lost, card, error)
+
+            card.watch(lost)
         except VccidError as error:
             self._note(error.message)
         finally:
             self._looked.set()
+
+    def _lost(self, card: Card, error: VccidError) -> None:
+        """The process of the real card's module ended; a card that comes anew gets another."""
+        if self._card is card:
+            self._card = None
+            self._note(error.message)
+            self._reader.remove()
 
 
 class Readers:

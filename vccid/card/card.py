@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from vccid.errors import VccidError
+
 T = TypeVar("T")
 
 #: Runs a blocking function off the event loop; the card itself starts no thread.
@@ -104,7 +106,14 @@ class Session(ABC):
 
 
 class Card(ABC):
-    """A card that can be in a reader."""
+    """A card that can be in a reader.
+
+    Attributes:
+        watch: has what it is given called, in any thread and once at most, when what the card is
+            made of is gone while it is in; of most cards that never happens.
+    """
+
+    watch: Callable[[Callable[[VccidError], None]], None] = staticmethod(lambda told: None)
 
     @property
     @abstractmethod

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from vccid import __version__
 from vccid.card.card import Card
 from vccid.control.call_parameters import BadParameter, Taker
-from vccid.errors import ReaderError, VccidError
+from vccid.errors import NotPermitted, ReaderError, VccidError
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment
 from vccid.readers.managed_reader import Station
@@ -227,7 +227,8 @@ class Methods:
         certificates = given.texts("certificates")
         database, atr = given.text("database"), given.text("atr")
         kind, blank, in_memory = given.text("card"), given.flag("blank"), given.flag("in_memory")
-        real = _real_card(given)
+        environment = self._environment(given)
+        real = _real_card(given, environment)
         if kind is not None and kind not in CARD_KINDS:
             raise BadParameter("card")
         if blank and (certificates is not None or real is not None):
@@ -241,6 +242,7 @@ class Methods:
             return real
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
+            _none_of(environment=environment or None)
             return None
         defaults = self.settings.certificates
         card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
@@ -255,7 +257,23 @@ class Methods:
             card,
             uuid.uuid4().hex if blank else "",
             in_memory,
+            environment,
         )
+
+    def _environment(self, given: Taker) -> tuple[str, ...]:
+        """NAME=VALUE each, of variables that may be set."""
+        environment = given.texts("environment") or ()
+        known = self.settings.pkcs11.variables
+        for text in environment:
+            name, equals, _ = text.partition("=")
+            if not equals:
+                raise BadParameter("environment")
+            if name not in known:
+                raise NotPermitted(
+                    f"variable {name} may not be set for a PKCS#11 module",
+                    f"pkcs11.variables in vccid.toml lists {', '.join(known) or 'none'}",
+                )
+        return environment
 
     def _readers(self) -> list[Parameters]:
         stations = self._service.stations
@@ -335,14 +353,16 @@ def _required(given: Taker, name: str) -> str:
     return value
 
 
-def _real_card(given: Taker) -> RealCard | None:
+def _real_card(given: Taker, environment: tuple[str, ...]) -> RealCard | None:
     relayed, emulated = given.text("pcsc_reader"), given.text("hardware")
     if relayed is not None and emulated is not None:
         raise BadParameter("hardware")
     if emulated is not None:
-        return RealCard(emulated, emulated=True)
+        return RealCard(emulated, True, environment)
     if relayed == "":
         raise BadParameter("pcsc_reader")
+    if relayed is not None:
+        _none_of(environment=environment or None)
     return None if relayed is None else RealCard(relayed, emulated=False)
 
 
@@ -358,7 +378,7 @@ def _card_in(station: Station) -> Card:
     problem = station.problem
     hint = "insert one: vccidctl insert --certs A,B,C"
     if problem is not None:
-        hint = f"it could not be put back: {problem.message}"
+        hint = f"it is not in any more: {problem.message}"
     raise ReaderError(f"reader {station.name} holds no card", hint)
 
 

@@ -22,7 +22,7 @@ from vccid.ctl.context import (
     reader_argument,
     wait_option,
 )
-from vccid.ctl.items import absolute_database, absolute_item, split_items
+from vccid.ctl.items import absolute_database, absolute_item, absolute_variable, split_items
 from vccid.errors import ConfigError
 from vccid.wire.varlink import Parameters
 
@@ -99,6 +99,14 @@ _CARD_OPTIONS: Final = (
         help="NSS database of the nicknames.",
     ),
     click.option(
+        "--set",
+        "environment",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Environment of the process that has the card's PKCS#11 module: SOFTHSM2_CONF=FILE, "
+        "and what the setting pkcs11.variables lists. May be repeated.",
+    ),
+    click.option(
         "--atr",
         type=click.Choice(["cac", "t1"]),
         help="Answer to reset: T=0 as QEMU's card, or T=1.",
@@ -123,6 +131,7 @@ def card_request(
     real_reader: str | None,
     hardware: str | None,
     db: str | None,
+    environment: tuple[str, ...],
     atr: str | None,
     password_file: Path | None,
     ask_password: bool,
@@ -141,6 +150,10 @@ def card_request(
         )
     if (real_reader, hardware) != (None, None) and (db, atr, kind) != (None, None, None):
         raise click.UsageError("--card, --db and --atr go with --certs")
+    if environment and certs is None and hardware is None:
+        raise click.UsageError("--set goes with --certs and --hardware")
+    if wrong := next((text for text in environment if "=" not in text[1:]), None):
+        raise click.UsageError(f"--set takes NAME=VALUE, not {wrong!r}")
     if kind == "piv" and atr is not None:
         raise click.UsageError("--atr goes with --card cac")
     if kind == "cac" and (blank or in_memory):
@@ -151,6 +164,7 @@ def card_request(
         "in_memory": in_memory or None,
         "certificates": None if certs is None else [absolute_item(i) for i in split_items(certs)],
         "database": None if db is None else absolute_database(db),
+        "environment": [absolute_variable(text) for text in environment] or None,
         "atr": atr,
         "pcsc_reader": real_reader,
         "hardware": hardware,

@@ -67,3 +67,10 @@ def absolute_database(database: str) -> str:
     if not colon or kind not in _DATABASE_TYPES:
         kind, colon, path = "", "", database
     return f"{kind}{colon}{os.path.abspath(os.path.expanduser(path))}"
+
+
+def absolute_variable(text: str) -> str:
+    """NAME=VALUE with a value that is a path made absolute."""
+    name, equals, value = text.partition("=")
+    is_path = value.startswith(("./", "../", "~/")) or (":" not in value and os.path.isfile(value))
+    return f"{name}{equals}{os.path.abspath(os.path.expanduser(value)) if is_path else value}"

@@ -73,6 +73,7 @@ class Daemon:
             self._notifier.ready(self._service.summary())
             log.info("ready: %s", self._service.summary())
             self._begin(self._service.restore(), "restore")
+            self._begin(self._service.prepare(), "prepare")
             if interval := watchdog_interval(os.environ):
                 self._begin(self._watch(interval), "watchdog")
             await self._stop.wait()

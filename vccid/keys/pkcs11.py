@@ -36,7 +36,9 @@ Environment = tuple[str, ...]
 
 
 @contextmanager
-def listed(uri: Pkcs11Uri, environment: Environment = ()) -> Iterator[tuple[Worker, list[TokenPlace]]]:
+def listed(
+    uri: Pkcs11Uri, environment: Environment = ()
+) -> Iterator[tuple[Worker, list[TokenPlace]]]:
     """A worker that has just loaded a URI's module, and so sees every token; and those that fit.
 
     Raises:

@@ -11,9 +11,9 @@ from vccid.errors import CertificateNotFound, KeySourceError, TokenGone
 from vccid.keys.holder import pki_applet
 from vccid.keys.pkcs11 import listed, open_token, token_at
 from vccid.keys.uri import SCHEME, Pkcs11Uri
-from vccid.keys.x509 import parse_certificate
 from vccid.keys.worker.messages import CertificateObject, TokenPlace
 from vccid.keys.worker.workers import Worker
+from vccid.keys.x509 import parse_certificate
 from vccid.keys.x509_reading import read_certificate
 
 #: CK_SLOT_INFO has room for so many characters of a reader's name (PKCS #11 base 2.40, 3.2).
@@ -29,13 +29,16 @@ def module_query(module: str) -> str:
     return f"?{attribute}={quote(module, safe='/')}"
 
 
-def tokens_in_readers(module: str) -> list[TokenPlace]:
+def tokens_in_readers(module: str, environment: tuple[str, ...] = ()) -> list[TokenPlace]:
     """Every token of a module; blocks.
+
+    Args:
+        environment: as `certificates_in_reader`.
 
     Raises:
         KeySourceError: the module cannot be used.
     """
-    with listed(Pkcs11Uri.parse(SCHEME + module_query(module))) as (_, places):
+    with listed(Pkcs11Uri.parse(SCHEME + module_query(module)), environment) as (_, places):
         return places
 
 

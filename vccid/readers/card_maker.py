@@ -11,17 +11,28 @@ from vccid.card.card import Card
 from vccid.card.state import StateStore
 from vccid.readers.card_threads import CardThreads
 from vccid.readers.readers_json import Wanted
+from vccid.settings.config import Pkcs11
 from vccid.settings.directories import Directories
 
 if TYPE_CHECKING:
     from vccid.backends.certificates import CertificateBackend
+    from vccid.keys.worker.workers import Workers
 
 
 class CardMaker:
-    """The backends, as the daemon uses them."""
+    """The backends, as the daemon uses them.
 
-    def __init__(self, directories: Directories) -> None:
+    Attributes:
+        settings: how PKCS#11 modules are run; replaced when they are read again.
+    """
+
+    def __init__(self, directories: Directories, settings: Pkcs11) -> None:
+        self.settings = settings
         self._directories = directories
+
+    async def prepare(self) -> None:
+        """Have the process that makes a PKCS#11 module's come at once, before one is wanted."""
+        await asyncio.to_thread(lambda: self._workers.prepare())
 
     async def make(
         self, wanted: Wanted, password: bytes | None, pin: bytes | None, tries_kept: int
@@ -37,7 +48,7 @@ class CardMaker:
             VccidError: `pin` is none a card can have.
         """
         # Importing takes a tenth of a second, which no host should have to wait for.
-        backend = await asyncio.to_thread(lambda: self._certificates)
+        backend, _ = await asyncio.to_thread(lambda: (self._certificates, self._workers))
         from vccid.backends.certificates import CertificateRequest
 
         request = CertificateRequest(
@@ -48,9 +59,17 @@ class CardMaker:
             wanted.serial,
             wanted.in_memory,
             tries_kept,
+            (*self.settings.environment, *wanted.environment),
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings
+
+    @property
+    def _workers(self) -> Workers:
+        from vccid.keys.worker.workers import WORKERS
+
+        WORKERS.timeout = float(self.settings.timeout)
+        return WORKERS
 
     @cached_property
     def _certificates(self) -> CertificateBackend:

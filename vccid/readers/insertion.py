@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,6 +52,15 @@ class Inserter:
         self.settings = settings
         self._cards = cards
         self._serials = serials
+
+    async def prepare(self) -> None:
+        """As `CardMaker.prepare`."""
+        await self._cards.prepare()
+
+    def apply(self, settings: Settings) -> None:
+        """From now on, be as these settings want it."""
+        self.settings = settings
+        self._cards.settings = settings.pkcs11
 
     async def insert(
         self, station: Station, wanted: Wish | None, password: bytes | None, pin: bytes | None
@@ -129,10 +140,18 @@ class Inserter:
         card, warnings = await self._cards.make(wanted, password, pin, kept)
         try:
             _check_empty(station)
-            return Inserted(station, card, station.reader.insert(card), warnings)
+            inserted = Inserted(station, card, station.reader.insert(card), warnings)
         except ReaderError:
             card.close()
             raise
+        loop = asyncio.get_running_loop()
+
+        def lost(error: VccidError) -> None:
+            with suppress(RuntimeError):  # the loop is closed: so is everything
+                loop.call_soon_threadsafe(_lost, station, card, error)
+
+        card.watch(lost)
+        return inserted
 
     async def _follow(self, station: Station, wanted: RealCard) -> Inserted:
         """A card that is in the real reader comes a moment later."""
@@ -169,6 +188,15 @@ async def _first_look(inserted: Inserted) -> Inserted:
     await follower.first_look(_FIRST_LOOK)
     warnings = [follower.trouble] if follower.trouble else []
     return Inserted(station, station.reader.card, station.reader.generation, warnings)
+
+
+def _lost(station: Station, card: Card, error: VccidError) -> None:
+    """What the card is made of is gone: so it leaves, and `status` has the reason."""
+    if station.reader.card is not card:
+        return
+    station.problem = error
+    log.error("the card left: %s; %s", error.message, error.hint, extra={"reader": station.name})
+    station.reader.remove()
 
 
 def _not_put_back(station: Station, error: VccidError) -> None:

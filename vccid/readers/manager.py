@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vccid.errors import ReaderError, StateError, VccidError
 from vccid.reader import Event, Reader
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds after its start in which the daemon has better things to do than to prepare.
+_IDLE: Final = 1.0
+
 
 class Service:
     """All readers.
@@ -49,7 +52,7 @@ class Service:
         self._settings = settings
         self._records = Records(directories.state, self.stations)
         serials = Serials(directories.state)
-        self._inserter = Inserter(CardMaker(directories), serials, settings)
+        self._inserter = Inserter(CardMaker(directories, settings.pkcs11), serials, settings)
         self._frontends = FrontendMaker(directories.runtime, serials, settings)
         self.far_cards: FarCardListeners | None = None
         self._file_view: FileViewKeeper | None = None
@@ -81,6 +84,11 @@ class Service:
         await self._show_files()
         await asyncio.gather(*map(self._restore, self.stations.values()))
 
+    async def prepare(self) -> None:
+        """Make ready, while nothing is asked for, what would hold up the first card of a token."""
+        await asyncio.sleep(_IDLE)
+        await self._inserter.prepare()
+
     async def apply(self, settings: Settings) -> None:
         """Let the readers be as new settings want them; one that cannot keeps back no other.
 
@@ -93,7 +101,8 @@ class Service:
         except VccidError:
             await self._frontends.apply(self._settings)
             raise
-        self._settings = self._inserter.settings = settings
+        self._settings = settings
+        self._inserter.apply(settings)
         gone = [s for s in self.stations.values() if s.declared and s.name not in settings.readers]
         for station in gone:
             await self._close(station)

@@ -36,6 +36,7 @@ class Wanted:
         card: its kind.
         serial: a blank card's serial number, "" for a card made of certificates.
         in_memory: whether what is written to it is gone with it.
+        environment: of the processes that have PKCS#11 modules, NAME=VALUE each.
     """
 
     certificates: tuple[str, ...]
@@ -44,6 +45,7 @@ class Wanted:
     card: CardKind = "cac"
     serial: str = ""
     in_memory: bool = False
+    environment: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,12 @@ class RealCard:
     Attributes:
         reader: the PC/SC reader's name; once kept, the complete one.
         emulated: a card of ours made of its certificates, not the card itself.
+        environment: as `Wanted.environment`, of an emulated one.
     """
 
     reader: str
     emulated: bool
+    environment: tuple[str, ...] = ()
 
 
 #: What can be put into a reader.
@@ -169,7 +173,7 @@ def _decode_wanted(wanted: Mapping[str, Any]) -> Wish:
         reader, emulated = wanted["reader"], wanted["emulated"]
         if type(reader) is not str or type(emulated) is not bool:
             raise ValueError("no real card")
-        return RealCard(reader, emulated)
+        return RealCard(reader, emulated, _decode_environment(wanted))
     certificates = wanted["certificates"]
     texts = [*certificates, wanted["database"]]
     if type(certificates) is not list or not all(isinstance(text, str) for text in texts):
@@ -185,4 +189,14 @@ def _decode_wanted(wanted: Mapping[str, Any]) -> Wish:
         kind,
         serial,
         in_memory,
+        _decode_environment(wanted),
     )
+
+
+def _decode_environment(wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    environment = wanted.get("environment", [])
+    if type(environment) is not list or not all(
+        isinstance(text, str) and "=" in text[1:] and "\0" not in text for text in environment
+    ):
+        raise ValueError("no environment")
+    return tuple(environment)

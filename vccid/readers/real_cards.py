@@ -43,9 +43,13 @@ async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Setting
         from vccid.card.cac.cac_card import MAX_CREDENTIALS
         from vccid.keys.token_contents import certificates_on_token
 
-        uris = await asyncio.to_thread(certificates_on_token, wish.reader, MAX_CREDENTIALS)
-        return Wanted(uris, settings.certificates.database, settings.certificates.atr)
-    return await asyncio.to_thread(_find_reader, wish, is_ours, settings.real_cards.module)
+        environment = (*settings.pkcs11.environment, *wish.environment)
+        uris = await asyncio.to_thread(
+            certificates_on_token, wish.reader, MAX_CREDENTIALS, environment
+        )
+        certificates = settings.certificates
+        return Wanted(uris, certificates.database, certificates.atr, environment=wish.environment)
+    return await asyncio.to_thread(_find_reader, wish, is_ours, settings)
 
 
 def follower(
@@ -74,10 +78,14 @@ def follower(
         from vccid.keys.token_contents import certificates_in_reader
 
         uris = await asyncio.to_thread(
-            certificates_in_reader, real_cards.module, wish.reader, MAX_CREDENTIALS
+            certificates_in_reader,
+            real_cards.module,
+            wish.reader,
+            MAX_CREDENTIALS,
+            (*settings.pkcs11.environment, *wish.environment),
         )
         certificates = settings.certificates
-        wanted = Wanted(uris, certificates.database, certificates.atr)
+        wanted = Wanted(uris, certificates.database, certificates.atr, environment=wish.environment)
         card, warnings = await cards.make(wanted, None, None, real_cards.tries_kept)
         for warning in warnings:
             log.warning("%s", warning, extra={"reader": reader.name})
@@ -86,7 +94,7 @@ def follower(
     return PcscEmulation(reader, wish.reader, is_ours, make)
 
 
-def _find_reader(wish: RealCard, is_ours: Callable[[str], bool], module: str) -> RealCard:
+def _find_reader(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> RealCard:
     """The one PC/SC reader that is meant; blocks."""
     _require_pyscard()
     from vccid.backends.pcsc import Readers
@@ -98,15 +106,16 @@ def _find_reader(wish: RealCard, is_ours: Callable[[str], bool], module: str) ->
             there.check(wish.reader, is_ours)
             return wish
         names = [name for name in names if there.may_be_followed(name, is_ours)]
-    return RealCard(_only_fitting(wish, names, module, none), wish.emulated)
+    name = _only_fitting(wish, names, settings, none)
+    return RealCard(name, wish.emulated, wish.environment)
 
 
-def _only_fitting(wish: RealCard, names: Sequence[str], module: str, none: str) -> str:
+def _only_fitting(wish: RealCard, names: Sequence[str], settings: Settings, none: str) -> str:
     """The reader that a word fits; `none` is what to say of no readers at all."""
     word = wish.reader
     fitting = [name for name in names if word in name]
     if not fitting and wish.emulated:
-        fitting = _readers_with_token(word, names, module)
+        fitting = _readers_with_token(wish, names, settings)
     if not fitting:
         raise ReaderError(
             f"there is no PC/SC reader {word!r}" if word else "there is no real PC/SC reader",
@@ -119,10 +128,12 @@ def _only_fitting(wish: RealCard, names: Sequence[str], module: str, none: str) 
     return fitting[0]
 
 
-def _readers_with_token(label: str, readers: Iterable[str], module: str) -> list[str]:
+def _readers_with_token(wish: RealCard, readers: Iterable[str], settings: Settings) -> list[str]:
     from vccid.keys.token_contents import in_reader, tokens_in_readers
 
-    places = [place for place in tokens_in_readers(module) if place.label == label]
+    environment = (*settings.pkcs11.environment, *wish.environment)
+    every = tokens_in_readers(settings.real_cards.module, environment)
+    places = [place for place in every if place.label == wish.reader]
     return [name for name in readers if in_reader(places, name)]
 
 

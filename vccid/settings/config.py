@@ -73,6 +73,11 @@ def _directory(value: str) -> str:
     return "" if value == "" or value.startswith("/") else "an absolute path"
 
 
+def _variables(value: Iterable[str]) -> str:
+    fits = all("=" in text[1:] and "\0" not in text for text in value)
+    return "" if fits else 'an array of "NAME=VALUE"'
+
+
 def _octal_mode(value: str) -> str:
     return "" if re.fullmatch(r"0?[0-7]{3}", value) else 'an octal mode such as "0660"'
 
@@ -241,6 +246,25 @@ class RealCards:
 
 
 @dataclass(frozen=True, slots=True)
+class Pkcs11:
+    """PKCS#11 modules, NSS's included; each card's runs in a process of its own."""
+
+    timeout: Annotated[
+        int,
+        Help(
+            "Seconds a module may take to answer; then it is ended and its card leaves.", _positive
+        ),
+    ] = 60
+    environment: Annotated[
+        tuple[str, ...], Help("Variables of every module's process, NAME=VALUE each.", _variables)
+    ] = ()
+    variables: Annotated[
+        tuple[str, ...],
+        Help("Variables that vccidctl insert --set may set for one card; none may choose code."),
+    ] = ("SOFTHSM2_CONF", "KRYOPTIC_CONF", "TPM2_PKCS11_STORE")
+
+
+@dataclass(frozen=True, slots=True)
 class FileView:
     """The readers as files, as vccidctl mount shows them, for a daemon without systemd."""
 
@@ -286,6 +310,7 @@ class Settings:
     pty: Pty = field(default_factory=Pty)
     far_cards: FarCards = field(default_factory=FarCards)
     real_cards: RealCards = field(default_factory=RealCards)
+    pkcs11: Pkcs11 = field(default_factory=Pkcs11)
     file_view: FileView = field(default_factory=FileView)
     readers: Mapping[str, ReaderSettings] = field(
         default_factory=lambda: {DEFAULT_READER: ReaderSettings()}
@@ -304,6 +329,7 @@ TABLES: Final[dict[str, type]] = {
     "pty": Pty,
     "far_cards": FarCards,
     "real_cards": RealCards,
+    "pkcs11": Pkcs11,
     "file_view": FileView,
 }
 #: Tables whose settings are options of the command line too.

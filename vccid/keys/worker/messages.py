@@ -57,7 +57,9 @@ ERRORS: Final[tuple[type[VccidError], ...]] = (
     LoginLost,
 )
 #: No line end and no control character gets into a log line.
-_ONE_LINE: Final = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_ONE_LINE: Final = {
+    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(0x20), *range(0x7F, 0xA0))
+}
 _ONE_LINE.update({0x2028: "\N{REPLACEMENT CHARACTER}", 0x2029: "\N{REPLACEMENT CHARACTER}"})
 
 

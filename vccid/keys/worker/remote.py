@@ -86,8 +86,12 @@ class WorkerToken(Token):
             link.end()
 
     def watch(self, told: Callable[[TokenGone], None]) -> None:
-        """Have `told` called, in some thread, if the worker ends unasked."""
-        self._watchers.append(told)
+        """Have `told` called, in some thread, if the worker ends unasked, or did already."""
+        with self._lock:
+            self._watchers.append(told)
+            late = self._link is None
+        if late:
+            told(self._gone())
 
     def unwatch(self, told: Callable[[TokenGone], None]) -> None:
         """Not any more. May be repeated."""

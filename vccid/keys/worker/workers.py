@@ -25,7 +25,6 @@ from vccid.keys.worker.messages import (
     frame,
     read_reply,
     request,
-    sentence,
 )
 
 # As `process` has them, which imports what only the other side needs.
