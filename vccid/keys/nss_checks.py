@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -14,9 +13,6 @@ from vccid.keys.readable import require_access
 
 #: Certificates, then keys; the table each must have.
 DATABASES: Final = {"cert9.db": "nssPublic", "key4.db": "nssPrivate"}
-#: What softokn's parameters take as it stands; anything else could end a quoted value or a list.
-_PLAIN: Final = re.compile(r"[\w/.,:@%+=~ -]+")
-
 #: What tells one state of the database from another: inode, size in bytes, mtime in ns.
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -46,11 +42,6 @@ def database_folder(database: str) -> Path:
             "give the folder by its full path, as the daemon sees it",
         )
     return Path(path).absolute()
-
-
-def is_plain(folder: Path) -> bool:
-    """Whether a path can stand in softokn's parameters as it is."""
-    return _PLAIN.fullmatch(str(folder)) is not None
 
 
 def check_folder(folder: Path) -> Stamp:

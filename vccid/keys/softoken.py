@@ -27,6 +27,9 @@ _DATABASE_FAILED: Final = {0xCE534351: "cert9.db", 0xCE534352: "key4.db"}
 #: The slot on which slots are added, and the first an added one may have.
 _FIRST_SLOT: Final = 1
 _SLOT: Final = 4
+#: What softokn's parameters take as it stands beside letters and digits; anything else could end
+#: a quoted value or a list.
+_PLAIN: Final = "_/.,:@%+=~ -"
 
 
 def load_softoken() -> Module:
@@ -88,9 +91,7 @@ class Database:
 
     def _path(self) -> str:
         """The folder as softokn can be told it: one with a quote or bracket by a descriptor."""
-        from vccid.keys.nss_checks import is_plain
-
-        if is_plain(self._folder):
+        if all(c.isalnum() or c in _PLAIN for c in str(self._folder)):
             return str(self._folder)
         self._open = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         return f"/proc/self/fd/{self._open}"
@@ -113,7 +114,7 @@ class Database:
 def _refused(folder: Path, error: Pkcs11Error | OSError) -> SourceUnusable:
     if isinstance(error, OSError):
         return SourceUnusable(f"NSS database folder {folder}: {error.strerror}")
-    from vccid.keys.nss_checks import is_locked
+    from vccid.keys.nss_checks import is_locked  # and SQLite, which is not needed before
 
     if is_locked(folder):
         return SourceUnusable(

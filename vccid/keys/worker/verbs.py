@@ -85,7 +85,10 @@ class Served:
             name, _, value = variable.partition(b"=")
             os.environb[name] = value
         self._library = os.fsdecode(library)
-        self._module = _load_library(self._library) if library else load_softoken()
+        if library:
+            self._module = _load_library(self._library)
+        elif self._module is None:  # what waits for an NSS database has it already
+            self._module = load_softoken()
         return ()
 
     def _list(self) -> _Fields:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
-from vccid.errors import RemoteProtocolError, TokenGone
+from vccid.errors import KeySourceError, RemoteProtocolError, TokenGone
 from vccid.keys.worker.messages import (
     FrameReader,
     Reply,
@@ -173,6 +173,17 @@ class Worker:
         if late:
             told(self._reason)
 
+    @property
+    def there(self) -> bool:
+        """Whether it has not ended."""
+        return not self._ended.is_set()
+
+    def kill_quietly(self) -> None:
+        """End one that holds nothing."""
+        with self._lock:
+            self._asked_to_end = True
+        self.kill()
+
     def kill(self) -> None:
         """End it at once."""
         self._nursery.kill(self.pid or 0)
@@ -318,7 +329,7 @@ class _Nursery:
 
 
 class Workers:
-    """All of the daemon's.
+    """All of the daemon's. One more than is in use waits, with softokn if that was wanted last.
 
     Attributes:
         timeout: seconds a module may take for an answer.
@@ -328,13 +339,20 @@ class Workers:
         self.timeout = 60.0
         self._lock = threading.Lock()
         self._nursery: _Nursery | None = None
+        # Held while the spare one is made or taken.
+        self._spare_lock = threading.Lock()
+        self._spare: Worker | None = None
+        self._spare_for_nss = True
 
     def prepare(self) -> None:
-        """Start what makes a worker come at once, unless it is there."""
-        self._there()
+        """Have a worker wait, unless one does."""
+        with self._spare_lock:
+            if self._spare is None:
+                with contextlib.suppress(KeySourceError):
+                    self._spare = self._spare_one()
 
     def load(self, library: str, environment: tuple[str, ...] = ()) -> Worker:
-        """A new worker that has loaded a module; whoever asked for it ends it.
+        """A worker with a module; whoever asked for it ends it.
 
         Args:
             library: its file, or "" for NSS's.
@@ -344,10 +362,17 @@ class Workers:
             SourceUnusable: it is no module.
             TokenGone: it ended, or no process can be had.
         """
-        try:
-            worker = Worker(self._there(), self.timeout)
-        except TokenGone:
-            worker = Worker(self._there(), self.timeout)  # the nursery may have been killed
+        with self._spare_lock:
+            spare, self._spare = self._spare, None
+            fits = self._spare_for_nss == (library == "")
+            self._spare_for_nss = library == ""
+        threading.Thread(target=self.prepare, name="vccid-spare", daemon=True).start()
+        if spare is not None and not (fits and spare.there):
+            spare.kill_quietly()
+            spare = None
+        if spare is not None:
+            spare.timeout = self.timeout
+        worker = spare or self._new()
         try:
             worker.load(library, environment)
         except BaseException:
@@ -361,6 +386,18 @@ class Workers:
             if self._nursery is not None:
                 self._nursery.end()
             self._nursery = None
+
+    def _spare_one(self) -> Worker:
+        worker = self._new()
+        if self._spare_for_nss:
+            worker.load("", ())
+        return worker
+
+    def _new(self) -> Worker:
+        try:
+            return Worker(self._there(), self.timeout)
+        except TokenGone:
+            return Worker(self._there(), self.timeout)  # the nursery may have been killed
 
     def _there(self) -> _Nursery:
         with self._lock:
