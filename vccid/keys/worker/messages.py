@@ -194,7 +194,9 @@ class FrameReader:
         Raises:
             RemoteProtocolError: it is too long, or something follows it.
         """
-        buffer = self._buffer
+        buffer, size = self._buffer, len(data) - _LENGTH.size
+        if not buffer and 0 <= size <= MAX_MESSAGE and data.startswith(_LENGTH.pack(size)):
+            return data[_LENGTH.size :]  # whole, as all but the longest come
         buffer += data
         if len(buffer) < _LENGTH.size:
             return None
@@ -312,14 +314,13 @@ def _pack(fields: Sequence[bytes]) -> bytes:
 
 
 def _unpack(message: bytes, at: int) -> tuple[bytes, ...]:
-    fields = []
-    while at < len(message):
+    fields, end = [], len(message)
+    while at < end:
         begin = at + _LENGTH.size
-        if begin > len(message):
+        if begin > end:
             raise RemoteProtocolError("a field was cut off")
-        (size,) = _LENGTH.unpack_from(message, at)
-        at = begin + size
-        if at > len(message):
+        at = begin + _LENGTH.unpack_from(message, at)[0]
+        if at > end:
             raise RemoteProtocolError("a field was cut off")
         fields.append(message[begin:at])
     return tuple(fields)

@@ -191,9 +191,10 @@ class WorkerToken(Token):
         if link is None:
             raise self._gone()
         reply = link.ask(verb, *fields)
-        with self._lock:
-            if self._link is link:
-                self._state = reply.state
+        if reply.state != self._state:
+            with self._lock:
+                if self._link is link:
+                    self._state = reply.state
         if reply.error is not None:
             raise reply.error
         if answers is not None and len(reply.fields) != answers:

@@ -40,7 +40,7 @@ class Served:
         self._module = module
         self._library = ""
         self._token: Pkcs11Token | None = None
-        self._keys: dict[KeyClue, Pkcs11RsaKey | Pkcs11EcKey] = {}
+        self._keys: dict[tuple[bytes, ...], Pkcs11RsaKey | Pkcs11EcKey] = {}
         self._verbs: Final[dict[Verb, Callable[..., _Fields]]] = {
             Verb.LOAD: self._load,
             Verb.LIST: self._list,
@@ -173,11 +173,12 @@ class Served:
         return ()
 
     def _key(self, fields: _Fields) -> Pkcs11RsaKey | Pkcs11EcKey:
-        clue = KeyClue.of(*fields)
-        key = self._keys.get(clue)
+        known = tuple(fields)
+        key = self._keys.get(known)
         if key is None:
+            clue = KeyClue.of(*known)
             kind = Pkcs11EcKey if clue.oid else Pkcs11RsaKey
-            key = self._keys[clue] = kind(self._opened(), clue)
+            key = self._keys[known] = kind(self._opened(), clue)
         return key
 
     def _loaded(self) -> Module:

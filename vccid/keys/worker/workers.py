@@ -212,7 +212,7 @@ class Worker:
         return ours
 
     def _receive(self, connection: socket.socket) -> bytes:
-        reader, deadline = FrameReader(), time.monotonic() + self.timeout
+        reader, deadline = FrameReader(), None
         while True:
             try:
                 data = connection.recv(_CHUNK)
@@ -223,7 +223,10 @@ class Worker:
             message = reader.feed(data)
             if message is not None:
                 return message
-            if time.monotonic() > deadline:
+            # One that dribbles is as one that hangs.
+            if deadline is None:
+                deadline = time.monotonic() + self.timeout
+            elif time.monotonic() > deadline:
                 raise TimeoutError
 
     def _fail(self, reason: str) -> TokenGone:
