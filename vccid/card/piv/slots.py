@@ -19,7 +19,7 @@ from vccid.card.piv.signing import new_issuer
 from vccid.errors import KeyUnsuitable
 from vccid.keys.base import Credential, PublicKey
 from vccid.keys.holder import Holder
-from vccid.keys.x509 import parsed_key, public_key, validity
+from vccid.keys.x509 import parsed_key, public_key, validity_of
 
 #: As many certificates as there are key references for.
 MAX_CREDENTIALS: Final = len(KEYS)
@@ -91,7 +91,7 @@ def new_contents(
         credentials: in the order of `KEYS`.
         now: UTC.
     """
-    ends = [validity(item.certificate)[1] for item in credentials]
+    ends = [validity_of(item.certificate)[1] for item in credentials]
     expires = max((end for end in ends if end is not None), default=now + _LIFE)
     start, end = min(now, expires) - datetime.timedelta(days=1), max(now, expires) + _LIFE
     issuer = new_issuer(guid.hex(), start, end)
@@ -103,7 +103,7 @@ def new_contents(
 
 def emptied(contents: Contents) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
-    _, end = validity(contents.issuer.certificate)
+    _, end = validity_of(contents.issuer.certificate)
     assert end is not None, "we made it"
     objects = new_objects(contents.guid, end.date(), contents.issuer)
     return Contents(contents.guid, contents.issuer, contents.attester, objects)
