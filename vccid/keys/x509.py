@@ -17,7 +17,7 @@ from vccid.keys.rsa import Modulus
 from vccid.keys.x509_reading import read_certificate
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate as X509
+    from cryptography.x509 import Certificate as X509Certificate
 
 #: Of a certificate whose dates are none: older than any other.
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -107,12 +107,12 @@ def validity_of(der: bytes) -> tuple[datetime | None, datetime | None]:
     return (None, None) if reading is None else (reading.not_before, reading.not_after)
 
 
-def validity(certificate: X509) -> tuple[datetime, datetime]:
+def validity(certificate: X509Certificate) -> tuple[datetime, datetime]:
     """The same of one that `cryptography` has read, so that it is known to be sound."""
     return _in_utc(certificate, "not_valid_before"), _in_utc(certificate, "not_valid_after")
 
 
-def _in_utc(certificate: X509, name: str) -> datetime:
+def _in_utc(certificate: X509Certificate, name: str) -> datetime:
     """cryptography 42 warns of the attributes without a time zone, and older ones have no other."""
     time: datetime | None = getattr(certificate, f"{name}_utc", None)
     return getattr(certificate, name).replace(tzinfo=UTC) if time is None else time
