@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from vccid.errors import StateError
 
-#: How often a PIN may be wrong in a row, where nobody said otherwise.
+#: How often a PIN may be wrong in a row where nobody said otherwise: as on a CAC.
 MAX_TRIES: Final = 3
 
 #: The version of the file's layout; a file of a later one is not touched.

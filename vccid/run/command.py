@@ -9,7 +9,7 @@ import shutil
 import sys
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,6 +19,9 @@ from vccid.ctl import cards
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed, VccidError
 from vccid.run.pcscd import MOST_READERS
+
+if TYPE_CHECKING:
+    from vccid.run.generate import Recipe
 
 
 class Exit(IntEnum):
@@ -74,6 +77,22 @@ def _complete_command(
     shell_complete=_complete_command,
 )
 @click.option("--generate", is_flag=True, help="A card of new certificates; its PIN is 123456.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["p256", "p384", "rsa2048", "rsa3072", "rsa4096"]),
+    help="Keys of the new certificates: rsa2048 for a CAC, else p256.",
+)
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    help="Have them issued by a new authority, whose certificate goes into this file.",
+)
+@click.option(
+    "--user",
+    metavar="NAME@REALM",
+    help="Whom the first is to name, with --ca: as UPN, and for Kerberos.",
+)
 @cards.card_options
 @click.option(
     "--readers",
@@ -98,6 +117,9 @@ def run(
     given: Given,
     command: tuple[str, ...],
     generate: bool,
+    algorithm: str | None,
+    ca: Path | None,
+    user: str | None,
     readers: int,
     driver: Path | None,
     log: Path | None,
@@ -113,7 +135,8 @@ def run(
     try:
         _check_command(command[0])
         request = _card_request(generate, card)
-        wish = launch.Wish(given, request, generate, readers, _driver(driver), log)
+        recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
+        wish = launch.Wish(given, request, recipe, readers, _driver(driver), log)
         status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
         status = interrupted.number  # the wait status of who was ended by it
@@ -144,6 +167,27 @@ def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     if request and not (generate or sources):
         raise click.UsageError("say what the card is made from: --certs, --blank or --generate")
     return request
+
+
+def _recipe(
+    generate: bool, card: str | None, algorithm: str | None, ca: Path | None, user: str | None
+) -> Recipe | None:
+    """What certificates are to be made, or None."""
+    if not generate:
+        if (algorithm, ca, user) != (None, None, None):
+            raise click.UsageError("--algorithm, --ca and --user go with --generate")
+        return None
+    from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
+
+    card = card or "cac"
+    if card == "cac" and algorithm is not None and not algorithm.startswith("rsa"):
+        raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
+    if user is not None and ca is None:
+        raise click.UsageError("--user goes with --ca")
+    name, at, realm = (user or "").rpartition("@")
+    if user is not None and not (name and at and realm and user.isprintable()):
+        raise click.UsageError("--user is NAME@REALM")
+    return Recipe(card, algorithm or DEFAULT_ALGORITHM[card], ca, user)
 
 
 def _driver(given: Path | None) -> Path:

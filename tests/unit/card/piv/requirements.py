@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What SP 800-73-5 demands of a card, by number, and which tests show it.
 
-A test says with `meets` what it shows; docs/piv.md has the table that is made of that.
+A test says with `meets` what it shows. docs/piv.md has the table that is made of that; after a
+change: .venv/bin/python -m tests.unit.card.piv.requirements
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final, TypeVar
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -92,6 +95,7 @@ _NO_OCC: Final = "the card has no on-card biometrics"
 
 #: Why a demand says nothing to this card.
 NOT_APPLICABLE: Final = {
+    "S3": "the card has no other application",
     "V2": _CONTACT,
     "V7": _CONTACT,
     "V9": _NO_OCC,
@@ -122,3 +126,50 @@ def meets(*numbers: str) -> Callable[[F], F]:
         return test
 
     return mark
+
+
+HERE: Final = Path(__file__).parent
+DOCUMENT: Final = HERE.parents[3] / "docs" / "piv.md"
+BEGIN, END = "<!-- the table begins -->\n", "<!-- the table ends -->\n"
+
+
+def shown() -> dict[str, list[str]]:
+    """The tests that show each demand, by its number."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(HERE.glob("test_*.py")):
+        # The package's name as pytest imports it, or each test's mark would be on another function.
+        module = importlib.import_module(f"{__package__}.{path.stem}")
+        for name, test in vars(module).items():
+            for number in getattr(test, "meets", ()):
+                found.setdefault(number, []).append(f"{path.stem}::{name}")
+    return found
+
+
+def rows() -> Iterator[tuple[str, str, str]]:
+    """Number, demand, and what of it."""
+    tests = shown()
+    for number, demand in REQUIREMENTS.items():
+        if number in tests:
+            yield number, demand, "met: " + ", ".join(f"`{test}`" for test in tests[number])
+        elif number in NOT_APPLICABLE:
+            yield number, demand, f"not applicable: {NOT_APPLICABLE[number]}"
+        else:
+            yield number, demand, "open"
+
+
+def table() -> str:
+    """The table as docs/piv.md has it."""
+    lines = ["| | part/section: demand | state |", "| --- | --- | --- |"]
+    lines += [f"| {' | '.join(row)} |" for row in rows()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the table into docs/piv.md."""
+    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    DOCUMENT.write_text(before + BEGIN + table() + END + after)
+
+
+if __name__ == "__main__":
+    main()

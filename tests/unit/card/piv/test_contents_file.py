@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +147,40 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     kept.path.mkdir()
     with pytest.raises(StateError, match="cannot be read: Is a directory"):
         kept.load()
+
+
+class Killed(BaseException):
+    """The process ended here."""
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_killed_at_any_write(
+    tmp_path: Path, blank: Host, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Whichever call is the last, the file holds the old contents or the new ones."""
+    kept = keeper(tmp_path)
+    old = blank.card.memory.contents
+    kept.save(old)
+    new = written(blank)
+    calls = 0
+
+    def dying(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > after:
+                raise Killed
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("open", "fchmod", "fsync", "rename"):
+        dying(name)
+    with contextlib.suppress(Killed):
+        kept.save(new)
+    monkeypatch.undo()
+    assert keeper(tmp_path).load() in (old, new)
+    kept.save(new)
+    assert keeper(tmp_path).load() == new
