@@ -10,7 +10,7 @@ else is a nickname in the NSS database; one that contains a "/" is written with 
 from __future__ import annotations
 
 import os
-import unicodedata
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,9 @@ from vccid.errors import SourceUnusable
 from vccid.keys.uri import SCHEME, Pkcs11Uri
 
 FILE_ENDINGS: Final = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
+
+#: Control characters, separators of lines and paragraphs, surrogates (Unicode's Cc, Zl, Zp, Cs).
+_BREAKS: Final = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
 
 #: How certutil and its kin write the database's own token before a nickname.
 NSS_TOKEN_PREFIXES: Final = ("NSS Certificate DB:", "NSS FIPS 140-2 Certificate DB:")
@@ -78,7 +81,7 @@ def parse_item(text: str, database: str) -> Item:
 
 def is_one_line(text: str) -> bool:
     """Whether a name can stand in one line of a log: any blank may, a line end may not."""
-    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
+    return _BREAKS.search(text) is None
 
 
 def _file(text: str) -> CertificateFile | None:
