@@ -8,6 +8,7 @@ import ctypes
 import os
 import resource
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,10 +17,10 @@ from typing import Any, Final
 
 import click
 
-from vccid import __version__
+from vccid import __version__, streams
 from vccid.daemon import logging as daemon_logging
 from vccid.daemon import sd_notify, socket_and_lock
-from vccid.errors import ConfigError, DaemonRunning, VccidError
+from vccid.errors import ConfigError, DaemonRunning, VccidError, unexpected
 from vccid.readers import card_threads
 from vccid.settings import config, directories
 
@@ -158,22 +159,41 @@ def run(
 
 def main() -> None:
     """Run `vccid`; errors end as one line, a hint and an exit code."""
-    code: int = Exit.OK
-    try:
-        cli.main(prog_name="vccid", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except click.Abort:
-        code = Exit.FAILED
-    except VccidError as error:
-        click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
-        code = _exit_code(error)
-    sys.stdout.flush()
+    streams.set_up()
+    code = _run_to_its_end()
     if not card_threads.finish(_LAST_WAIT):
         # A module that never answers must not keep a daemon that was told to end.
         os._exit(code)
     sys.exit(code)
+
+
+def _run_to_its_end() -> int:
+    """Returns the exit code."""
+    try:
+        cli.main(prog_name="vccid", standalone_mode=False)
+        streams.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return Exit.FAILED
+    except VccidError as error:
+        _complain(error)
+        return _exit_code(error)
+    except BrokenPipeError:
+        return Exit.FAILED
+    except OSError as error:
+        _complain(streams.explained(error))
+        return Exit.FAILED
+    except Exception as error:  # whatever comes: a fault of ours, or no memory, or no thread
+        traceback.print_exc()
+        _complain(unexpected(error))
+        return Exit.FAILED
+    return Exit.OK
+
+
+def _complain(error: VccidError) -> None:
+    click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
 
 
 def _exit_code(error: VccidError) -> Exit:
