@@ -7,6 +7,7 @@ import asyncio
 import ctypes
 import os
 import resource
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -122,31 +123,41 @@ def cli(
     places = directories.find(
         os.environ, os.geteuid(), runtime_directory, state_directory, configuration_directory
     )
-    loaded = config.load(places.configuration, overrides)
     if check:
-        _say(loaded)
+        _say(config.load(places.configuration, overrides))
     else:
-        run(places, loaded, overrides)
+        run(places, overrides)
 
 
-def run(
-    places: directories.Directories,
-    settings: config.Settings,
-    overrides: dict[tuple[str, ...], str],
-) -> None:
+def run(places: directories.Directories, overrides: dict[tuple[str, ...], str]) -> None:
     """Be the daemon until told to end.
 
     Raises:
         DaemonRunning: there is one in this runtime directory.
-        ConfigError: directories or sockets cannot be had.
+        ConfigError: settings, directories or sockets cannot be had.
     """
+    handed = sd_notify.control_socket(os.environ)
+    try:
+        _serve(places, overrides, handed)
+    except Exception as error:
+        if handed is not None:
+            told = error if isinstance(error, VccidError) else unexpected(error)
+            _answer_waiting(handed, told)
+        raise
+
+
+def _serve(
+    places: directories.Directories,
+    overrides: dict[tuple[str, ...], str],
+    handed: socket.socket | None,
+) -> None:
+    settings = config.load(places.configuration, overrides)
     _keep_memory_private()
     _keep_memory_small()
     daemon_logging.start(settings.log.level, os.environ)
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
-    locks = [socket_and_lock.InstanceLock(place) for place in (places.runtime, places.state)]
-    handed = sd_notify.control_socket(os.environ)
+    lock = socket_and_lock.InstanceLock(places.runtime, places.state)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         from vccid.daemon.daemon import Daemon
 
@@ -154,7 +165,15 @@ def run(
             await Daemon(places, settings, overrides, handed).run()
 
         runner.run(live())
-    del locks
+    del lock
+
+
+def _answer_waiting(handed: socket.socket, error: VccidError) -> None:
+    from vccid.control.callers import Access
+    from vccid.control.no_daemon import answer_waiting
+
+    # Which group may know is a setting, and those may be what is wrong: its default, then.
+    answer_waiting(handed, error, Access(config.Settings().control.group))
 
 
 def main() -> None:
