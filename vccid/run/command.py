@@ -139,7 +139,9 @@ def run(
 
 
 def _fail(error: VccidError) -> NoReturn:
-    click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
+    *quoted, message = error.message.splitlines()
+    lines = (*quoted, f"vccid: {message}", f"  {error.hint}")
+    click.echo("\n".join(lines).rstrip(), err=True)
     sys.exit(Exit.FAILED)
 
 

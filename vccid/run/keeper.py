@@ -133,9 +133,7 @@ def _close_all_but(keep: tuple[int, ...]) -> None:
 
 
 def _failed(plan: Plan, error: VccidError) -> dict[str, object]:
-    """The error, below what the daemon and pcscd said last."""
-    lines = (*(f"| {line}" for line in plan.log.tail()), error.message)
-    return {"error": "\n".join(lines), "hint": error.hint}
+    return {"error": plan.log.quoted(error.message), "hint": error.hint}
 
 
 def _say(word: int, what: dict[str, object]) -> None:

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import click
 
 from vccid.ctl import cards, output, secrets
-from vccid.ctl.client import Client
+from vccid.ctl.client import Client, NoDaemon
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed
 from vccid.run import job, pcscd, scratch
@@ -82,7 +82,11 @@ def run(wish: Wish, command: list[str]) -> int:
         with _kept(plan) as keeper:
             new = _new_certificates() if wish.generate else {}  # while daemon and pcscd start
             keeper.wait()
-            _insert({**_generated(new, directory), **wish.card}, plan)
+            try:
+                _insert({**_generated(new, directory), **wish.card}, plan)
+            except NoDaemon as error:
+                keeper.check()
+                raise RunFailed(plan.log.quoted(error.message), "see --log") from error
             keeper.check()
             return job.run_command(command, plan.handed_on(os.environ), wish.closed)
 

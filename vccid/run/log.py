@@ -49,10 +49,13 @@ class Log:
             raise RunFailed(f"--log {path}: {reason}", "name a file that can be written") from error
         return cls(fd, os.fstat(fd).st_size)
 
-    def tail(self) -> list[str]:
-        """The last lines since it was opened, where it can be read at all."""
+    def quoted(self, message: str) -> str:
+        """A message, below the last lines that came since it was opened."""
+        return "\n".join((*(f"| {line}" for line in self._tail()), message))
+
+    def _tail(self) -> list[str]:
         if not stat.S_ISREG(os.fstat(self.fd).st_mode):
-            return []
+            return []  # what was written to it has gone
         try:
             with open(f"/proc/self/fd/{self.fd}", encoding="utf-8", errors="replace") as file:
                 file.seek(self.before)
