@@ -27,7 +27,8 @@ _STOPS: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 _WATCHED: Final = {*process.PASSED_ON, *_STOPS, signal.SIGCHLD, signal.SIGCONT}
 
-#: proc(5), /proc/PID/stat: the parent's process id, counted from behind the name.
+#: Fields of `_stat`.
+_STAT_STATE: Final = 0
 _STAT_PARENT: Final = 1
 
 
@@ -129,11 +130,17 @@ class _Job:
             return
         self._stopped = False
         group = os.getpgid(self._pid)
-        if group == os.getpgrp():
-            os.kill(self._pid, signal.SIGCONT)
-        else:
+        if group != os.getpgrp():
             self._terminal.give_back(group)
             os.killpg(group, signal.SIGCONT)
+        elif self._is_stopped_as_before():  # else our shell had it go on, as it had us
+            os.kill(self._pid, signal.SIGCONT)
+
+    def _is_stopped_as_before(self) -> bool:
+        """Whether it is stopped, and was not stopped anew: that would still be waited for."""
+        if _stat(self._pid)[_STAT_STATE] != b"T":
+            return False
+        return os.waitid(os.P_PID, self._pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is None
 
 
 class _Terminal:
@@ -172,12 +179,12 @@ def _orphaned() -> bool:
     try:
         above = os.getppid()
         while above and os.getpgid(above) == group:
-            above = _parent_of(above)
+            above = int(_stat(above)[_STAT_PARENT])
         return not above or os.getsid(above) != session
     except OSError:
         return True
 
 
-def _parent_of(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    return int(fields[_STAT_PARENT])
+def _stat(pid: int) -> list[bytes]:
+    """proc(5), /proc/PID/stat, from behind the name."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
