@@ -39,7 +39,8 @@ def folder() -> Iterator[Path]:
 
 def no_room(error: OSError, directory: Path) -> RunFailed:
     """What an error says that came of a file in a folder; a write's does not name it."""
-    return RunFailed(f"{error.filename or directory}: {error.strerror or error}", HINT)
+    reason = error.strerror or str(error)
+    return RunFailed(f"{error.filename or directory} cannot be written: {reason}", HINT)
 
 
 def _make() -> Path:
