@@ -20,6 +20,7 @@ from smartcard import scard
 from vccid.backends.pcsc_card import PcscCard, Worker
 from vccid.backends.pcsc_watch import PcscRefusal, PcscWatch, check_reader
 from vccid.card.card import Card
+from vccid.cleanup import take_all_async
 from vccid.errors import ReaderError, VccidError
 from vccid.reader import Reader
 
@@ -76,8 +77,7 @@ class Follower(ABC):
 
     async def stop(self) -> None:
         """Take the card out and follow no more. May be repeated."""
-        await self._watch.stop()
-        self._told(b"", "")
+        await take_all_async(self._watch.stop, lambda: self._told(b"", ""))
 
     def _told(self, atr: bytes, trouble: str) -> None:
         """A card with this ATR came, or b"": none is there any more."""
@@ -121,8 +121,7 @@ class PcscRelay(Follower):
         self._worker = Worker(name)
 
     async def stop(self) -> None:
-        await super().stop()
-        self._worker.end()
+        await take_all_async(super().stop, self._worker.end)
 
     @property
     def status(self) -> str:

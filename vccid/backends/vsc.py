@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from vccid.backends.far_card import FarReader
+from vccid.cleanup import take_all_async
 from vccid.errors import ProtocolError, ReaderError, RemoteProtocolError
 from vccid.reader import Reader
 from vccid.transport import Endpoint, keep_alive, peer_name
@@ -135,8 +137,7 @@ class VscClient:
             _log.warning("VSC client %s: %s", self.peer, error)
         finally:
             self._writer.transport.abort()
-            for reader_id in tuple(self.readers):
-                await self._remove_reader(reader_id)
+            await take_all_async(*(partial(self._remove_reader, id) for id in self.readers))
 
     def send(self, message: vsc.Message) -> None:
         """Send it a message."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vccid.cleanup import take_all_async
 from vccid.errors import ReaderError, StateError, VccidError
 from vccid.reader import Event, Reader
 from vccid.readers.attachments import KEEPS_PLACE, Attachment, place_for
@@ -107,10 +108,10 @@ class Service:
 
     async def stop(self) -> None:
         """Close every reader; what was in stays noted."""
-        if self._file_view is not None:
-            await self._file_view.stop()
-        if self.far_cards is not None:
-            await self.far_cards.stop()
+        others = [other for other in (self._file_view, self.far_cards) if other is not None]
+        await take_all_async(*(other.stop for other in others), self._close_all)
+
+    async def _close_all(self) -> None:
         await asyncio.gather(*(station.close() for station in self.stations.values()))
 
     # -- what a user asks for --------------------------------------------------------------

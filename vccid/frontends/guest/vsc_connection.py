@@ -64,6 +64,12 @@ class VscLink(Link):
 
     async def leave(self) -> None:
         """Take card and reader away, wait for the host to have read it, hang up."""
+        try:
+            await self._leave()
+        finally:
+            self._transport.close()
+
+    async def _leave(self) -> None:
         if self._reader_id is not None and not self._leaving:
             self._leaving = True
             if self._shown is not None:
@@ -74,7 +80,6 @@ class VscLink(Link):
                     await self._answered.wait()
             except TimeoutError:
                 self.log.warning("%s took no leave in time", self._frontend.peer)
-        self._transport.close()
 
     def look(self) -> None:
         """Bring what the host knows in line with the reader."""

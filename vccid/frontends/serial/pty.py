@@ -20,6 +20,7 @@ import tty
 from pathlib import Path
 from typing import Final
 
+from vccid.cleanup import take_all
 from vccid.errors import ConfigError
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.serial.serial_reader import SerialReader
@@ -113,12 +114,14 @@ class PtyFrontend:
         asyncio.get_running_loop().remove_reader(self._events.fileno())
         self._events.close()
         self._events = None
-        self.line.close()
+        take_all(self.line.close, self._unlink)
+        os.close(self._master)
+        self._master = -1
+
+    def _unlink(self) -> None:
         with contextlib.suppress(OSError):
             if os.readlink(self.path) == self._terminal:
                 self.path.unlink()
-        os.close(self._master)
-        self._master = -1
 
     # -- the terminal --------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ class PtyFrontend:
                 there = os.readlink(self.path)
                 if not there.startswith(_DEVPTS):
                     raise ConfigError(f"{self.path} leads to {there}", "name another path")
-            elif self.path.exists():
+            elif os.path.lexists(self.path):
                 raise ConfigError(f"{self.path} is in the way", "move it, or name another path")
             fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             fresh.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
+from vccid.cleanup import take_all, take_all_async
 from vccid.errors import ConfigError, RemoteProtocolError
 from vccid.frontends.usb.urb_connection import UrbLink
 from vccid.frontends.usb.usb_host import UsbReader
@@ -145,10 +146,9 @@ class UsbIpServer:
     async def _let_go(connections: Iterable[_Connection]) -> None:
         leaving = tuple(connections)
         try:
-            await asyncio.gather(*(connection.leave() for connection in leaving))
+            await asyncio.gather(*(take_all_async(connection.leave) for connection in leaving))
         finally:
-            for connection in leaving:
-                connection.close()
+            take_all(*(connection.close for connection in leaving))
 
     def records(self) -> tuple[usbip.DeviceRecord, ...]:
         """What a peer may import now; what is imported already is not listed."""

@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.unit.fakes import FakeCard
+from tests.unit.frontends.tls_files import make_authority
 from vccid.errors import NotPermitted
 from vccid.frontends.dialling import Timing
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir import UsbRedirFrontend
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
+from vccid.transport import Endpoint, TcpAddress, parse_address
 from vccid.usb.descriptors import Identity
 
 TIMING = Timing(ready=2.0, first_retry=0.01, last_retry=0.05, leave=0.5)
@@ -324,3 +327,51 @@ async def test_a_half_open_guest_is_dropped(tmp_path: Path, reader: Reader) -> N
 def test_plain_tcp_stays_at_home(reader: Reader) -> None:
     with pytest.raises(NotPermitted):
         UsbRedirFrontend(usb(reader), Endpoint(parse_address("0.0.0.0:4000")), listen=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+async def test_who_connects_and_says_nothing_is_no_guest(tmp_path: Path, reader: Reader) -> None:
+    """It never comes through TLS's handshake: it keeps no guest out, and the end not back."""
+    authority = make_authority(tmp_path, ec.SECP256R1())
+    address = TcpAddress("127.0.0.1", free_port())
+    frontend = UsbRedirFrontend(
+        usb(reader), Endpoint(address, authority.server_context()), TIMING, listen=True
+    )
+    await frontend.start()
+    _, silent = await asyncio.open_connection(address.host, address.port)
+    guest = UsbGuest(
+        *await asyncio.open_connection(
+            address.host,
+            address.port,
+            ssl=authority.client_context(),
+            server_hostname="localhost",
+        )
+    )
+    await guest.greet()
+    assert frontend.state == "attached"
+    guest.writer.transport.abort()
+    while frontend.state != "listening":
+        await asyncio.sleep(0)
+    await frontend.stop()
+    assert frontend.state == "closed"
+    silent.close()
+
+
+async def test_the_end_while_a_guest_is_silent(tmp_path: Path, reader: Reader) -> None:
+    authority = make_authority(tmp_path, ec.SECP256R1())
+    address = TcpAddress("127.0.0.1", free_port())
+    frontend = UsbRedirFrontend(
+        usb(reader), Endpoint(address, authority.server_context()), TIMING, listen=True
+    )
+    await frontend.start()
+    stream, silent = await asyncio.open_connection(address.host, address.port)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await frontend.stop()
+    await frontend.stop()
+    assert frontend.status == "closed"
+    silent.close()
