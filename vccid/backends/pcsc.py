@@ -21,7 +21,7 @@ from vccid.backends.pcsc_card import PcscCard, Worker
 from vccid.backends.pcsc_watch import PcscRefusal, PcscWatch, check_reader
 from vccid.card.card import Card
 from vccid.cleanup import take_all_async
-from vccid.errors import ReaderError, VccidError
+from vccid.errors import ReaderError, VccidError, unexpected
 from vccid.reader import Reader
 
 _log = logging.getLogger(__name__)
@@ -162,6 +162,9 @@ class PcscEmulation(Follower):
             self._insert(await self._make())
         except VccidError as error:
             self._note(error.message)
+        except Exception as error:
+            _log.exception("%s: no card can be made of the one in it", self.name)
+            self._note(unexpected(error).message)
         self._looked.set()
 
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from vccid.cleanup import take_all_async
-from vccid.errors import ReaderError, VccidError
+from vccid.errors import ReaderError, VccidError, unexpected
 from vccid.reader import Event, Reader
 from vccid.readers.attachments import Attachment, Frontend
 from vccid.readers.frontend_maker import FrontendMaker
@@ -20,6 +21,8 @@ from vccid.settings.config import ReaderSettings, slot_names
 if TYPE_CHECKING:
     from vccid.backends.pcsc import Follower
     from vccid.frontends.pin_pad import PinPad
+
+log = logging.getLogger(__name__)
 
 _IFD: Final = Attachment("ifd")
 _LET_GO: Final = "the other end let go of it, and it stays so: attach it anew"
@@ -172,6 +175,9 @@ class Station:
                 await self._start(attachment)
             except VccidError as error:
                 self._failed[attachment] = error
+            except Exception as error:
+                log.exception("%s failed", attachment, extra={"reader": self.name})
+                self._failed[attachment] = unexpected(error)
         self.owed = ()
         return dict(self._failed)
 

@@ -103,6 +103,8 @@ class Service:
                 await self._declare(name, wanted)
             except VccidError as error:
                 log.error("%s; %s", error.message, error.hint, extra={"reader": name})
+            except Exception:
+                log.exception("the settings of a reader failed", extra={"reader": name})
         await self._show_files()
         await self._records.keep_or_complain()
 

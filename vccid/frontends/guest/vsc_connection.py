@@ -224,7 +224,7 @@ class VscLink(Link):
             return
         try:
             answer = self._session.execute(command)
-        except VccidError as error:
+        except Exception as error:  # whatever it is, it is this command's alone
             self._failed(error)
             return
         if isinstance(answer, bytes):
@@ -247,7 +247,7 @@ class VscLink(Link):
         response, failure = b"", None
         try:
             response = await answer
-        except VccidError as error:
+        except Exception as error:
             failure = error
         self._running = None
         command, self._next = self._next, None
@@ -260,14 +260,15 @@ class VscLink(Link):
                 self._send(vsc.Apdu(self._id, response))
         self._flush()
 
-    def _failed(self, error: VccidError) -> None:
+    def _failed(self, error: Exception) -> None:
         if isinstance(error, CardRemoved):
             # Still in the reader, so only the session is over: a card with one security
             # state went to another host. The guest must learn that its state is gone.
             self._hide()
             self._rest_then_look()
         else:
-            self.log.warning("guest at %s: %s", self._frontend.peer, error.message)
+            trace = None if isinstance(error, VccidError) else error
+            self.log.warning("guest at %s: %s", self._frontend.peer, error, exc_info=trace)
             self._send(vsc.Apdu(self._id, status.NO_PRECISE_DIAGNOSIS))
 
     def _flush(self) -> None:
