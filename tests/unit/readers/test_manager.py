@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.unit.fakes import FakeCard
-from vccid.errors import ReaderError, VccidError
+from vccid.errors import ReaderError, StateError, VccidError
 from vccid.readers.attachments import Attachment
 from vccid.readers.card_maker import CardMaker
 from vccid.readers.frontend_maker import FrontendMaker
@@ -265,3 +266,33 @@ async def test_a_frontend_that_cannot_end_keeps_nothing_back(
     else:
         await service.stop()
         assert lab.card is None
+
+
+class Full(Inventory):
+    """Its disk is full."""
+
+    async def save(self, entries: Mapping[str, Entry]) -> None:
+        raise StateError("readers.json cannot be written: No space left on device")
+
+
+async def test_what_a_restart_undoes_is_told(
+    service: Service, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.restore()
+    await service.add_reader("lab")
+    service.station("office").reader.insert(FakeCard())
+    monkeypatch.setattr(Inventory, "save", Full.save)
+    full = "readers.json cannot be written: No space left on device"
+    _, _, warnings = await service.remove("office")
+    assert warnings == [f"the card will be back after a restart: {full}"]
+    _, warnings = await service.detach("office", VHCI)
+    assert warnings == [f"it will be attached after a restart: {full}"]
+    _, _, warnings = await service.attach("office", VHCI)
+    assert warnings == [f"it will not be attached after a restart: {full}"]
+    warnings = await service.remove_reader("lab")
+    assert warnings == [f"the reader will be back after a restart: {full}"]
+    with pytest.raises(StateError):
+        await service.add_reader("new")
+    assert "new" not in service.stations
+    assert service.problems == [full]
+    await service.stop()
