@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from vccid import __version__, user_names, wire
 from vccid.complaints import Complaints
-from vccid.control.call_parameters import BadParameter, Taker
+from vccid.control.call_parameters import BadParameter, Taker, Unfit
 from vccid.control.callers import Access, Peer, peer_of
 from vccid.control.methods import Methods
 from vccid.doorman import Doorman
@@ -299,7 +299,7 @@ class _Connection:
         return None
 
     def _failed(self, call: Call, error: Exception) -> Reply:
-        if isinstance(error, BadParameter):
+        if isinstance(error, BadParameter) and not isinstance(error, Unfit):
             return service_error("InvalidParameter", parameter=error.name)
         if isinstance(error, VccidError):
             self._tell(logging.INFO, "%s: %s", call.method, error.message)
