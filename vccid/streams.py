@@ -48,14 +48,23 @@ class _Heedless(io.FileIO):
         return memoryview(data).nbytes
 
 
-def set_up() -> tuple[int, ...]:
-    """Open what is closed of the three; returns which were. To be done before all else.
+_closed: tuple[int, ...] = ()
+
+
+def closed() -> tuple[int, ...]:
+    """Those of the three that were closed when the program began."""
+    return _closed
+
+
+def set_up() -> None:
+    """Open what is closed of the three. To be done before all else.
 
     Otherwise the next files to be opened take their places, and are then read and written as if
     they were the terminal.
     """
-    closed = tuple(number for number in range(3) if not _is_open(number))
-    for _ in closed:
+    global _closed
+    _closed = tuple(number for number in range(3) if not _is_open(number))
+    for _ in _closed:
         # It gets the lowest number that is free.
         os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
@@ -63,7 +72,6 @@ def set_up() -> tuple[int, ...]:
     encoding, errors = getattr(sys.stdout, "encoding", None), getattr(sys.stdout, "errors", None)
     sys.stdout = _writer(_Output(_OUTPUT, "w", closefd=False), encoding, errors)
     sys.stderr = _writer(_Heedless(2, "w", closefd=False), encoding, "backslashreplace")
-    return closed
 
 
 def flush() -> None:
