@@ -26,7 +26,7 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 _TCP = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:/\[\]]+)):(?P<port>[0-9]{1,5})")
 #: Seconds a peer may take for TLS's handshake.
-HANDSHAKE_TIMEOUT = 10.0
+HANDSHAKE_TIMEOUT = 5.0
 
 _UCRED = struct.Struct("3i")  # unix(7), SO_PEERCRED: pid, uid, gid
 

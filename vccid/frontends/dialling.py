@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar, cast
 
 from vccid.cleanup import take_all_async
+from vccid.complaints import Complaints
 from vccid.errors import ConfigError, ProtocolError
 from vccid.transport import Endpoint, keep_alive
 
@@ -145,6 +146,8 @@ class Call(Generic[L]):
         self.trouble = ""
         self.connections = 0
         self._log = log_of(_log, reader)
+        self._refused = Complaints(_log)
+        self._reader = reader
         self._peer = peer
         self._endpoint = endpoint
         self._make = make
@@ -215,7 +218,8 @@ class Call(Generic[L]):
     def _came(self, transport: asyncio.Transport) -> None:
         """A peer is there, through TLS's handshake where there is TLS."""
         if self.link is not None or self.state == "closed":
-            self._log.warning("%s: a second peer is refused, there is one", self._peer)
+            text = "%s: a second peer is refused, there is one"
+            self._refused.tell("", logging.WARNING, text, self._peer, reader=self._reader)
             transport.close()
             return
         self.link = link = self._make()

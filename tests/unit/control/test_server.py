@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from vccid.complaints import BURST
 from vccid.control.call_parameters import Taker
 from vccid.control.callers import Access, Peer
 from vccid.control.methods import Methods
@@ -76,4 +77,46 @@ async def test_not_permitted_is_only_who_may_not_call(
     reply = json.loads((await reader.readuntil(b"\0"))[:-1])
     assert reply["error"] == told
     writer.close()
+    await server.stop()
+
+
+@pytest.mark.parametrize("method", ["Attach", "Monitor"])
+async def test_whatever_a_call_comes_to_is_answered(
+    tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def attach(given: Taker) -> Parameters:
+        raise RuntimeError("can't start new thread")
+
+    async def monitor(given: Taker) -> AsyncIterator[Parameters]:
+        raise RuntimeError("can't start new thread")
+        yield {}
+
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "control"))
+    methods = SimpleNamespace(table={"Attach": attach}, monitor=monitor)
+    server = ControlServer(cast(Methods, methods), Access(""))
+    await server.start(listening)
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
+    writer.write(json.dumps({"method": f"io.vccid.{method}", "more": True}).encode() + b"\0")
+    reply = json.loads((await reader.readuntil(b"\0"))[:-1])
+    assert reply["error"] == "io.vccid.Failed"
+    assert "can't start new thread" in reply["parameters"]["message"]
+    assert "Traceback" in caplog.text
+    writer.close()
+    await server.stop()
+
+
+async def test_a_strangers_lines_in_the_log_are_bounded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "control"))
+    server = ControlServer(cast(Methods, None), Closed(""))
+    await server.start(listening)
+    for _ in range(3 * BURST):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
+        writer.write(b"noise\0")
+        assert await reader.read() == b""
+        writer.close()
+    assert len(caplog.records) == BURST
     await server.stop()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from vccid.cleanup import take_all, take_all_async
+from vccid.complaints import Complaints
 from vccid.errors import ConfigError, RemoteProtocolError
 from vccid.frontends.usb.urb_connection import UrbLink
 from vccid.frontends.usb.usb_host import UsbReader
@@ -108,6 +109,7 @@ class UsbIpServer:
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         self._joining: set[asyncio.Task[None]] = set()
+        self._refused = Complaints(log)
 
     async def start(self) -> None:
         """Begin to listen.
@@ -213,7 +215,8 @@ class UsbIpServer:
                     continue
                 peer = f"{address[0]} port {address[1]}"
                 if refusal := self._refusal(address[0]):
-                    log.warning("USB/IP: %s was refused: %s", peer, refusal)
+                    text = "USB/IP: %s was refused: %s"
+                    self._refused.tell(address[0], logging.WARNING, text, peer, refusal)
                     sock.close()
                     continue
                 connection = _Connection(self, peer)
