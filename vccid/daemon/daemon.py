@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 
 from vccid.cleanup import take_all_async
 from vccid.control.callers import Access
@@ -50,9 +51,9 @@ class Daemon:
         self._settings = settings
         self._handed = handed
         self._made_socket = False
-        self._service = Service(directories, settings)
-        place = str(handed[0].getsockname()) if handed else str(directories.control)
-        self._methods = Methods(self._service, settings, place)
+        place = Path(handed[0].getsockname()) if handed else directories.control
+        self._service = Service(directories, settings, place)
+        self._methods = Methods(self._service, settings, str(place))
         self._control = ControlServer(self._methods, Access(settings.control.group))
         self._notifier = Notifier()
         self._stop = asyncio.Event()

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vccid.cleanup import take_all_async
@@ -42,11 +43,14 @@ class Service:
         changed: called after anything that `summary` tells has changed.
     """
 
-    def __init__(self, directories: Directories, settings: Settings) -> None:
+    def __init__(
+        self, directories: Directories, settings: Settings, control: Path | None = None
+    ) -> None:
+        """`control` is where the daemon's control socket is, if not in its directory."""
         self.stations: dict[str, Station] = {}
         self.generation = 0
         self.changed: Callable[[], None] = lambda: None
-        self._directories = directories
+        self._control = control or directories.control
         self._settings = settings
         self._records = Records(directories.state, self.stations)
         serials = Serials(directories.state)
@@ -306,7 +310,7 @@ class Service:
                 return
             from vccid.readers.mount_child import FileViewKeeper
 
-            self._file_view = FileViewKeeper(self._directories.control)
+            self._file_view = FileViewKeeper(self._control)
         await self._file_view.apply(self._settings.file_view)
 
     async def _open_fleeting(self, name: str) -> Reader:

@@ -83,6 +83,8 @@ class PtyFrontend:
         Raises:
             ConfigError: there is none to be had, or the link cannot be made.
         """
+        # Who knows the group may be far away.
+        group = await asyncio.to_thread(self._group_id) if self._group else os.getegid()
         try:
             self._master, terminal = os.openpty()
         except OSError as error:
@@ -91,7 +93,7 @@ class PtyFrontend:
                 "/dev/ptmx and /dev/pts must be there, and open to the daemon",
             ) from error
         try:
-            self._prepare(terminal)
+            self._prepare(terminal, group)
             self._link()
         except BaseException:
             os.close(self._master)
@@ -125,19 +127,22 @@ class PtyFrontend:
 
     # -- the terminal --------------------------------------------------------------------
 
-    def _prepare(self, terminal: int) -> None:
+    def _group_id(self) -> int:
+        try:
+            return grp.getgrnam(self._group).gr_gid
+        except KeyError as error:
+            raise ConfigError(
+                f"there is no group {self._group}", "see pty.group in vccid.toml(5)"
+            ) from error
+
+    def _prepare(self, terminal: int, group: int) -> None:
         self._terminal = os.ttyname(terminal)
         tty.setraw(terminal)
         os.set_blocking(self._master, False)
         fcntl.ioctl(self._master, termios.TIOCPKT, struct.pack("i", 1))
         try:
-            group = grp.getgrnam(self._group).gr_gid if self._group else os.getegid()
             os.fchown(terminal, -1, group)
             os.fchmod(terminal, self._mode)
-        except KeyError as error:
-            raise ConfigError(
-                f"there is no group {self._group}", "see pty.group in vccid.toml(5)"
-            ) from error
         except OSError as error:
             raise ConfigError(
                 f"{self._terminal} cannot be given to group {self._group or os.getegid()}: "

@@ -21,6 +21,7 @@ from tests.peers.plain_card import (
     SELECT,
     WAIT,
     PlainCard,
+    PlainSession,
     long_answer,
     pattern,
 )
@@ -274,6 +275,24 @@ async def test_a_card_another_host_owns_is_busy(
 async def test_any_other_failure_of_the_card(frontend: IfdFrontend, reader: Reader) -> None:
     reader.insert(SlowCard(KeyOperationError("no")))
     commands = await Driver.connect(frontend.path, COMMANDS)
+    assert await commands.ask(RESET) == (FAILED, b"")
+
+
+async def test_whatever_a_command_comes_to_is_answered(
+    frontend: IfdFrontend, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on threads, for one."""
+    error = RuntimeError("can't start new thread")
+
+    def execute(session: PlainSession, command: bytes) -> bytes:
+        raise error
+
+    reader.insert(PlainCard())
+    commands = await powered(frontend)
+    monkeypatch.setattr(PlainSession, "execute", execute)
+    assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
+    reader.remove()
+    reader.insert(SlowCard(error))
     assert await commands.ask(RESET) == (FAILED, b"")
 
 
