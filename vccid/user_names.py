@@ -26,6 +26,9 @@ FRESH: Final = 10.0
 MOST_KNOWN: Final = 256
 MOST_OPEN: Final = 16
 
+#: No user's number: (uid_t) -1 is for "unchanged" (chown(2)).
+UNKNOWN: Final = -1
+
 #: Seconds for which a message waits for a name.
 PATIENCE: Final = 1.0
 
@@ -135,5 +138,5 @@ def _id_of(name: str) -> int | None:
 #: A user's name; the number where it has none, or none is known yet.
 names: Final[Lookup[int, str]] = Lookup(_name_of, str)
 
-#: A user's number; None where there is no such user, or none is known yet.
-numbers: Final[Lookup[str, int | None]] = Lookup(_id_of, lambda name: None)
+#: A user's number; None where there is no such user, UNKNOWN while that is not known yet.
+numbers: Final[Lookup[str, int | None]] = Lookup(_id_of, lambda name: UNKNOWN)

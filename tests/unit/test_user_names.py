@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from vccid import user_names
-from vccid.user_names import MOST_OPEN, Lookup
+from vccid.user_names import MOST_OPEN, UNKNOWN, Lookup
 
 
 class Directory:
@@ -75,7 +75,7 @@ async def test_without_a_thread_it_goes_on_with_numbers(monkeypatch: pytest.Monk
     monkeypatch.setattr(user_names, "_thread", user_names._Thread())
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        assert await user_names.numbers.wait("root-or-nobody") is None
+        assert await user_names.numbers.wait("root") == UNKNOWN
         assert await Lookup(Directory(), str).wait(7, 10) == "7"
 
 

@@ -95,7 +95,7 @@ class IfdFrontend:
         """
         listener = _listen(self.path)
         self._doorman = Doorman(listener, self._admit)
-        await user_names.numbers.wait(PCSCD)
+        user_names.numbers.get(PCSCD)  # so that it is known when that user comes
 
     async def stop(self) -> None:
         """Let every driver go, which sees an empty reader then, and remove the socket."""
@@ -112,6 +112,8 @@ class IfdFrontend:
         pid, uid = _peer_of(connection)
         if _may_connect(uid):
             return lambda: _Connection(self, pid)
+        if user_names.numbers.get(PCSCD) == user_names.UNKNOWN:
+            return None  # it may be that user; a driver comes again in a moment
         # Anybody can connect, from a new process each time: one line for each user.
         self.complain(
             f"user id {uid}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.unit.fakes import FakeCard
-from tests.unit.frontends.tls_files import make_authority
+from tests.unit.frontends.tls_files import Authority, make_authority
 from vccid.errors import NotPermitted
 from vccid.frontends.dialling import Timing
 from vccid.frontends.usb.usb_host import UsbReader
@@ -334,44 +335,50 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_who_connects_and_says_nothing_is_no_guest(tmp_path: Path, reader: Reader) -> None:
-    """It never comes through TLS's handshake: it keeps no guest out, and the end not back."""
-    authority = make_authority(tmp_path, ec.SECP256R1())
-    address = TcpAddress("127.0.0.1", free_port())
-    frontend = UsbRedirFrontend(
-        usb(reader), Endpoint(address, authority.server_context()), TIMING, listen=True
-    )
-    await frontend.start()
-    _, silent = await asyncio.open_connection(address.host, address.port)
-    guest = UsbGuest(
-        *await asyncio.open_connection(
-            address.host,
-            address.port,
-            ssl=authority.client_context(),
-            server_hostname="localhost",
+@dataclass(frozen=True)
+class Guarded:
+    """A frontend that listens with TLS."""
+
+    frontend: UsbRedirFrontend
+    address: TcpAddress
+    authority: Authority
+
+    async def connect(self, context: ssl.SSLContext | None) -> UsbGuest:
+        name = None if context is None else "localhost"
+        return UsbGuest(
+            *await asyncio.open_connection(
+                self.address.host, self.address.port, ssl=context, server_hostname=name
+            )
         )
-    )
-    await guest.greet()
-    assert frontend.state == "attached"
-    guest.writer.transport.abort()
-    while frontend.state != "listening":
-        await asyncio.sleep(0)
-    await frontend.stop()
-    assert frontend.state == "closed"
-    silent.close()
 
 
-async def test_the_end_while_a_guest_is_silent(tmp_path: Path, reader: Reader) -> None:
+@pytest.fixture
+async def guarded(tmp_path: Path, reader: Reader) -> AsyncIterator[Guarded]:
     authority = make_authority(tmp_path, ec.SECP256R1())
     address = TcpAddress("127.0.0.1", free_port())
-    frontend = UsbRedirFrontend(
-        usb(reader), Endpoint(address, authority.server_context()), TIMING, listen=True
-    )
+    endpoint = Endpoint(address, authority.server_context())
+    frontend = UsbRedirFrontend(usb(reader), endpoint, TIMING, listen=True)
     await frontend.start()
-    stream, silent = await asyncio.open_connection(address.host, address.port)
-    for _ in range(10):
-        await asyncio.sleep(0)
-    await frontend.stop()
+    yield Guarded(frontend, address, authority)
     await frontend.stop()
     assert frontend.status == "closed"
-    silent.close()
+
+
+async def test_who_connects_and_says_nothing_is_no_guest(guarded: Guarded) -> None:
+    """It never comes through TLS's handshake, and keeps no guest out."""
+    silent = await guarded.connect(None)
+    guest = await guarded.connect(guarded.authority.client_context())
+    await guest.greet()
+    assert guarded.frontend.state == "attached"
+    guest.writer.transport.abort()
+    while guarded.frontend.state != "listening":
+        await asyncio.sleep(0.001)
+    silent.writer.close()
+
+
+async def test_the_end_while_a_guest_is_silent(guarded: Guarded) -> None:
+    silent = await guarded.connect(None)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await guarded.frontend.stop()
+    silent.writer.close()
