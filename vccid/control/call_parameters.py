@@ -45,7 +45,7 @@ class Taker:
         self._left = {name: value for name, value in parameters.items() if value is not None}
 
     def text(self, name: str) -> str | None:
-        """A string that can be a file's name, of any characters."""
+        """A string that a file, certificate or token can be called."""
         if name not in self._left:
             return None
         return _text(name, self._left.pop(name))
