@@ -1,63 +1,64 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What is in the way of the daemon's files stays."""
+"""The lock of the daemon's directories, and the control socket's group."""
 
 from __future__ import annotations
 
+import errno
 import os
-import socket
+import stat
 from pathlib import Path
 
 import pytest
 
-from vccid.daemon.socket_and_lock import InstanceLock, make_socket
-from vccid.errors import ConfigError
+from vccid.daemon.socket_and_lock import InstanceLock, make_socket, share
+from vccid.errors import DaemonRunning
 
 
-def test_a_users_file_called_control_stays(tmp_path: Path) -> None:
-    file = tmp_path / "control"
-    file.write_text("precious")
-    with pytest.raises(ConfigError, match="control is in the way: it is no socket") as told:
-        make_socket(file)
-    assert "move it elsewhere" in told.value.hint
-    assert file.read_text() == "precious"
+def lay(tmp_path: Path, how: str) -> Path:
+    """A second directory whose lock is the first one's, by some way."""
+    first, second = tmp_path / "one", tmp_path / "two"
+    first.mkdir()
+    if how == "same":
+        return first
+    if how == "dots":
+        return tmp_path / "." / "one" / ".." / "one"
+    if how == "link":
+        second.symlink_to(first)
+    else:
+        second.mkdir()
+        (first / "lock").touch()
+        os.link(first / "lock", second / "lock")
+    return second
 
 
-def test_so_does_a_link(tmp_path: Path) -> None:
-    link = tmp_path / "control"
-    link.symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="is in the way"):
-        make_socket(link)
-    assert link.is_symlink()
+@pytest.mark.parametrize("how", ["same", "dots", "link", "hard link"])
+def test_one_directory_is_locked_once(tmp_path: Path, how: str) -> None:
+    InstanceLock(lay(tmp_path, how), tmp_path / "one")
+    with pytest.raises(DaemonRunning, match=rf"another vccid \(pid {os.getpid()}\) uses"):
+        InstanceLock(tmp_path / "one")
 
 
-def test_a_socket_that_was_left_goes_and_one_that_is_used_stays(tmp_path: Path) -> None:
+def test_a_lock_that_is_taken_lets_go_of_the_others(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    InstanceLock(tmp_path / "two")
+    with pytest.raises(DaemonRunning, match="two"):
+        InstanceLock(tmp_path / "one", tmp_path / "two")
+    InstanceLock(tmp_path / "one")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL])
+def test_a_group_that_cannot_have_the_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """EINVAL: the user namespace does not know the group."""
+
+    def chown(path: object, uid: int, gid: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr("vccid.daemon.socket_and_lock.group_id", lambda name: 12345)
     path = tmp_path / "control"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    with make_socket(path), socket.socket(socket.AF_UNIX) as peer:
-        with pytest.raises(ConfigError, match="another program listens at"):
-            make_socket(path)
-        peer.connect(str(path))
-
-
-@pytest.mark.parametrize("content", [b"precious", b"12 monkeys\n", b"\n\n", b"1" * 21])
-def test_a_users_file_called_lock_stays(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "lock"
-    file.write_bytes(content)
-    with pytest.raises(ConfigError, match="lock is in the way: it is no lock of vccid's"):
-        InstanceLock(tmp_path)
-    assert file.read_bytes() == content
-
-
-def test_nor_is_a_fifo_taken_for_one(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "lock")
-    with pytest.raises(ConfigError, match="is in the way"):
-        InstanceLock(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"4711\n", b"99999999"])
-def test_a_lock_that_was_left_is_taken(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "lock").write_bytes(content)
-    held = InstanceLock(tmp_path)
-    assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
-    del held
+    with make_socket(path):
+        share(path, "vccid", 0o660)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
