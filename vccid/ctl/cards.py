@@ -213,6 +213,7 @@ def remove(context: Context, reader: str | None, wait: float | None) -> None:
     if context.json:
         output.print_json(reply)
     else:
+        output.print_warnings(reply["warnings"])
         click.echo(f"{reply['reader']}: the card is out")
     _end_of_wait(context, reply)
 
