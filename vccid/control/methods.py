@@ -245,9 +245,11 @@ class Methods:
         defaults = self.settings.certificates
         card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
         if card != "piv":
-            _none_of(blank=blank or None, in_memory=in_memory or None)
-        elif atr is not None:
-            raise BadParameter("atr")
+            _none_of(blank=blank or None)
+        if card == "cac":
+            _none_of(in_memory=in_memory or None)
+        else:
+            _none_of(atr=atr)
         return Wanted(
             certificates or (),
             database or defaults.database,

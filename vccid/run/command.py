@@ -80,7 +80,7 @@ def _complete_command(
 @click.option(
     "--algorithm",
     type=click.Choice(["p256", "p384", "rsa2048", "rsa3072", "rsa4096"]),
-    help="Keys of the new certificates: rsa2048 for a CAC, else p256.",
+    help="Keys of the new certificates: p256 for a PIV card, else rsa2048.",
 )
 @click.option(
     "--ca",
@@ -180,7 +180,7 @@ def _recipe(
     from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
 
     card = card or "cac"
-    if card == "cac" and algorithm is not None and not algorithm.startswith("rsa"):
+    if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
         raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
     if user is not None and ca is None:
         raise click.UsageError("--user goes with --ca")
