@@ -249,6 +249,7 @@ class _Commands:
 
             self._pin_pad = PinPadControls(reader, frontend.pin_pad, f"ifd {peer}")
         self._session: Session | None = None
+        self._session_generation = 0
         self._waiting: asyncio.Future[bytes] | None = None
         self._busy: asyncio.TimerHandle | None = None
         self._closed = False
@@ -256,12 +257,18 @@ class _Commands:
     def received(self, message: ifd.Message) -> None:
         if self._waiting is not None:
             raise RemoteProtocolError("a command before the answer to the last one")
+        if self._session is not None and self._session_generation != self._reader.generation:
+            self._power_off()  # it was the card's before, and this one is not powered yet
         if isinstance(message, ifd.Transmit):
             if self._host is not None:
                 self._host.commands += 1
+            if self._session is None:
+                # A card that is in stays so: only this command fails, as with any reader.
+                empty = self._reader.card is None
+                status = ifd.Status.CARD_REMOVED if empty else ifd.Status.FAILED
+                self._send(ifd.serialize_refusal(ifd.TRANSMIT, status))
+                return
             try:
-                if self._session is None:
-                    raise CardRemoved("the card is not powered")
                 answer = self._session.execute(message.command)
             except VccidError as error:
                 self._failed(ifd.TRANSMIT, error)
@@ -312,7 +319,7 @@ class _Commands:
         if self._closed:
             self._reader.power_off(session)
             raise CardRemoved("pcscd left while the card was powered on")
-        self._session = session
+        self._session, self._session_generation = session, self._reader.generation
         return session.atr
 
     def _power_off(self) -> None:
