@@ -252,22 +252,30 @@ static RESPONSECODE give_number(uint32_t value, PDWORD length, PUCHAR room) {
     return give(&value, sizeof value, length, room);
 }
 
+// Empty where no card is powered, as libccid's.
 static RESPONSECODE give_atr(struct reader *reader, PDWORD length, PUCHAR room) {
     uint8_t atr[WIRE_ATR_MAX];
     size_t size = reader_get_atr(reader, atr);
-    return size == 0 ? IFD_ERROR_TAG : give(atr, size, length, room);
+    return give(atr, size, length, room);
+}
+
+// Text has its NUL, and counts it, as libccid's: programs print it as it comes.
+static RESPONSECODE give_text(const char *text, PDWORD length, PUCHAR room) {
+    return give(text, strlen(text) + 1, length, room);
 }
 
 // The daemon's word: a program tells by it whose reader this is. None that answers: no number.
 static RESPONSECODE give_serial(struct reader *reader, PDWORD length, PUCHAR room) {
+    char serial[MAX_BUFFER_SIZE];
     DWORD size = 0;
-    RESPONSECODE result = forward(reader, GET_SERIAL, NULL, 0, room, *length, &size);
+    RESPONSECODE result =
+        forward(reader, GET_SERIAL, NULL, 0, (PUCHAR)serial, sizeof serial - 1, &size);
     if (result == IFD_ERROR_INSUFFICIENT_BUFFER)
         return result;
     if (result != IFD_SUCCESS || size == 0)
         return IFD_ERROR_TAG;
-    *length = size;
-    return IFD_SUCCESS;
+    serial[size] = '\0';
+    return give_text(serial, length, room);
 }
 
 // What is asked of one reader (PC/SC part 3, 3.1.2; values in PCSC/reader.h).
@@ -284,7 +292,7 @@ static RESPONSECODE attribute(struct reader *reader, DWORD tag, PDWORD length, P
     case SCARD_ATTR_ICC_TYPE_PER_ATR: // 1: ISO/IEC 7816, asynchronous
         return give_byte(here ? 1 : 0, length, value);
     case SCARD_ATTR_VENDOR_NAME:
-        return give("vccid", strlen("vccid"), length, value);
+        return give_text("vccid", length, value);
     case SCARD_ATTR_VENDOR_IFD_VERSION:
         return give_number(DRIVER_VERSION, length, value);
     case SCARD_ATTR_VENDOR_IFD_SERIAL_NO:
