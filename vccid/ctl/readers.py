@@ -40,9 +40,10 @@ def status(context: Context) -> None:
     )
     click.echo()
     _print_readers(reply["readers"])
-    if far := reply["far_cards"]:
-        peers = ", ".join(far["peers"]) or "nobody is connected"
-        click.echo(f"listening for far cards at {far['address']}: {peers}")
+    for listener in ("far_cards", "vpcd"):
+        if far := reply.get(listener):
+            peers = ", ".join(far["peers"]) or "nobody is connected"
+            click.echo(f"listening for far cards at {far['address']}: {peers}")
     output.print_warnings(reply["problems"])
 
 
@@ -93,7 +94,7 @@ def reader_remove(context: Context, reader: str) -> None:
 
 
 #: Kinds whose argument is a place; the others' is the reader.
-_WITH_ADDRESS = ("vsc", "usbredir", "pty", "tty")
+_WITH_ADDRESS = ("vsc", "vpicc", "usbredir", "pty", "tty")
 
 
 def _attachment_options(command: F) -> F:
@@ -105,7 +106,8 @@ def _attachment_options(command: F) -> F:
         click.option("--listen", is_flag=True, help="usbredir: wait there for QEMU to dial."),
         click.argument("address", metavar="[ADDRESS|READER]", required=False),
         click.argument(
-            "kind", type=click.Choice(["vhci", "usbip", "vsc", "usbredir", "pty", "tty", "cuse"])
+            "kind",
+            type=click.Choice(["vhci", "usbip", "vsc", "vpicc", "usbredir", "pty", "tty", "cuse"]),
         ),
     ):
         command = option(command)
@@ -126,6 +128,7 @@ def attach(
     usbip              other hosts, which import it from the USB/IP server
     vsc ADDRESS        a QEMU guest: its ccid-card-passthru is at this path or HOST:PORT
     usbredir ADDRESS   a QEMU guest: its usb-redir is at this path or HOST:PORT
+    vpicc ADDRESS      a pcscd or Windows with vsmartcard's vpcd at HOST:PORT, usually 35963
     pty [PATH]         a serial reader at a pseudo-terminal, which PATH leads to
     tty [DEVICE]       the same at a terminal of the kernel's, such as /dev/ttyVCCID0
     cuse               this host's programs, as the device node /dev/vccid/READER
