@@ -26,13 +26,13 @@ from tests.peers.plain_card import (
     long_answer,
     pattern,
 )
-from vccid import user_names
 from vccid.card.card import Session
 from vccid.errors import CardBusy, ConfigError, KeyOperationError
 from vccid.frontends.pcsc import driver as frontend_module
 from vccid.frontends.pcsc.driver import IfdFrontend
+from vccid.links import user_names
+from vccid.links.user_names import Lookup
 from vccid.reader import Event, Reader
-from vccid.user_names import Lookup
 
 PATIENCE = 10
 HELLO = b"\x01\x00\x00\x00\x00\x0bVCCIDIFD\x00\x01"
