@@ -61,8 +61,8 @@ _CARD_OPTIONS: Final = (
     click.option(
         "--card",
         "kind",
-        type=click.Choice(["cac", "piv"]),
-        help="Kind of card: a CAC, or a PIV card, which takes EC keys too and can be written to.",
+        type=click.Choice(["cac", "piv", "cac+piv"]),
+        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; or both.",
     ),
     click.option(
         "--certs",
@@ -141,9 +141,9 @@ def card_request(
         )
     if (real_reader, hardware) != (None, None) and (db, atr, kind) != (None, None, None):
         raise click.UsageError("--card, --db and --atr go with --certs")
-    if kind == "piv" and atr is not None:
+    if kind not in (None, "cac") and atr is not None:
         raise click.UsageError("--atr goes with --card cac")
-    if kind == "cac" and (blank or in_memory):
+    if (kind == "cac" and in_memory) or (kind not in (None, "piv") and blank):
         raise click.UsageError("--blank and --in-memory go with --card piv")
     return {
         "card": kind or ("piv" if blank else None),

@@ -26,7 +26,7 @@ VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MadeCard:
     """What a card is made of.
 
     Attributes:
@@ -61,7 +61,7 @@ class RealCard:
 
 
 #: What can be put into a reader.
-Wish = Wanted | RealCard
+CardSource = MadeCard | RealCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,16 @@ class Entry:
 
     Attributes:
         added: at run time, not declared in the settings.
-        wanted: what was put in, or None.
+        source: what was put in, or None.
         attachments: what it is shown to beside pcscd's driver.
     """
 
     added: bool
-    wanted: Wish | None
+    source: CardSource | None
     attachments: tuple[Attachment, ...] = ()
 
 
-class Inventory:
+class ReadersFile:
     """The file."""
 
     def __init__(self, state: Path) -> None:
@@ -159,7 +159,7 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
         name: {
             "added": entry.added,
             "attachments": [[to.kind, to.address, to.listen] for to in entry.attachments],
-            "wanted": None if entry.wanted is None else asdict(entry.wanted),
+            "wanted": None if entry.source is None else asdict(entry.source),
         }
         for name, entry in entries.items()
     }
@@ -180,11 +180,11 @@ def _decode(raw: bytes) -> dict[str, Entry]:
 
 
 def _decode_entry(name: str, entry: Mapping[str, Any]) -> Entry:
-    wanted = entry["wanted"]
+    source = entry["wanted"]
     if check_reader_name(name) or type(entry["added"]) is not bool:
         raise ValueError("no reader")
     attachments = tuple(_decode_attachment(*fields) for fields in entry["attachments"])
-    return Entry(entry["added"], None if wanted is None else _decode_wanted(wanted), attachments)
+    return Entry(entry["added"], None if source is None else _decode_source(source), attachments)
 
 
 def _decode_attachment(kind: object, address: object, listen: object) -> Attachment:
@@ -194,24 +194,24 @@ def _decode_attachment(kind: object, address: object, listen: object) -> Attachm
         raise ValueError("no attachment") from error
 
 
-def _decode_wanted(wanted: Mapping[str, Any]) -> Wish:
-    if "reader" in wanted:
-        reader, emulated = wanted["reader"], wanted["emulated"]
+def _decode_source(source: Mapping[str, Any]) -> CardSource:
+    if "reader" in source:
+        reader, emulated = source["reader"], source["emulated"]
         if type(reader) is not str or type(emulated) is not bool:
             raise ValueError("no real card")
         return RealCard(reader, emulated)
-    certificates = wanted["certificates"]
-    texts = [*certificates, wanted["database"]]
+    certificates = source["certificates"]
+    texts = [*certificates, source["database"]]
     if type(certificates) is not list or not all(isinstance(text, str) for text in texts):
         raise ValueError("no certificates")
-    kind = CARD_KINDS[CARD_KINDS.index(wanted.get("card", "cac"))]
-    serial, in_memory = wanted.get("serial", ""), wanted.get("in_memory", False)
+    kind = CARD_KINDS[CARD_KINDS.index(source.get("card", "cac"))]
+    serial, in_memory = source.get("serial", ""), source.get("in_memory", False)
     if not set(serial) <= set(string.hexdigits) or type(in_memory) is not bool:
         raise ValueError("no card")
-    return Wanted(
+    return MadeCard(
         tuple(certificates),
-        wanted["database"],
-        ATRS[ATRS.index(wanted["atr"])],
+        source["database"],
+        ATRS[ATRS.index(source["atr"])],
         kind,
         serial,
         in_memory,

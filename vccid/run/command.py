@@ -16,10 +16,10 @@ import click
 from click.shell_completion import CompletionItem
 
 import vccid
-from vccid import streams
 from vccid.ctl import cards
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed, VccidError, unexpected
+from vccid.process import standard_streams
 from vccid.run.pcscd import MOST_READERS
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _complete_command(
 @click.option(
     "--algorithm",
     type=click.Choice(["p256", "p384", "rsa2048", "rsa3072", "rsa4096"]),
-    help="Keys of the new certificates: rsa2048 for a CAC, else p256.",
+    help="Keys of the new certificates: p256 for a PIV card, else rsa2048.",
 )
 @click.option(
     "--ca",
@@ -139,7 +139,7 @@ def run(
             _check_command(command[0])
             request = _card_request(generate, card)
             recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
-            closed = streams.closed()
+            closed = standard_streams.closed()
             wish = launch.Wish(given, request, recipe, readers, _driver(driver), log, closed)
             status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
@@ -154,7 +154,7 @@ def run(
     except VccidError as error:
         _fail(error)
     except OSError as error:
-        _fail(streams.explained(error))
+        _fail(standard_streams.explained(error))
     except Exception as error:  # whatever comes is not to be taken for the command's end
         traceback.print_exc()
         _fail(unexpected(error))
@@ -199,7 +199,7 @@ def _recipe(
     from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
 
     card = card or "cac"
-    if card == "cac" and algorithm is not None and not algorithm.startswith("rsa"):
+    if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
         raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
     if user is not None and ca is None:
         raise click.UsageError("--user goes with --ca")

@@ -40,12 +40,13 @@ def _fits(public: PublicKey) -> bool:
     return algorithm_of(public) is not None
 
 
-def guid_of(certificates: Sequence[bytes]) -> bytes:
+def guid_of(certificates: Sequence[bytes], kind: str = "PIV") -> bytes:
     """The UUID of the card with these certificates (DER): version 5's form (RFC 4122, 4.3).
 
-    Other certificates, or others in order, make another card: caches never mix two up.
+    Other certificates, or others in order, or another kind of card, make another card: caches
+    never mix two up.
     """
-    digest = hashlib.sha256(b"vccid PIV")
+    digest = hashlib.sha256(f"vccid {kind}".encode())
     for der in certificates:
         digest.update(hashlib.sha256(der).digest())
     guid = bytearray(digest.digest()[:16])
