@@ -179,7 +179,8 @@ class CertificateBackend:
             serial = request.serial or kind.serial([item.certificate for item in credentials])
             opening = _PinOpening(states, serial, kind.pin, self._logins, offload)
             opened = await opening.open(loading.tokens, pin)
-            limits = cac_warnings(credentials) if request.card == "cac" else []
+            shared = {"cac": len(credentials), "cac+piv": CAC_SHARE}.get(request.card, 0)
+            limits = cac_warnings(credentials[:shared])
             warnings += [*loading.warnings, *limits, *opened.warnings]
             card = await self._assemble(request, credentials, opened.pin, offload, loading)
         except BaseException:
