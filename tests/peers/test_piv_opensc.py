@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.key_material import pem
-from tests.peers.desk import PIN, WRONG_PIN, Desk
+from tests.peers.desk import OPENSC_MODULE, PIN, WRONG_PIN, Desk
 from tests.peers.piv import MANAGEMENT_KEY, PUK, Issued
 from tests.peers.stage import Stage
 
@@ -177,3 +177,29 @@ def test_personalised_by_piv_tool(stage: Stage, tmp_path: Path) -> None:
         assert pem(made).decode().strip() in read
     finally:
         stage.daemon.ctl("reader", "remove", "blank")
+
+
+def test_a_cac_with_a_piv_end_point(stage: Stage, tmp_path: Path) -> None:
+    """OpenSC takes PIV; told to, its CAC driver has the same card, and the PIN is the same."""
+    issued = Issued(tmp_path, "RSA2048", "RSA2048", "RSA2048", "P-256")
+    stage.daemon.ctl("reader", "add", "both")
+    try:
+        desk = stage.host("both", "both")
+        stage.daemon.ctl("insert", "both", "--card", "cac+piv", "--certs", issued.items, "--wait")
+        assert "Personal Identity Verification Card" in desk.say("opensc-tool", "--name")
+        assert "No errors" in desk.pkcs11("--test")
+        conf = desk.write("cac.conf", b"app default { card_drivers = cac; }\n")
+        cac = {"OPENSC_CONF": str(conf)}
+        assert "Common Access Card (CAC)" in desk.say("opensc-tool", "--name", env=cac)
+        said = desk.say("pkcs11-tool", "--module", OPENSC_MODULE, "--login", "--pin", PIN, "--test",
+                        env=cac)  # fmt: skip
+        assert "No errors" in said
+        for environment, key in (({}, "01"), (cac, "0001")):
+            read = desk.say("pkcs15-tool", "--read-certificate", key, env=environment)
+            assert pem(issued.certificates[0]).decode().strip() in read
+        desk.say("pkcs15-tool", "--change-pin", "--pin", PIN, "--new-pin", "77777777")
+        assert desk.run("pkcs15-tool", "--verify-pin", "--pin", PIN, env=cac).returncode
+        desk.say("pkcs15-tool", "--verify-pin", "--pin", "77777777", env=cac)
+        assert stage.daemon.ctl_json("card", "info", "both")["card"]["kind"] == "cac+piv"
+    finally:
+        stage.daemon.ctl("reader", "remove", "both")

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from vccid.backends.host_limits import cac_warnings, is_pin_for_hosts, password_warning
 from vccid.backends.piv_cards import PivCards
 from vccid.card.cac.cac_card import MAX_CREDENTIALS, CacCard, card_serial
+from vccid.card.cac_piv_card import CAC_SHARE, cac_piv_holder
 from vccid.card.card import Card, Offload
 from vccid.card.login import TokenLogins
 from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin
@@ -51,7 +52,7 @@ class CertificateRequest:
     items: tuple[str, ...]
     database: str = DEFAULT_DATABASE
     atr: Literal["cac", "t1"] = "cac"
-    card: Literal["cac", "piv"] = "cac"
+    card: Literal["cac", "piv", "cac+piv"] = "cac"
     serial: str = ""
     in_memory: bool = False
     tries_kept: int = 0
@@ -182,7 +183,8 @@ class CertificateBackend:
             serial = request.serial or kind.serial([item.certificate for item in credentials])
             opening = _PinOpening(states, serial, kind.pin, self._logins, offload)
             opened = await opening.open(loading.tokens, pin)
-            limits = cac_warnings(credentials) if request.card == "cac" else []
+            shared = {"cac": len(credentials), "cac+piv": CAC_SHARE}.get(request.card, 0)
+            limits = cac_warnings(credentials[:shared])
             warnings += [*loading.warnings, *limits, *opened.warnings]
             card = await self._assemble(request, credentials, opened.pin, offload, loading)
             card.watch = loading.watch
@@ -217,12 +219,21 @@ class CertificateBackend:
     ) -> Card:
         if request.card == "cac":
             return CertificateCard(credentials, pin, offload, _ATRS[request.atr], loading.close)
-        guid = guid_of([item.certificate for item in credentials])
-        if request.serial:
-            guid = bytes.fromhex(request.serial)
-        release = Release(offload, loading.close)
-        in_memory = request.in_memory
-        return await self._piv.card(guid, credentials, pin, offload, release, in_memory=in_memory)
+        cac = None
+        if request.card == "cac+piv":
+            cac = CacCard(credentials[:CAC_SHARE], pin, offload)
+        serial = request.serial or _KINDS[request.card].serial(
+            [item.certificate for item in credentials]
+        )
+        return await self._piv.card(
+            bytes.fromhex(serial),
+            credentials,
+            pin,
+            offload,
+            Release(offload, loading.close),
+            in_memory=request.in_memory,
+            cac=cac,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,4 +347,7 @@ def _cac_warnings(count: int) -> list[str]:
 _KINDS: Final = {
     "cac": _Kind(cac_applet, card_serial, CardPin, _cac_warnings),
     "piv": _Kind(piv_holder, lambda ders: guid_of(ders).hex(), PivPin, _piv_warnings),
+    "cac+piv": _Kind(
+        cac_piv_holder, lambda ders: guid_of(ders, "CAC and PIV").hex(), PivPin, _piv_warnings
+    ),
 }

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from vccid.card.cac.cac_card import CacCard
+from vccid.card.cac_piv_card import CacPivCard
 from vccid.card.card import Offload
 from vccid.card.pin import Pin
 from vccid.card.piv.contents import CardMemory, Contents, Keeper, MemoryKeeper, SharedContents
@@ -19,6 +21,7 @@ from vccid.card.piv.piv_card import PivCard
 from vccid.card.piv.slots import given_keys, new_contents
 from vccid.card.state import MemoryStateStore, StateStore
 from vccid.errors import StateError
+from vccid.iso7816.atr import CAC_PIV_ATR
 from vccid.keys.base import Credential
 
 #: The systemd credential under which keys are encrypted at rest.
@@ -52,6 +55,7 @@ class PivCards:
         release: Callable[[], None],
         *,
         in_memory: bool,
+        cac: CacCard | None = None,
     ) -> PivCard:
         """A card.
 
@@ -62,6 +66,7 @@ class PivCards:
             offload: runs what blocks.
             release: called once the card has left its reader.
             in_memory: whether it keeps nothing.
+            cac: what the card is besides, or None.
 
         Raises:
             KeyUnsuitable: a key that no PIV card holds.
@@ -79,6 +84,8 @@ class PivCards:
         memory = CardMemory(shared, given, offload)
         names = [item.name for item in credentials]
         fresh = partial(_new_contents, guid, credentials)
+        if cac is not None:
+            return CacPivCard(memory, pin, puk, fresh, names, CAC_PIV_ATR, release, cac=cac)
         return PivCard(memory, pin, puk, fresh, names, release=release)
 
     async def _kept(

@@ -61,8 +61,8 @@ _CARD_OPTIONS: Final = (
     click.option(
         "--card",
         "kind",
-        type=click.Choice(["cac", "piv"]),
-        help="Kind of card: a CAC, or a PIV card, which takes EC keys too and can be written to.",
+        type=click.Choice(["cac", "piv", "cac+piv"]),
+        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; or both.",
     ),
     click.option(
         "--certs",
@@ -154,9 +154,9 @@ def card_request(
         raise click.UsageError("--set goes with --certs and --hardware")
     if wrong := next((text for text in environment if "=" not in text[1:]), None):
         raise click.UsageError(f"--set takes NAME=VALUE, not {wrong!r}")
-    if kind == "piv" and atr is not None:
+    if kind not in (None, "cac") and atr is not None:
         raise click.UsageError("--atr goes with --card cac")
-    if kind == "cac" and (blank or in_memory):
+    if (kind == "cac" and in_memory) or (kind not in (None, "piv") and blank):
         raise click.UsageError("--blank and --in-memory go with --card piv")
     return {
         "card": kind or ("piv" if blank else None),
@@ -227,6 +227,7 @@ def remove(context: Context, reader: str | None, wait: float | None) -> None:
     if context.json:
         output.print_json(reply)
     else:
+        output.print_warnings(reply["warnings"])
         click.echo(f"{reply['reader']}: the card is out")
     _end_of_wait(context, reply)
 

@@ -11,6 +11,8 @@ from typing import Final
 _NSS_PREFIXES: Final = ("NSS Certificate DB:", "NSS FIPS 140-2 Certificate DB:")
 _FILE_SUFFIXES: Final = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
 _URI: Final = "pkcs11:"
+#: What people write around a comma; any other blank is a name's own.
+_BLANKS: Final = " \t\n"
 #: Types of NSS databases (certutil(1), -d).
 _DATABASE_TYPES: Final = ("sql", "dbm", "rdb", "extern", "nssutil")
 
@@ -24,7 +26,7 @@ def split_items(text: str) -> list[str]:
     items = []
     while pieces:
         count, item = _longest_file(pieces)
-        items.append(item if count else pieces[0].replace("\\,", ",").strip())
+        items.append(item if count else pieces[0].strip(_BLANKS).replace("\\,", ","))
         del pieces[: count or 1]
     return [item for item in items if item]
 
@@ -33,7 +35,7 @@ def _longest_file(pieces: list[str]) -> tuple[int, str]:
     """How many pieces from the first on are one file's name, and that; 0 where none are."""
     for count in range(len(pieces), 0, -1):
         whole = ",".join(pieces[:count])
-        for name in (whole, whole.lstrip(), whole.strip()):
+        for name in (whole, whole.lstrip(_BLANKS), whole.strip(_BLANKS)):
             if _exists(name):
                 return count, name
     return 0, ""
@@ -42,7 +44,7 @@ def _longest_file(pieces: list[str]) -> tuple[int, str]:
 def _exists(item: str) -> bool:
     """Whether it names a file by a path or a known ending, `#NAME` behind it or not."""
     return any(
-        _looks_like_file(path) and os.path.isfile(os.path.expanduser(path))
+        _looks_like_file(path) and os.path.lexists(os.path.expanduser(path))
         for path in {item, item.rpartition("#")[0]}
     )
 

@@ -14,6 +14,7 @@ from vccid.ctl import mount as files
 from vccid.ctl.client import DaemonError
 from vccid.ctl.context import Context, Exit, exit_code, json_option, pass_context
 from vccid.errors import VccidError
+from vccid.process import standard_streams
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,11 +67,16 @@ for command in (
 
 def main() -> None:
     """Run one verb; errors end as one line, a hint and an exit code."""
+    standard_streams.set_up()
     context = Context()
     try:
         cli.main(prog_name="vccidctl", obj=context, standalone_mode=False)
+        standard_streams.flush()
     except click.ClickException as error:
-        error.show()
+        if _wants_json(context):
+            _print_usage_error(error)
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)  # 128 + SIGINT, as a shell has it
@@ -80,6 +86,23 @@ def main() -> None:
         sys.exit(exit_code(error))
     except BrokenPipeError:
         sys.exit(Exit.FAILED)
+    except OSError as error:
+        explained = standard_streams.explained(error)
+        output.print_error(explained, type(explained).__name__, context.json)
+        sys.exit(Exit.FAILED)
+
+
+def _wants_json(context: Context) -> bool:
+    """Also where the command line went wrong before --json was come to."""
+    words = sys.argv[1:]
+    return context.json or "--json" in words[: words.index("--") if "--" in words else None]
+
+
+def _print_usage_error(error: click.ClickException) -> None:
+    where = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"see: {where.command_path} --help" if where is not None else "see: vccidctl --help"
+    message = error.format_message()
+    output.print_error(VccidError(message, hint), type(error).__name__, as_json=True)
 
 
 if __name__ == "__main__":

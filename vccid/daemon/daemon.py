@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 
 from vccid.control.callers import Access
 from vccid.control.methods import Methods
@@ -16,8 +17,10 @@ from vccid.control.server import ControlServer
 from vccid.daemon import logging as daemon_logging
 from vccid.daemon import socket_and_lock
 from vccid.daemon.sd_notify import Notifier, watchdog_interval
-from vccid.errors import VccidError
-from vccid.readers.manager import Service
+from vccid.errors import VccidError, unexpected
+from vccid.process.cleanup import take_all_async
+from vccid.process.threads import Threads
+from vccid.readers.manager import ReaderManager
 from vccid.settings import config
 from vccid.settings.config import Settings
 from vccid.settings.directories import Directories
@@ -35,20 +38,22 @@ class Daemon:
         directories: Directories,
         settings: Settings,
         overrides: Overrides,
-        handed: socket.socket | None,
+        handed: tuple[socket.socket, ...],
     ) -> None:
         """Put it together.
 
         Args:
             overrides: settings of the command line, which a reload keeps.
-            handed: the control socket systemd made, or None to make one.
+            handed: the control sockets systemd made; none to make one.
         """
         self._directories = directories
         self._overrides = overrides
         self._settings = settings
         self._handed = handed
-        self._service = Service(directories, settings)
-        self._methods = Methods(self._service, settings, str(directories.control))
+        self._made_socket = False
+        place = Path(handed[0].getsockname()) if handed else directories.control
+        self._manager = ReaderManager(directories, settings, place)
+        self._methods = Methods(self._manager, settings, str(place))
         self._control = ControlServer(self._methods, Access(settings.control.group))
         self._notifier = Notifier()
         self._stop = asyncio.Event()
@@ -63,17 +68,18 @@ class Daemon:
             ConfigError: a socket cannot be made.
         """
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(Threads(thread_name_prefix="vccid"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         try:
-            await self._service.start()
-            await self._control.start(self._socket())
+            await self._manager.start()
+            await self._control.start(*self._sockets())
             loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-            self._service.changed = self._tell
-            self._notifier.ready(self._service.summary())
-            log.info("ready: %s", self._service.summary())
-            self._begin(self._service.restore(), "restore")
-            self._begin(self._service.prepare(), "prepare")
+            self._manager.changed = self._tell
+            self._notifier.ready(self._manager.summary())
+            log.info("ready: %s", self._manager.summary())
+            self._begin(self._manager.restore(), "restore")
+            self._begin(self._manager.prepare(), "prepare")
             if interval := watchdog_interval(os.environ):
                 self._begin(self._watch(interval), "watchdog")
             await self._stop.wait()
@@ -81,28 +87,41 @@ class Daemon:
             await self._end()
 
     async def _end(self) -> None:
+        """Leave, as far as it can be done: what fails keeps nothing else from it."""
         self._notifier.stopping()
         log.info("stopping")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._control.stop()
-        if self._handed is None:
-            self._directories.control.unlink(missing_ok=True)
-        await self._service.stop()
+        await take_all_async(self._control.stop, self._remove_socket, self._manager.stop)
 
-    def _socket(self) -> socket.socket:
-        if self._handed is not None:
+    def _remove_socket(self) -> None:
+        if self._made_socket:
+            self._directories.control.unlink(missing_ok=True)
+
+    def _sockets(self) -> tuple[socket.socket, ...]:
+        if self._handed:
             return self._handed
         made = socket_and_lock.make_socket(self._directories.control)
-        control = self._settings.control
-        socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
-        return made
+        self._made_socket = True
+        self._share(self._settings)
+        return (made,)
+
+    def _share(self, settings: Settings) -> None:
+        """Let others connect as the settings want it; systemd's socket is systemd's affair."""
+        if not self._handed:
+            control = settings.control
+            socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
 
     def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s: %s", task.get_name(), error, exc_info=error)
 
     async def _watch(self, interval: float) -> None:
         while True:
@@ -110,7 +129,7 @@ class Daemon:
             await asyncio.sleep(interval)
 
     def _tell(self) -> None:
-        self._notifier.status(self._service.summary())
+        self._notifier.status(self._manager.summary())
 
     # -- reload --------------------------------------------------------------------------------
 
@@ -126,21 +145,23 @@ class Daemon:
         self._notifier.reloading()
         try:
             settings = config.load(self._directories.configuration, self._overrides)
-            await self._service.apply(settings)
-            self._apply(settings)
-            log.info("settings read again: %s", self._service.summary())
-            status = self._service.summary()
+            await self._manager.apply(settings)
+            # The group's name may have to be asked for far away.
+            await asyncio.to_thread(self._share, settings)
+            self._apply(settings, await asyncio.to_thread(Access, settings.control.group))
+            log.info("settings read again: %s", self._manager.summary())
+            status = self._manager.summary()
         except VccidError as error:
             log.error("the settings stay as they were: %s; %s", error.message, error.hint)
             status = f"settings unfit: {error.message}"
+        except Exception as error:  # no thread, no memory: the daemon goes on, and says so
+            log.exception("the settings could not be read again")
+            status = f"settings not read: {unexpected(error).message}"
         self._notifier.ready(status)
 
-    def _apply(self, settings: Settings) -> None:
+    def _apply(self, settings: Settings, access: Access) -> None:
         """What concerns the daemon itself."""
         daemon_logging.set_level(settings.log.level)
-        self._control.access = Access(settings.control.group)
+        self._control.access = access
         self._methods.settings = settings
-        if self._handed is None:
-            control = settings.control
-            socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
         self._settings = settings

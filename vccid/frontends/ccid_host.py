@@ -20,6 +20,7 @@ from vccid.ccid.interface import Interface
 from vccid.ccid.pin_entry import PinEnd, PinRequest
 from vccid.errors import CardBusy, CardMute, CardRemoved, LocalProtocolError, VccidError
 from vccid.frontends.pin_pad import PinPad
+from vccid.process.cleanup import take_all
 from vccid.reader import Host, Reader
 from vccid.tpdu.tpdu_session import TpduSession
 
@@ -88,7 +89,7 @@ class CcidHost:
         """
         for slot in self._slots:
             slot.leave()
-        if not any(slot.told_of_card for slot in self._slots):
+        if not any(slot.host_sees_card for slot in self._slots):
             return
         self.changed()
         try:
@@ -102,14 +103,13 @@ class CcidHost:
 
     def _knows_empty_slots(self) -> bool:
         """Whether the host has asked every slot and waits for news again, or is gone itself."""
-        known = not any(slot.told_of_card for slot in self._slots)
+        known = not any(slot.host_sees_card for slot in self._slots)
         return known and (self.is_listening() or not self._slots)
 
     def detach(self) -> None:
         """The host is gone: end its sessions and all it waits for."""
         slots, self._slots = self._slots, []
-        for slot in slots:
-            slot.close()
+        take_all(*(slot.close for slot in slots))
 
     def work(self) -> bool:
         """Do what the interface asks for; whether there was anything.
@@ -162,9 +162,9 @@ class _Slot(Host):
         self._reader.detach(self)
 
     @property
-    def told_of_card(self) -> bool:
+    def host_sees_card(self) -> bool:
         """Whether the host takes the slot for one with a card."""
-        return self._interface.told_of_card(self._number)
+        return self._interface.host_sees_card(self._number)
 
     def leave(self) -> None:
         """Be an empty slot from now on. May be repeated."""

@@ -241,7 +241,7 @@ def _but(content: Content) -> str:
 def _keys_beside(path: Path, passwords: Passwords) -> Sequence[FoundKey]:
     places = _places_of_key(path)
     for candidate in places:
-        if os.path.exists(candidate):
+        if os.path.lexists(candidate):  # what cannot be followed or read says so itself
             return _read_key_file(candidate, passwords)
     raise PrivateKeyMissing(
         f"certificate {path} has no private key in it, and beside it is neither"

@@ -10,13 +10,13 @@ else is a nickname in the NSS database; one that contains a "/" is written with 
 from __future__ import annotations
 
 import os
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vccid.errors import SourceUnusable
 from vccid.keys.uri import SCHEME, Pkcs11Uri
+from vccid.process.user_text import fault
 
 FILE_ENDINGS: Final = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
 
@@ -63,7 +63,7 @@ def parse_item(text: str, database: str) -> Item:
     Raises:
         SourceUnusable: it is empty, or a URI that cannot be read.
     """
-    if not text.strip() or not is_one_line(text):
+    if not text.strip() or fault(text):
         raise SourceUnusable(
             "a certificate's name is empty or has unprintable characters",
             "write --certs NAME,NAME,NAME",
@@ -76,18 +76,13 @@ def parse_item(text: str, database: str) -> Item:
     return _file(text) or Nickname(database, text)
 
 
-def is_one_line(text: str) -> bool:
-    """Whether a name can stand in one line of a log: any blank may, a line end may not."""
-    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text)
-
-
 def _file(text: str) -> CertificateFile | None:
     """`PATH` or `PATH#CHOICE`; a "#" belongs to the path where that exists so."""
     path, mark, choice = text.rpartition("#")
-    if mark and path and not os.path.exists(text) and _is_path(path):
+    if mark and path and not os.path.lexists(text) and _is_path(path):
         return CertificateFile(Path(path), choice)
     return CertificateFile(Path(text)) if _is_path(text) else None
 
 
 def _is_path(text: str) -> bool:
-    return "/" in text or (text.lower().endswith(FILE_ENDINGS) and os.path.exists(text))
+    return "/" in text or (text.lower().endswith(FILE_ENDINGS) and os.path.lexists(text))

@@ -57,7 +57,6 @@ _PROTOTYPES: Final[dict[str, tuple[object, ...]]] = {
     "X509_NAME_ENTRY_get_data": (c_void_p, c_void_p),
     "EVP_PKEY_free": (None, c_void_p),
     "EVP_PKEY_get0_type_name": (c_char_p, c_void_p),
-    "EVP_PKEY_get_bits": (c_int, c_void_p),
     "EVP_PKEY_get_group_name": (c_int, c_void_p, c_void_p, c_size_t, c_void_p),
     "EVP_PKEY2PKCS8": (c_void_p, c_void_p),
     "d2i_AutoPrivateKey": (c_void_p, c_void_p, c_void_p, c_long),
@@ -90,6 +89,8 @@ _PROTOTYPES: Final[dict[str, tuple[object, ...]]] = {
     "PKCS12_decrypt_skey": (c_void_p, c_void_p, c_char_p, c_int),
 }  # fmt: skip
 
+#: ERR_LIB_OSSL_DECODER, which says "unsupported" of any bytes that are no key.
+_DECODER: Final = 60
 #: What OpenSSL calls an algorithm, or a provider, that it does not have.
 _UNSUPPORTED: Final = ("unsupported", "unknown", "no such", "not supported", "fetch failed")
 
@@ -125,7 +126,9 @@ def reasons() -> list[str]:
     """Why the last call of this thread refused, as OpenSSL puts it; they are forgotten then."""
     found = []
     while code := library().ERR_get_error():
-        found.append((library().ERR_reason_error_string(code) or b"").decode("ascii", "replace"))
+        if code >> 23 & 0xFF != _DECODER:
+            reason = library().ERR_reason_error_string(code) or b""
+            found.append(reason.decode("ascii", "replace"))
     return found
 
 

@@ -7,7 +7,6 @@ InternalError, and of its Rust half PanicException, which is no Exception at all
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -16,7 +15,7 @@ from vccid.errors import SourceUnusable
 T = TypeVar("T")
 
 #: What says nothing about the input.
-_OURS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError, MemoryError)
+_OURS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)
 
 
 class NotTaken(SourceUnusable):

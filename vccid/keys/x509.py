@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vccid.errors import KeyUnsuitable, SourceUnusable
 from vccid.keys.base import PublicKey
@@ -15,6 +15,9 @@ from vccid.keys.libcrypto import rsa_modulus
 from vccid.keys.parsers import public_key_of
 from vccid.keys.rsa import Modulus
 from vccid.keys.x509_reading import read_certificate
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate as X509Certificate
 
 #: Of a certificate whose dates are none: older than any other.
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -98,7 +101,18 @@ def parsed_key(der: bytes) -> Any:
     return None if reading is None else public_key_of(reading.key_info)
 
 
-def validity(der: bytes) -> tuple[datetime | None, datetime | None]:
+def validity_of(der: bytes) -> tuple[datetime | None, datetime | None]:
     """A certificate's notBefore and notAfter in UTC, None where one is no time."""
     reading = read_certificate(der)
     return (None, None) if reading is None else (reading.not_before, reading.not_after)
+
+
+def validity(certificate: X509Certificate) -> tuple[datetime, datetime]:
+    """The same of one that `cryptography` has read, so that it is known to be sound."""
+    return _in_utc(certificate, "not_valid_before"), _in_utc(certificate, "not_valid_after")
+
+
+def _in_utc(certificate: X509Certificate, name: str) -> datetime:
+    """cryptography 42 warns of the attributes without a time zone, and older ones have no other."""
+    time: datetime | None = getattr(certificate, f"{name}_utc", None)
+    return getattr(certificate, name).replace(tzinfo=UTC) if time is None else time

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vccid.card.card import Card
 from vccid.card.state import StateStore
 from vccid.readers.card_threads import CardThreads
-from vccid.readers.readers_json import Wanted
+from vccid.readers.readers_json import MadeCard
 from vccid.settings.config import Pkcs11
 from vccid.settings.directories import Directories
 
@@ -31,11 +31,11 @@ class CardMaker:
         self._directories = directories
 
     async def prepare(self) -> None:
-        """Have the process that makes a PKCS#11 module's come at once, before one is wanted."""
+        """Have the process that makes a PKCS#11 module's come at once, before one is source."""
         await asyncio.to_thread(lambda: self._workers.prepare())
 
     async def make(
-        self, wanted: Wanted, password: bytes | None, pin: bytes | None, tries_kept: int
+        self, source: MadeCard, password: bytes | None, pin: bytes | None, tries_kept: int
     ) -> tuple[Card, list[str]]:
         """A new card, and what the user should be warned of, one line each.
 
@@ -52,14 +52,14 @@ class CardMaker:
         from vccid.backends.certificates import CertificateRequest
 
         request = CertificateRequest(
-            wanted.certificates,
-            wanted.database,
-            wanted.atr,
-            wanted.card,
-            wanted.serial,
-            wanted.in_memory,
+            source.certificates,
+            source.database,
+            source.atr,
+            source.card,
+            source.serial,
+            source.in_memory,
             tries_kept,
-            (*self.settings.environment, *wanted.environment),
+            (*self.settings.environment, *source.environment),
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment, Frontend
-from vccid.readers.serial_numbers import Serials
+from vccid.readers.serial_numbers import SerialNumbers
 from vccid.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class FrontendMaker:
         settings: how they are to be; for those made from now on.
     """
 
-    def __init__(self, runtime: Path, serials: Serials, settings: Settings) -> None:
+    def __init__(self, runtime: Path, serials: SerialNumbers, settings: Settings) -> None:
         self.settings = settings
         self._runtime = runtime
         self._serials = serials

@@ -12,6 +12,7 @@ import os
 import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MadeCard:
     """What a card is made of.
 
     Attributes:
@@ -55,7 +56,7 @@ class RealCard:
     Attributes:
         reader: the PC/SC reader's name; once kept, the complete one.
         emulated: a card of ours made of its certificates, not the card itself.
-        environment: as `Wanted.environment`, of an emulated one.
+        environment: as `MadeCard.environment`, of an emulated one.
     """
 
     reader: str
@@ -64,7 +65,7 @@ class RealCard:
 
 
 #: What can be put into a reader.
-Wish = Wanted | RealCard
+CardSource = MadeCard | RealCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +74,41 @@ class Entry:
 
     Attributes:
         added: at run time, not declared in the settings.
-        wanted: what was put in, or None.
+        source: what was put in, or None.
         attachments: what it is shown to beside pcscd's driver.
     """
 
     added: bool
-    wanted: Wish | None
+    source: CardSource | None
     attachments: tuple[Attachment, ...] = ()
 
 
-class Inventory:
+class ReadersFile:
     """The file."""
 
     def __init__(self, state: Path) -> None:
         self._path = state / "readers.json"
         self._lock = asyncio.Lock()
+        #: why a file is there that is not to be replaced
+        self._kept: StateError | None = None
 
     def load(self) -> dict[str, Entry]:
         """The readers by name. A file that says nothing sensible is set aside, never overwritten.
 
         Raises:
-            StateError: it cannot be read, or was damaged and now has another name.
+            StateError: it cannot be read, or is of a later version, and stays as it is: see
+                `save`. Or it was damaged and now has another name.
         """
+        self._kept = None
+        try:
+            return self._read()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise self._damaged() from error
+        except StateError as error:
+            self._kept = error
+            raise
+
+    def _read(self) -> dict[str, Entry]:
         try:
             return _decode(self._path.read_bytes())
         except FileNotFoundError:
@@ -102,21 +116,21 @@ class Inventory:
         except OSError as error:
             raise StateError(
                 f"{self._path} cannot be read: {error.strerror}",
-                "the daemon must own the file and be able to read it",
+                "the daemon must own the file and be able to read it; then restart vccid",
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StateError(
-                f"{self._path} is damaged: {self._set_aside()}",
-                "insert the cards again; readers added with vccidctl must be added again",
-            ) from error
+        except StateError as error:
+            raise StateError(f"{self._path} {error.message}", error.hint) from error
 
     async def save(self, entries: Mapping[str, Entry]) -> None:
         """Replace the file; it is on the disk when this returns.
 
         Raises:
-            StateError: the disk is full, or will not take it.
+            StateError: the disk is full, or will not take it; or there is a file that `load`
+                could not read, and nobody has moved it.
         """
         async with self._lock:
+            if self._kept is not None and os.path.lexists(self._path):
+                raise self._kept
             try:
                 await asyncio.to_thread(replace_file, self._path, _encode(entries))
             except OSError as error:
@@ -125,13 +139,23 @@ class Inventory:
                     f"make room in {self._path.parent} or let the daemon write there",
                 ) from error
 
-    def _set_aside(self) -> str:
-        aside = self._path.with_name("readers.json.damaged")
+    def _damaged(self) -> StateError:
+        """Set the file aside, beside those that were before."""
+        names = (f"{self._path.name}.damaged{f'.{n}' if n else ''}" for n in count())
+        paths = map(self._path.with_name, names)
+        aside = next(path for path in paths if not os.path.lexists(path))
         try:
-            os.replace(self._path, aside)
+            os.rename(self._path, aside)
         except OSError as error:
-            return f"it cannot be set aside: {error.strerror}"
-        return f"it was set aside as {aside.name}"
+            self._kept = StateError(
+                f"{self._path} is damaged, and cannot be set aside: {error.strerror}",
+                f"move it, and let the daemon write in {self._path.parent}",
+            )
+            return self._kept
+        return StateError(
+            f"{self._path} is damaged: it was set aside as {aside.name}",
+            "insert the cards again; readers added with vccidctl must be added again",
+        )
 
 
 def _encode(entries: Mapping[str, Entry]) -> bytes:
@@ -139,7 +163,7 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
         name: {
             "added": entry.added,
             "attachments": [[to.kind, to.address, to.listen] for to in entry.attachments],
-            "wanted": None if entry.wanted is None else asdict(entry.wanted),
+            "wanted": None if entry.source is None else asdict(entry.source),
         }
         for name, entry in entries.items()
     }
@@ -148,17 +172,23 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
 
 def _decode(raw: bytes) -> dict[str, Entry]:
     content = json.loads(raw)
-    if content["version"] != VERSION:
-        raise ValueError("another version's file")
+    version = content["version"]
+    if type(version) is not int or version < 1:
+        raise ValueError("no version")
+    if version > VERSION:
+        raise StateError(
+            f"is of version {version}, from a later vccid",
+            "start that vccid again, or move the file elsewhere and restart this one",
+        )
     return {name: _decode_entry(name, entry) for name, entry in content["readers"].items()}
 
 
 def _decode_entry(name: str, entry: Mapping[str, Any]) -> Entry:
-    wanted = entry["wanted"]
+    source = entry["wanted"]
     if check_reader_name(name) or type(entry["added"]) is not bool:
         raise ValueError("no reader")
     attachments = tuple(_decode_attachment(*fields) for fields in entry["attachments"])
-    return Entry(entry["added"], None if wanted is None else _decode_wanted(wanted), attachments)
+    return Entry(entry["added"], None if source is None else _decode_source(source), attachments)
 
 
 def _decode_attachment(kind: object, address: object, listen: object) -> Attachment:
@@ -168,33 +198,33 @@ def _decode_attachment(kind: object, address: object, listen: object) -> Attachm
         raise ValueError("no attachment") from error
 
 
-def _decode_wanted(wanted: Mapping[str, Any]) -> Wish:
-    if "reader" in wanted:
-        reader, emulated = wanted["reader"], wanted["emulated"]
+def _decode_source(source: Mapping[str, Any]) -> CardSource:
+    if "reader" in source:
+        reader, emulated = source["reader"], source["emulated"]
         if type(reader) is not str or type(emulated) is not bool:
             raise ValueError("no real card")
-        return RealCard(reader, emulated, _decode_environment(wanted))
-    certificates = wanted["certificates"]
-    texts = [*certificates, wanted["database"]]
+        return RealCard(reader, emulated, _decode_environment(source))
+    certificates = source["certificates"]
+    texts = [*certificates, source["database"]]
     if type(certificates) is not list or not all(isinstance(text, str) for text in texts):
         raise ValueError("no certificates")
-    kind = CARD_KINDS[CARD_KINDS.index(wanted.get("card", "cac"))]
-    serial, in_memory = wanted.get("serial", ""), wanted.get("in_memory", False)
+    kind = CARD_KINDS[CARD_KINDS.index(source.get("card", "cac"))]
+    serial, in_memory = source.get("serial", ""), source.get("in_memory", False)
     if not set(serial) <= set(string.hexdigits) or type(in_memory) is not bool:
         raise ValueError("no card")
-    return Wanted(
+    return MadeCard(
         tuple(certificates),
-        wanted["database"],
-        ATRS[ATRS.index(wanted["atr"])],
+        source["database"],
+        ATRS[ATRS.index(source["atr"])],
         kind,
         serial,
         in_memory,
-        _decode_environment(wanted),
+        _decode_environment(source),
     )
 
 
-def _decode_environment(wanted: Mapping[str, Any]) -> tuple[str, ...]:
-    environment = wanted.get("environment", [])
+def _decode_environment(source: Mapping[str, Any]) -> tuple[str, ...]:
+    environment = source.get("environment", [])
     if type(environment) is not list or not all(
         isinstance(text, str) and "=" in text[1:] and "\0" not in text for text in environment
     ):

@@ -12,7 +12,7 @@ from vccid.card.card import Card
 from vccid.errors import ReaderError
 from vccid.reader import Reader
 from vccid.readers.card_maker import CardMaker
-from vccid.readers.readers_json import RealCard, Wanted, Wish
+from vccid.readers.readers_json import CardSource, MadeCard, RealCard
 from vccid.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _TOKEN: Final = "pkcs11:"
 
 
-async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> Wish:
+async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> CardSource:
     """What a user's word for a real card means.
 
     Args:
@@ -48,7 +48,7 @@ async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Setting
             certificates_on_token, wish.reader, MAX_CREDENTIALS, environment
         )
         certificates = settings.certificates
-        return Wanted(uris, certificates.database, certificates.atr, environment=wish.environment)
+        return MadeCard(uris, certificates.database, certificates.atr, environment=wish.environment)
     return await asyncio.to_thread(_find_reader, wish, is_ours, settings)
 
 
@@ -85,8 +85,10 @@ def follower(
             (*settings.pkcs11.environment, *wish.environment),
         )
         certificates = settings.certificates
-        wanted = Wanted(uris, certificates.database, certificates.atr, environment=wish.environment)
-        card, warnings = await cards.make(wanted, None, None, real_cards.tries_kept)
+        source = MadeCard(
+            uris, certificates.database, certificates.atr, environment=wish.environment
+        )
+        card, warnings = await cards.make(source, None, None, real_cards.tries_kept)
         for warning in warnings:
             log.warning("%s", warning, extra={"reader": reader.name})
         return card

@@ -7,9 +7,10 @@ import glob
 import os
 import shutil
 import sys
+import traceback
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,7 +18,8 @@ from click.shell_completion import CompletionItem
 import vccid
 from vccid.ctl import cards
 from vccid.daemon.main import Given
-from vccid.errors import RunFailed, VccidError
+from vccid.errors import RunFailed, VccidError, unexpected
+from vccid.process import standard_streams
 from vccid.run.pcscd import MOST_READERS
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def _complete_command(
 @click.option(
     "--algorithm",
     type=click.Choice(["p256", "p384", "rsa2048", "rsa3072", "rsa4096"]),
-    help="Keys of the new certificates: rsa2048 for a CAC, else p256.",
+    help="Keys of the new certificates: p256 for a PIV card, else rsa2048.",
 )
 @click.option(
     "--ca",
@@ -109,7 +111,7 @@ def _complete_command(
 )
 @click.option(
     "--log",
-    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),
     help="File to which the log of daemon and pcscd is added.",
 )
 @click.pass_obj
@@ -130,23 +132,40 @@ def run(
     A daemon and a pcscd of its own start before COMMAND and end with it. The daemon's options
     stand before "run"; without them it has no settings and forgets its cards' PIN tries.
     """
-    from vccid.run import launch, process
+    from vccid.run import job, launch
 
     try:
-        _check_command(command[0])
-        request = _card_request(generate, card)
-        recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
-        wish = launch.Wish(given, request, recipe, readers, _driver(driver), log)
-        status = launch.run(wish, list(command))
+        with launch.interruptible():
+            _check_command(command[0])
+            request = _card_request(generate, card)
+            recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
+            closed = standard_streams.closed()
+            wish = launch.Wish(given, request, recipe, readers, _driver(driver), log, closed)
+            status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
+        beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
+        click.echo(f"{beginning}vccid: interrupted before the command began", err=True)
         status = interrupted.number  # the wait status of who was ended by it
     except click.UsageError as error:
         error.exit_code = Exit.FAILED
         raise
+    except click.Abort:
+        _fail(VccidError("nothing was entered", "give it in a file"))
     except VccidError as error:
-        click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
-        sys.exit(Exit.FAILED)
-    process.end_as(status)
+        _fail(error)
+    except OSError as error:
+        _fail(standard_streams.explained(error))
+    except Exception as error:  # whatever comes is not to be taken for the command's end
+        traceback.print_exc()
+        _fail(unexpected(error))
+    job.end_as(status)
+
+
+def _fail(error: VccidError) -> NoReturn:
+    *quoted, message = error.message.splitlines()
+    lines = (*quoted, f"vccid: {message}", f"  {error.hint}")
+    click.echo("\n".join(lines).rstrip(), err=True)
+    sys.exit(Exit.FAILED)
 
 
 def _check_command(name: str) -> None:
@@ -180,7 +199,7 @@ def _recipe(
     from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
 
     card = card or "cac"
-    if card == "cac" and algorithm is not None and not algorithm.startswith("rsa"):
+    if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
         raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
     if user is not None and ca is None:
         raise click.UsageError("--user goes with --ca")
@@ -191,7 +210,8 @@ def _recipe(
 
 
 def _driver(given: Path | None) -> Path:
-    driver = next((path for path in (given, *_DRIVERS) if path is not None and path.exists()), None)
+    paths = [path for path in (given, *_DRIVERS) if path is not None]
+    driver = next(filter(os.path.exists, paths), None)
     if driver is None:
         raise RunFailed(
             "pcscd's driver libifdvccid.so is not to be found",

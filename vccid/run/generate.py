@@ -31,7 +31,7 @@ ALGORITHMS: Final[dict[str, Callable[[], Any]]] = {
     "rsa4096": lambda: rsa.generate_private_key(65537, 4096),
 }
 #: A CAC takes RSA alone; on a curve, a PIV card's keys are made in no time.
-DEFAULT_ALGORITHM: Final = {"cac": "rsa2048", "piv": "p256"}
+DEFAULT_ALGORITHM: Final = {"cac": "rsa2048", "piv": "p256", "cac+piv": "rsa2048"}
 
 _VALID: Final = datetime.timedelta(days=30)
 
@@ -44,7 +44,7 @@ _CARD_AUTHENTICATION: Final = x509.ObjectIdentifier("2.16.840.1.101.3.6.8")
 
 #: What each of a card's certificates is for; the fourth is a PIV card's alone.
 _AUTHENTICATION, _SIGNATURE, _ENCRYPTION, _CARD = range(4)
-_COUNT: Final = {"cac": 3, "piv": 4}
+_COUNT: Final = {"cac": 3, "piv": 4, "cac+piv": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Recipe:
     """What kind of certificates are wanted.
 
     Attributes:
-        card: "cac" or "piv".
+        card: "cac", "piv" or "cac+piv".
         algorithm: one of `ALGORITHMS`.
         ca: where the certificate of the authority goes that is to issue them, or None to have
             them self-signed.
@@ -128,7 +128,7 @@ def _certificate_with_key(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(_purposes(purpose, recipe)), critical=False)
     )
-    if recipe.card == "piv":
+    if recipe.card != "cac":
         builder = builder.add_extension(_usage_of(purpose, key), critical=True)
     if authority is not None:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
@@ -156,7 +156,7 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: Any) -> x509.Certificat
 
 
 def _purposes(purpose: int, recipe: Recipe) -> list[x509.ObjectIdentifier]:
-    if recipe.card != "piv":
+    if recipe.card == "cac":
         return [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.EMAIL_PROTECTION]
     if purpose == _AUTHENTICATION:
         return [ExtendedKeyUsageOID.CLIENT_AUTH, _SMARTCARD_LOGON, _PKINIT_CLIENT]

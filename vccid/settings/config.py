@@ -22,7 +22,7 @@ from vccid.settings.toml_lines import key_lines, line_of
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 Atr = Literal["cac", "t1"]
 ATRS: Final[tuple[Atr, ...]] = get_args(Atr)
-CardKind = Literal["cac", "piv"]
+CardKind = Literal["cac", "piv", "cac+piv"]
 CARD_KINDS: Final[tuple[CardKind, ...]] = get_args(CardKind)
 DEFAULT_READER: Final = "vccid0"
 
@@ -139,7 +139,7 @@ class Certificates:
     )
     card: Annotated[
         CardKind,
-        Help("Kind of card: cac, or piv, which takes EC keys too.", _one_of(*CARD_KINDS)),
+        Help("Kind of card: cac; piv, which takes EC keys too; or cac+piv.", _one_of(*CARD_KINDS)),
     ] = "cac"
     atr: Annotated[
         Atr,

@@ -152,8 +152,8 @@ def test_old_ciphers_without_their_provider(source: Path) -> None:
     code = (
         "from pathlib import Path; import sys; from vccid.errors import VccidError\n"
         "from vccid.keys.pkcs12 import read_pkcs12\n"
-        "from vccid.run.generate import new_certificates\n"
-        "assert len(new_certificates()) == 3\n"
+        "from vccid.run.generate import Recipe, new_certificates\n"
+        "assert len(new_certificates(Recipe())) == 3\n"
         "try: read_pkcs12('file', Path(sys.argv[1]).read_bytes(), lambda: b'secret')\n"
         "except VccidError as error: print(error.message, error.hint, sep='\\n')\n"
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
 
 from vccid.card.cac.access_control import AccessControlApplet
@@ -17,6 +17,7 @@ from vccid.card.cac.pki import PkiApplet
 from vccid.card.card import Card, CardInfo, Offload
 from vccid.card.line_ups import as_libcacard
 from vccid.card.pin import Pin
+from vccid.card.processors import Process
 from vccid.card.session import CardSession, Lifetime
 from vccid.iso7816.apdu import (
     INS_CHANGE_REFERENCE_DATA,
@@ -141,15 +142,23 @@ class CacCard(Card):
             pin_kind=self.pin.kind,
         )
 
+    @property
+    def names(self) -> Set[bytes]:
+        """The AIDs of its applets."""
+        return self._applets.keys()
+
     async def connect(self) -> CardSession:
         lifetime = Lifetime()
+        return CardSession(self._atr, self.row(lifetime), lifetime)
+
+    def row(self, lifetime: Lifetime) -> Process:
+        """A session's processors, nothing selected."""
         applets = AppletSession(self.pin, self.serial, self._applets, self._no_applet, lifetime)
-        row = as_libcacard(
+        return as_libcacard(
             applets.process,
             owns=applets.owns,
             untouched=(INS_GET_CERTIFICATE,),
         )
-        return CardSession(self._atr, row, lifetime)
 
 
 def _common_name(credential: Credential) -> str:

@@ -31,6 +31,7 @@ def verify(session: AppletSession, command: Command) -> Answer:
     if command.p1 or command.p2:
         return status.PARAMETERS_WRONG
     if not command.data:
+        # libcacard does not count, and answers 6A88, or 63C3 whatever is left.
         return _standing(session) if session.verified else _unproved(session)
     if len(command.data) > MAX_PIN_FIELD:
         return status.WRONG_LENGTH

@@ -201,6 +201,9 @@ class PivApplication:
         return self._change_reference(ChangeReference.parse(command))
 
     async def _change_reference(self, asked: ChangeReference) -> bytes:
+        held = self._parts.puk if asked.reference == PUK else self._parts.pin
+        if not held.tries_left:  # before the new one's form is looked at
+            return status.AUTHENTICATION_BLOCKED
         if asked.reference == PUK:
             return await self._answer(self._parts.puk.change(asked.old, asked.new))
         return await self._compare_pin(self._parts.pin.change(asked.old, asked.new))

@@ -59,8 +59,7 @@ def attest(
     signer = x509.load_der_x509_certificate(attester.certificate)
     signing = load_der_private_key(attester.pkcs8, None)
     assert isinstance(signing, ec.EllipticCurvePrivateKey)
-    start, end = validity(attester.certificate)
-    assert start is not None and end is not None, "we made it"
+    start, end = validity(signer)
     number = ber.encode(_INTEGER, serial.to_bytes(serial.bit_length() // 8 + 1, "big"))
     name = x509.NameAttribute(NameOID.COMMON_NAME, f"PIV Attestation {reference:02x}")
     builder = (

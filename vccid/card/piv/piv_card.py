@@ -127,8 +127,12 @@ class PivCard(Card):
 
     async def connect(self) -> CardSession:
         lifetime = Lifetime()
-        application = PivApplication(self._parts, lifetime.wait_for)
+        application = self.application(lifetime)
         return CardSession(self._atr, by_standard(application.process), lifetime)
+
+    def application(self, lifetime: Lifetime) -> PivApplication:
+        """A session's application, nothing proved."""
+        return PivApplication(self._parts, lifetime.wait_for)
 
     async def start_again(self) -> None:
         """Be as when it was new, PIN and PUK too; every session has proved nothing then.

@@ -19,7 +19,7 @@ from vccid.card.piv.signing import new_issuer
 from vccid.errors import KeyUnsuitable
 from vccid.keys.base import Credential, PublicKey
 from vccid.keys.holder import Holder
-from vccid.keys.x509 import parsed_key, public_key, validity
+from vccid.keys.x509 import parsed_key, public_key, validity_of
 
 #: As many certificates as there are key references for.
 MAX_CREDENTIALS: Final = len(KEYS)
@@ -40,12 +40,13 @@ def _fits(public: PublicKey) -> bool:
     return algorithm_of(public) is not None
 
 
-def guid_of(certificates: Sequence[bytes]) -> bytes:
+def guid_of(certificates: Sequence[bytes], kind: str = "PIV") -> bytes:
     """The UUID of the card with these certificates (DER): version 5's form (RFC 4122, 4.3).
 
-    Other certificates, or others in order, make another card: caches never mix two up.
+    Other certificates, or others in order, or another kind of card, make another card: caches
+    never mix two up.
     """
-    digest = hashlib.sha256(b"vccid PIV")
+    digest = hashlib.sha256(f"vccid {kind}".encode())
     for der in certificates:
         digest.update(hashlib.sha256(der).digest())
     guid = bytearray(digest.digest()[:16])
@@ -91,7 +92,7 @@ def new_contents(
         credentials: in the order of `KEYS`.
         now: UTC.
     """
-    ends = [validity(item.certificate)[1] for item in credentials]
+    ends = [validity_of(item.certificate)[1] for item in credentials]
     expires = max((end for end in ends if end is not None), default=now + _LIFE)
     start, end = min(now, expires) - datetime.timedelta(days=1), max(now, expires) + _LIFE
     issuer = new_issuer(guid.hex(), start, end)
@@ -103,7 +104,7 @@ def new_contents(
 
 def emptied(contents: Contents) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
-    _, end = validity(contents.issuer.certificate)
+    _, end = validity_of(contents.issuer.certificate)
     assert end is not None, "we made it"
     objects = new_objects(contents.guid, end.date(), contents.issuer)
     return Contents(contents.guid, contents.issuer, contents.attester, objects)

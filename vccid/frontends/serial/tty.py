@@ -21,6 +21,7 @@ from vccid.errors import NotPermitted, ReaderError
 from vccid.frontends.cuse_channel import CuseChannel, CuseFile, open_cuse
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.serial.serial_reader import SerialReader
+from vccid.process.cleanup import take_all
 from vccid.reader import Reader
 from vccid.wire import fuse
 
@@ -112,8 +113,7 @@ class TtyFrontend:
 
     async def stop(self) -> None:
         """Take the device away. May be repeated."""
-        self._channel.close()
-        self.line.close()
+        take_all(self._channel.close, self.line.close)
 
     # -- the line ------------------------------------------------------------------------
 

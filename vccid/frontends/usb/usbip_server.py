@@ -20,7 +20,9 @@ from typing import Final, cast
 from vccid.errors import ConfigError, RemoteProtocolError
 from vccid.frontends.usb.urb_connection import UrbLink
 from vccid.frontends.usb.usb_host import UsbReader
-from vccid.transport import keep_alive
+from vccid.links.transport import keep_alive
+from vccid.process.cleanup import take_all, take_all_async
+from vccid.process.log_rate_limit import LogRateLimit
 from vccid.usb.descriptors import CLASS
 from vccid.wire import usbip
 
@@ -107,6 +109,7 @@ class UsbIpServer:
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         self._joining: set[asyncio.Task[None]] = set()
+        self._refused = LogRateLimit(log)
 
     async def start(self) -> None:
         """Begin to listen.
@@ -135,20 +138,19 @@ class UsbIpServer:
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
-        await self._let_go(self._connections)
+        await self._release(self._connections)
 
     async def drop(self, name: str) -> None:
         """The reader is no longer exported: take it from its importer."""
-        await self._let_go(c for c in self._connections if c.owns(name))
+        await self._release(c for c in self._connections if c.owns(name))
 
     @staticmethod
-    async def _let_go(connections: Iterable[_Connection]) -> None:
+    async def _release(connections: Iterable[_Connection]) -> None:
         leaving = tuple(connections)
         try:
-            await asyncio.gather(*(connection.leave() for connection in leaving))
+            await asyncio.gather(*(take_all_async(connection.leave) for connection in leaving))
         finally:
-            for connection in leaving:
-                connection.close()
+            take_all(*(connection.close for connection in leaving))
 
     def records(self) -> tuple[usbip.DeviceRecord, ...]:
         """What a peer may import now; what is imported already is not listed."""
@@ -213,7 +215,8 @@ class UsbIpServer:
                     continue
                 peer = f"{address[0]} port {address[1]}"
                 if refusal := self._refusal(address[0]):
-                    log.warning("USB/IP: %s was refused: %s", peer, refusal)
+                    text = "USB/IP: %s was refused: %s"
+                    self._refused.tell(address[0], logging.WARNING, text, peer, refusal)
                     sock.close()
                     continue
                 connection = _Connection(self, peer)

@@ -16,7 +16,7 @@ from vccid.errors import ProtocolError, RemoteProtocolError
 from vccid.frontends.dialling import Link, Timing, log_of
 from vccid.frontends.usb.usb_host import UsbHost, UsbReader
 from vccid.frontends.usb.usbredir_states import USBREDIR_CONNECTION, Event, State
-from vccid.transport import peer_name
+from vccid.links.transport import peer_name
 from vccid.usb import descriptors
 from vccid.usb.transfers import Completion, Setup, Status, Transfer
 from vccid.wire import usbredir
@@ -95,6 +95,12 @@ class RedirLink(Link):
 
     async def leave(self) -> None:
         """Unplug the device, wait for the guest to have noticed, hang up."""
+        try:
+            await self._leave()
+        finally:
+            self._transport.close()
+
+    async def _leave(self) -> None:
         if self.host is not None:
             await self.host.leave()
         if self.host is not None:
@@ -107,7 +113,6 @@ class RedirLink(Link):
                         await self._acknowledged.wait()
                 except TimeoutError:
                     self.log.warning("%s took no leave in time", self._peer)
-        self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

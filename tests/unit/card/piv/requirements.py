@@ -95,7 +95,6 @@ _NO_OCC: Final = "the card has no on-card biometrics"
 
 #: Why a demand says nothing to this card.
 NOT_APPLICABLE: Final = {
-    "S3": "the card has no other application",
     "V2": _CONTACT,
     "V7": _CONTACT,
     "V9": _NO_OCC,

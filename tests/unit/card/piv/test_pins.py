@@ -83,6 +83,7 @@ def test_change_with_the_wrong_old_one(host: Host, reference: str, right: bytes)
     for left in (2, 1, 0):
         assert host.change(reference, b"00000000", b"11111111") == f"63 C{left}"
     assert host.change(reference, right, b"11111111") == "69 83"
+    assert host.change(reference, right, b"") == "69 83", "before the new one is looked at"
     assert host.pin_status() == ("63 C0" if reference == "80" else "90 00")
 
 

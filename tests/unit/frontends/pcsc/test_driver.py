@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tests.peers.plain_card import (
     SELECT,
     WAIT,
     PlainCard,
+    PlainSession,
     long_answer,
     pattern,
 )
@@ -28,6 +30,8 @@ from vccid.card.card import Session
 from vccid.errors import CardBusy, ConfigError, KeyOperationError
 from vccid.frontends.pcsc import driver as frontend_module
 from vccid.frontends.pcsc.driver import IfdFrontend
+from vccid.links import user_names
+from vccid.links.user_names import Lookup
 from vccid.reader import Event, Reader
 
 PATIENCE = 10
@@ -170,7 +174,7 @@ async def test_two_hosts_have_a_session_each(frontend: IfdFrontend, reader: Read
     await until(lambda: len(card.sessions) == 1)
     assert await other.ask(POWER_OFF) == (OK, b"")
     assert not card.sessions
-    assert await other.ask(TRANSMIT, SELECT) == (CARD_REMOVED, b"")
+    assert await other.ask(TRANSMIT, SELECT) == (FAILED, b"")
 
 
 async def test_an_empty_reader_answers_card_removed(frontend: IfdFrontend) -> None:
@@ -213,9 +217,40 @@ async def test_removal_answers_the_command_under_way(tmp_path: Path, reader: Rea
     reader.remove()
     assert await commands.answer(TRANSMIT) == (CARD_REMOVED, b"")
     reader.insert(PlainCard())
-    assert await commands.ask(TRANSMIT, SELECT) == (CARD_REMOVED, b"")
+    assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
     assert await commands.ask(POWER_ON) == (OK, ATR_T0)
     await frontend.stop()
+
+
+async def test_a_card_without_power_fails_a_command_and_stays(
+    frontend: IfdFrontend, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CARD_REMOVED would take it from every program."""
+    reader.insert(PlainCard())
+    commands = await powered(frontend)
+    assert await commands.ask(POWER_OFF) == (OK, b"")
+    for _ in range(3):
+        assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
+    assert await commands.ask(POWER_ON) == (OK, ATR_T0)
+    assert await commands.ask(TRANSMIT, SELECT) == (OK, b"\x90\x00")
+    assert not caplog.records
+
+
+async def test_the_end_of_the_card_before_is_not_told_of_the_new_one(
+    frontend: IfdFrontend, reader: Reader
+) -> None:
+    before = PlainCard()
+    reader.insert(before)
+    commands = await powered(frontend)
+    reader.remove()
+    assert await commands.ask(TRANSMIT, SELECT) == (CARD_REMOVED, b"")
+    reader.insert(PlainCard())
+    commands = await powered(frontend)
+    reader.remove()
+    reader.insert(PlainCard())
+    assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
+    assert await commands.ask(POWER_ON) == (OK, ATR_T0)
+    assert await commands.ask(TRANSMIT, COUNT) == (OK, b"\x00\x90\x00")
 
 
 async def test_a_host_that_leaves_during_a_command_ends_its_session(
@@ -274,6 +309,24 @@ async def test_a_card_another_host_owns_is_busy(
 async def test_any_other_failure_of_the_card(frontend: IfdFrontend, reader: Reader) -> None:
     reader.insert(SlowCard(KeyOperationError("no")))
     commands = await Driver.connect(frontend.path, COMMANDS)
+    assert await commands.ask(RESET) == (FAILED, b"")
+
+
+async def test_whatever_a_command_comes_to_is_answered(
+    frontend: IfdFrontend, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on threads, for one."""
+    error = RuntimeError("can't start new thread")
+
+    def execute(session: PlainSession, command: bytes) -> bytes:
+        raise error
+
+    reader.insert(PlainCard())
+    commands = await powered(frontend)
+    monkeypatch.setattr(PlainSession, "execute", execute)
+    assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
+    reader.remove()
+    reader.insert(SlowCard(error))
     assert await commands.ask(RESET) == (FAILED, b"")
 
 
@@ -352,12 +405,38 @@ async def test_who_may_not_connect_is_told_why_in_the_log(
     frontend: IfdFrontend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frontend_module, "_peer_of", lambda transport: (4711, 12345))
+    await user_names.numbers.wait(frontend_module.PCSCD, PATIENCE)
     for _ in range(2):
         driver = await Driver.connect(frontend.path)
         assert await driver.dropped()
     assert len(caplog.records) == 1
     assert "user id 12345 (pid 4711) was refused" in caplog.text
     assert "run pcscd as one of these" in caplog.text
+
+
+async def test_who_comes_before_pcscds_user_is_known_is_let_go_without_a_word(
+    frontend: IfdFrontend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = threading.Event()
+
+    def pcscd(name: str) -> int:
+        known.wait(PATIENCE)
+        return 12345
+
+    monkeypatch.setattr(frontend_module, "_peer_of", lambda transport: (4711, 12345))
+    monkeypatch.setattr(user_names, "numbers", Lookup(pcscd, lambda name: user_names.UNKNOWN))
+    driver = await Driver.connect(frontend.path)
+    assert await driver.dropped()
+    known.set()
+    await user_names.numbers.wait(frontend_module.PCSCD, PATIENCE)
+    await powered_off(frontend)
+    assert caplog.records == []
+
+
+async def powered_off(frontend: IfdFrontend) -> None:
+    """Somebody is served who finds no card."""
+    commands = await Driver.connect(frontend.path, COMMANDS)
+    assert await commands.ask(POWER_OFF) == (OK, b"")
 
 
 async def test_no_apdu_is_logged(
