@@ -322,7 +322,7 @@ async def test_a_slow_source_holds_up_no_other_card(
     """More slow requests at once than any one pool has threads."""
     gate = threading.Event()
 
-    def slow_database(database: str) -> None:
+    def slow_database(database: str, environment: tuple[str, ...]) -> None:
         gate.wait()
         raise SourceUnusable("slow")
 

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A PKCS#11 module for tests: one token that answers as it is told to, through the functions
-// pretend_*. PKCS #11 base specification 2.40; what is not in the table is not called.
+// pretend_*, or in a process of its own by its environment: PRETEND_CRASH and PRETEND_HANG name
+// functions, PRETEND_CERTIFICATE and PRETEND_MODULUS files of a pair, PRETEND_NOISE has no text be
+// text. PKCS #11 base specification 2.40; what is not in the table is not called.
 
+#include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef unsigned long ck_ulong;
 typedef unsigned char ck_byte;
@@ -116,8 +121,21 @@ int pretend_logins(void) { return logins; }
 
 static int is_told(const char *function) { return strcmp(told.function, function) == 0; }
 
+static int is_named(const char *variable, const char *function) {
+    const char *value = getenv(variable);
+    return value && strcmp(value, function) == 0;
+}
+
+static void misbehave(const char *function) {
+    if (is_named("PRETEND_CRASH", function))
+        raise(SIGSEGV);
+    while (is_named("PRETEND_HANG", function))
+        pause();
+}
+
 #define ANSWER_AS_TOLD                                                                             \
     do {                                                                                           \
+        misbehave(__func__);                                                                       \
         if (is_told(__func__))                                                                     \
             return told.rv;                                                                        \
     } while (0)
@@ -133,9 +151,22 @@ static void pad(ck_byte *field, size_t size, const char *text) {
     memcpy(field, text, strlen(text));
 }
 
+static void put_file(ck_ulong class, const char *variable) {
+    static ck_byte content[8192];
+    const char *path = getenv(variable);
+    FILE *file = path ? fopen(path, "rb") : NULL;
+    if (!file)
+        return;
+    size_t length = fread(content, 1, sizeof content, file);
+    fclose(file);
+    pretend_object(class, "pretend", (const ck_byte *)"\1", 1, content, length);
+}
+
 static ck_ulong C_Initialize(void *arguments) {
     (void)arguments;
     ANSWER_AS_TOLD;
+    put_file(CERTIFICATE, "PRETEND_CERTIFICATE");
+    put_file(PRIVATE_KEY, "PRETEND_MODULUS");
     return OK;
 }
 
@@ -172,6 +203,10 @@ static ck_ulong C_GetTokenInfo(ck_ulong slot, struct ck_token_info *info) {
     pad(info->manufacturer, sizeof info->manufacturer, "vccid tests");
     pad(info->model, sizeof info->model, "one");
     pad(info->serial, sizeof info->serial, "1");
+    if (getenv("PRETEND_NOISE")) {
+        memset(info->manufacturer, 0xFF, sizeof info->manufacturer);
+        memcpy(info->model, "two\nlines\0\x1b[2J..", sizeof info->model);
+    }
     info->flags = LOGIN_REQUIRED | PIN_INITIALIZED | TOKEN_INITIALIZED;
     info->flags |= tries < MAX_TRIES ? COUNT_LOW : 0;
     info->flags |= tries == 1 ? FINAL_TRY : tries == 0 ? LOCKED : 0;

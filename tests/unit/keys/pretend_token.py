@@ -31,6 +31,11 @@ def _compiled() -> tuple[TemporaryDirectory[str], Path]:
     return folder, library
 
 
+def module_path() -> Path:
+    """The module, for a process that loads it itself."""
+    return _compiled()[1]
+
+
 class InProcess:
     """A worker without a process: what it is asked and answers passes through as bytes."""
 

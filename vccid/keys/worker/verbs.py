@@ -94,7 +94,7 @@ class Served:
     def _list(self) -> _Fields:
         module = self._loaded()
         try:
-            fields: list[bytes] = [text.encode() for text in module.library_texts()]
+            fields: list[bytes] = [text.encode() for text in _library_texts(module)]
             for place in _places(module):
                 texts = (place.description, place.slot_manufacturer, *place.identity)
                 fields += (str(place.slot).encode(), *(text.encode() for text in texts))
@@ -205,6 +205,13 @@ def _load_library(library: str) -> Module:
         ) from None
     except Pkcs11Error as error:
         raise SourceUnusable(f"PKCS#11 module {library} does not start: {error.message}") from None
+
+
+def _library_texts(module: Module) -> tuple[str, ...]:
+    try:
+        return module.library_texts()
+    except Pkcs11Error:
+        return "", "", ""
 
 
 def _places(module: Module) -> list[TokenPlace]:

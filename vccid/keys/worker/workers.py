@@ -75,6 +75,7 @@ class Worker:
         self._lock = threading.Lock()
         self._idle: deque[socket.socket] = deque()
         self._ended = threading.Event()
+        self._told = threading.Event()
         self._reason = ""
         self._asked_to_end = False
         self._control, its_control = socket.socketpair()
@@ -86,6 +87,9 @@ class Worker:
                 os.close(its_pipe)
         self.pid = self._number()
         if self.pid is None:
+            nursery.over = True
+            os.close(self._pipe)
+            self._control.close()
             raise TokenGone("no process for a PKCS#11 module can be had", "see ulimit and free")
         threading.Thread(target=self._watch, name="vccid-worker", daemon=True).start()
 
@@ -234,7 +238,7 @@ class Worker:
         if reason:
             self._reason = self._reason or reason
             self.kill()
-        self._ended.wait(_SOON)
+        self._told.wait(_SOON)
         return TokenGone(
             f"{self.name} is gone: {self._reason or 'its process was ended'}",
             "vccidctl insert puts the card back",
@@ -249,7 +253,8 @@ class Worker:
 
     def _watch(self) -> None:
         """Wait for its end, and tell of it."""
-        self._reason = self._reason or _how_it_ended(self._number())
+        ended = _how_it_ended(self._number())
+        self._reason = self._reason or ended
         with self._lock:
             unasked, self._asked_to_end = not self._asked_to_end, True
             self._ended.set()
@@ -258,6 +263,7 @@ class Worker:
         self._close_connections()
         if unasked:
             self._lost(self._reason)
+        self._told.set()
 
 
 def _how_it_ended(status: int | None) -> str:
@@ -375,7 +381,11 @@ class Workers:
             spare = None
         if spare is not None:
             spare.timeout = self.timeout
-        worker = spare or self._new()
+        if spare is not None:
+            with contextlib.suppress(TokenGone):  # it may have been killed just now
+                spare.load(library, environment)
+                return spare
+        worker = self._new()
         try:
             worker.load(library, environment)
         except BaseException:
