@@ -48,7 +48,6 @@ ELSEWHERE = (
     ("piv", r"insert", "tests/peers/test_piv_lasting.py", r'"--card", "piv"'),
     ("piv", r"vccid run --generate", "tests/peers/test_run.py", r'"--card", "piv"'),
     ("piv", r"yubico-piv-tool", "tests/peers/test_piv_yubico.py", r'"import-certificate"'),
-    ("piv", r"^piv-tool", "tests/peers/test_piv_opensc.py", r'"-A", "M:9B:03", "-C", "9A"'),
     ("pin-pad", r"", "tests/peers/test_pin_pad.py", r'"pin", "enter"'),
     ("qemu", r"qemu-system|vccidctl attach (usbredir|vsc)", "tests/peers/test_docs_qemu.py",
      r"PAGE"),
