@@ -10,7 +10,7 @@ import sys
 import traceback
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -21,6 +21,9 @@ from vccid.daemon.main import Given
 from vccid.errors import RunFailed, VccidError, unexpected
 from vccid.process import standard_streams
 from vccid.run.pcscd import MOST_READERS
+
+if TYPE_CHECKING:
+    from vccid.run.generate import Recipe
 
 
 class Exit(IntEnum):
@@ -76,6 +79,22 @@ def _complete_command(
     shell_complete=_complete_command,
 )
 @click.option("--generate", is_flag=True, help="A card of new certificates; its PIN is 123456.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["p256", "p384", "rsa2048", "rsa3072", "rsa4096"]),
+    help="Keys of the new certificates: p256 for a PIV card, else rsa2048.",
+)
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    help="Have them issued by a new authority, whose certificate goes into this file.",
+)
+@click.option(
+    "--user",
+    metavar="NAME@REALM",
+    help="Whom the first is to name, with --ca: as UPN, and for Kerberos.",
+)
 @cards.card_options
 @click.option(
     "--readers",
@@ -100,6 +119,9 @@ def run(
     given: Given,
     command: tuple[str, ...],
     generate: bool,
+    algorithm: str | None,
+    ca: Path | None,
+    user: str | None,
     readers: int,
     driver: Path | None,
     log: Path | None,
@@ -116,8 +138,9 @@ def run(
         with launch.interruptible():
             _check_command(command[0])
             request = _card_request(generate, card)
+            recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
             closed = standard_streams.closed()
-            wish = launch.Wish(given, request, generate, readers, _driver(driver), log, closed)
+            wish = launch.Wish(given, request, recipe, readers, _driver(driver), log, closed)
             status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
         beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
@@ -157,12 +180,33 @@ def _check_command(name: str) -> None:
 def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     """Parameters of Insert; empty where no card was asked for."""
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
-    sources = {"certificates", "pcsc_reader", "hardware"} & request.keys()
+    sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
     if generate and sources | {"database", "password"} & request.keys():
         raise click.UsageError("--generate makes its own certificates")
     if request and not (generate or sources):
-        raise click.UsageError("say what the card is made from: --certs or --generate")
+        raise click.UsageError("say what the card is made from: --certs, --blank or --generate")
     return request
+
+
+def _recipe(
+    generate: bool, card: str | None, algorithm: str | None, ca: Path | None, user: str | None
+) -> Recipe | None:
+    """What certificates are to be made, or None."""
+    if not generate:
+        if (algorithm, ca, user) != (None, None, None):
+            raise click.UsageError("--algorithm, --ca and --user go with --generate")
+        return None
+    from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
+
+    card = card or "cac"
+    if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
+        raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
+    if user is not None and ca is None:
+        raise click.UsageError("--user goes with --ca")
+    name, at, realm = (user or "").rpartition("@")
+    if user is not None and not (name and at and realm and user.isprintable()):
+        raise click.UsageError("--user is NAME@REALM")
+    return Recipe(card, algorithm or DEFAULT_ALGORITHM[card], ca, user)
 
 
 def _driver(given: Path | None) -> Path:
