@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from vccid.backends.host_limits import cac_warnings, is_pin_for_hosts, password_warning
 from vccid.backends.piv_cards import PivCards
 from vccid.card.cac.cac_card import MAX_CREDENTIALS, CacCard, card_serial
 from vccid.card.cac_piv_card import CAC_SHARE, cac_piv_holder
@@ -44,6 +45,7 @@ class CertificateRequest:
         card: its kind.
         serial: of a blank PIV card, 32 hexadecimal digits; "" for a card made of certificates.
         in_memory: whether a PIV card keeps nothing.
+        tries_kept: no PIN reaches a token that may have fewer tries left; 0 passes every one.
     """
 
     items: tuple[str, ...]
@@ -52,6 +54,7 @@ class CertificateRequest:
     card: Literal["cac", "piv", "cac+piv"] = "cac"
     serial: str = ""
     in_memory: bool = False
+    tries_kept: int = 0
 
 
 class CertificateCard(CacCard):
@@ -169,12 +172,16 @@ class CertificateBackend:
         try:
             await offload(loading.open)
             own_pin = pin is not None or len(loading.tokens) != 1
+            for locked in loading.tokens:
+                self._logins.of(locked.token, request.tries_kept)
             await self._unlock(loading.tokens, own_pin, offload)
             credentials = await offload(loading.read)
             serial = request.serial or kind.serial([item.certificate for item in credentials])
             opening = _PinOpening(states, serial, kind.pin, self._logins, offload)
             opened = await opening.open(loading.tokens, pin)
-            warnings += loading.warnings + opened.warnings
+            shared = {"cac": len(credentials), "cac+piv": CAC_SHARE}.get(request.card, 0)
+            limits = cac_warnings(credentials[:shared])
+            warnings += [*loading.warnings, *limits, *opened.warnings]
             card = await self._assemble(request, credentials, opened.pin, offload, loading)
         except BaseException:
             # Not waited for here: it waits itself for what is still under way.
@@ -269,8 +276,13 @@ class _OpenedPin:
 
 
 def _length_warnings(locked: LockedToken, kind: type[CardPin]) -> list[str]:
-    """A PIV card's PIN has at most eight bytes on the wire, whatever a token's may have."""
-    if kind is not PivPin or locked.password is None or len(locked.password) <= MAX_PIN:
+    """What hosts can send is less than what a token's password may be."""
+    if locked.password is None:
+        return []
+    if kind is not PivPin:
+        fits = is_pin_for_hosts(locked.password)
+        return [] if fits else [password_warning(locked.token.name)]
+    if len(locked.password) <= MAX_PIN:
         return []
     return [
         f"the password of {locked.token.name} is longer than the {MAX_PIN} characters that a PIV"

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar
 from vccid.card.card import Offload
 from vccid.card.login import TokenLogin
 from vccid.card.state import MAX_TRIES, PinHash, PinState, StateStore
-from vccid.errors import KeyOperationError, StateError, TokenGone, VccidError, WrongPassword
+from vccid.errors import KeyOperationError, StateError, TokenLocked, VccidError, WrongPassword
 
 T = TypeVar("T")
 
@@ -92,6 +92,10 @@ class Pin(ABC):
         """Tries left, 0 to `limit`; 0 too where the state on disk cannot be used."""
         return self._tries_left
 
+    async def still_proved(self) -> bool:
+        """Whether what a session proved by this PIN holds: a token that was pulled forgets."""
+        return True
+
     async def verify(self, candidate: bytes) -> Outcome:
         """Check a PIN, padding already taken off.
 
@@ -149,7 +153,11 @@ class Pin(ABC):
         counted = self._save(replace(state, tries_left=state.tries_left - 1))
         try:
             right = self._matches(candidate, counted)
-        except (TokenGone, KeyOperationError):
+        except TokenLocked as error:
+            self._save(state)  # It was not looked at: nothing is known of it.
+            _log.error("%s; %s", error.message, error.hint, extra={"card": self._serial})
+            return Outcome(Verdict.BLOCKED, 0)
+        except VccidError:
             self._save(state)
             raise
         if not right:
@@ -340,6 +348,17 @@ class TokenPin(Pin):
         self.factory = False
         return state
 
+    async def still_proved(self) -> bool:
+        asked: bool = await self._offload(self._login.token.still_logged_in)
+        return asked
+
+    async def change(self, old: bytes, new: bytes) -> Outcome:
+        if refusal := self._login.token.pin_refusal:
+            raise KeyOperationError(
+                f"the PIN is that of {self._login.token.name} and is not changed here", refusal
+            )
+        return await super().change(old, new)
+
     async def _locked(self, work: Callable[[], T]) -> T:
         async with self._login.lock:
             return await super()._locked(work)
@@ -356,7 +375,7 @@ class TokenPin(Pin):
         if outcome.verdict is Verdict.RIGHT:
             try:
                 self._login.change(old, new)
-            except WrongPassword as error:
+            except (WrongPassword, TokenLocked) as error:
                 # It was right for this process and is no longer for the token.
                 raise KeyOperationError(error.message, error.hint) from error
         return outcome

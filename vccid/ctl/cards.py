@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +22,9 @@ from vccid.ctl.context import (
     reader_argument,
     wait_option,
 )
+from vccid.ctl.items import absolute_database, absolute_item, split_items
 from vccid.errors import ConfigError
 from vccid.wire.varlink import Parameters
-
-#: What certutil writes before a nickname; with it, a "/" in a nickname makes no path of it.
-_NSS_PREFIXES = ("NSS Certificate DB:", "NSS FIPS 140-2 Certificate DB:")
-#: The types NSS knows, before a database's folder.
-_NSS_TYPES: Final = ("sql", "dbm", "rdb", "extern", "nssutil")
-_FILE_SUFFIXES = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
 
 #: What the key pad's prompts are called.
 _PROMPTS: Final = {"current": "PIN", "new": "new PIN", "confirm": "new PIN again"}
@@ -43,28 +36,6 @@ pin_file_option = click.option(
     help="File whose first line becomes the card's own PIN, 4 to 8 characters.",
 )
 ask_pin_option = click.option("--ask-pin", is_flag=True, help="Ask for the card's own PIN.")
-
-
-def split_items(text: str) -> list[str]:
-    r"""Items divided by commas; `\,` is a comma within one."""
-    items = re.split(r"(?<!\\),", text)
-    return [stripped.replace("\\,", ",") for item in items if (stripped := item.strip(" \t\n"))]
-
-
-def absolute_item(item: str) -> str:
-    """A file's path made absolute, since the daemon stands in another directory."""
-    if item.startswith(("pkcs11:", *_NSS_PREFIXES)):
-        return item
-    is_file = "/" in item or (item.lower().endswith(_FILE_SUFFIXES) and os.path.lexists(item))
-    return os.path.abspath(item) if is_file else item
-
-
-def absolute_database(database: str) -> str:
-    """An NSS database's folder made absolute, its type kept; other colons are the folder's."""
-    kind, colon, path = database.partition(":")
-    if kind not in _NSS_TYPES or not colon:
-        return os.path.abspath(database)
-    return f"{kind}:{os.path.abspath(path)}"
 
 
 def card_options(command: F) -> F:

@@ -118,13 +118,32 @@ class Token(ABC):
     def tries_left(self) -> int | None:
         """Tries the token itself leaves: 0 locked, 1 final, None unknown or not counted."""
 
+    def fewest_tries(self) -> int | None:
+        """The fewest tries it may have left, asked anew: None where it has all, or counts none.
+
+        Raises:
+            TokenGone: the token is no longer there.
+        """
+        return self.tries_left
+
+    def still_logged_in(self) -> bool:
+        """Whether this process is logged in, the token asked; one that needs no login always is."""
+        return self.logged_in or not self.login_required
+
+    @property
+    def pin_refusal(self) -> str:
+        """Why its PIN cannot be changed here, or ""."""
+        return ""
+
     @abstractmethod
     def login(self, pin: bytes) -> None:
         """Log in; a second login with the process logged in already does nothing.
 
         Raises:
             WrongPassword: refused; the token may have counted the try.
+            TokenLocked: it looked at no PIN.
             TokenGone: the token is no longer there.
+            KeyOperationError: it could not tell.
         """
 
     @abstractmethod

@@ -9,14 +9,16 @@ the end of the card. All of them may block; call them in a thread.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
 from vccid.errors import KeySourceError, PasswordNeeded, PrivateKeyMissing
-from vccid.keys.base import Credential
-from vccid.keys.files import load_file
+from vccid.keys.base import Credential, PrivateKey
+from vccid.keys.files import KeyFile
 from vccid.keys.holder import Holder, cac_applet
 from vccid.keys.items import CertificateFile, Nickname, parse_item
 from vccid.keys.nss import by_nickname, lease_database
@@ -86,6 +88,8 @@ class Loading:
         self._lock = threading.Lock()
         self._leases: dict[int, Lease] = {}
         self._databases: dict[str, Lease] = {}
+        self._files: dict[Path, KeyFile] = {}
+        self._turns: Counter[Path] = Counter()
         self.tokens: list[LockedToken] = []
         self.warnings: list[str] = []
 
@@ -127,7 +131,13 @@ class Loading:
         """
         now = datetime.now(UTC)
         listed = cache(Pkcs11Token.certificates)
-        return [self._read_item(position, listed, now) for position in range(len(self._items))]
+        try:
+            found = [self._read_item(n, listed, now) for n in range(len(self._items))]
+            left = (file.left_over() for file in self._files.values())
+            self.warnings += [warning for warning in left if warning is not None]
+            return found
+        finally:
+            self._files.clear()
 
     def close(self) -> None:
         """Let go of the databases and tokens. May be repeated."""
@@ -139,7 +149,7 @@ class Loading:
         text, item = self._items[position]
         holder = self._holders(position)
         if isinstance(item, CertificateFile):
-            certificate, key = load_file(item.path, self._passwords, text, holder)
+            certificate, key = self._from_file(item, text, holder)
             credential = Credential(text, certificate.der, key, None)
         else:
             token = self._leases[position].token
@@ -148,6 +158,18 @@ class Loading:
         if warning is not None:
             self.warnings.append(warning)
         return credential
+
+    def _from_file(
+        self, item: CertificateFile, name: str, holder: Holder
+    ) -> tuple[Certificate, PrivateKey]:
+        """From a file of several, the next at each mention; a file is read once."""
+        file = self._files.get(item.path)
+        if file is None:
+            file = self._files[item.path] = KeyFile(item.path, self._passwords)
+        turn = self._turns[item.path]
+        if not item.choice:
+            self._turns[item.path] += 1
+        return file.take(name, holder, item.choice, turn)
 
 
 def _from_token(
@@ -179,7 +201,7 @@ def _best(
             parsed.append((parse_certificate(candidate.der, name, holder), candidate))
         except KeySourceError as error:
             refusals.append(error)
-    parsed.sort(key=lambda pair: (pair[0].valid(now), pair[0].not_before), reverse=True)
+    parsed.sort(key=lambda pair: (pair[0].valid(now), pair[0].began), reverse=True)
     for certificate, candidate in parsed:
         key = pkcs11_key(token, name, candidate.id, certificate.public)
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from vccid.errors import KeyOperationError, KeyUnsuitable, PrivateKeyMissing
+from vccid.errors import KeyOperationError, KeyUnsuitable, LoginLost, PrivateKeyMissing
 from vccid.keys.base import EcPrivateKey, PublicKey, RsaPrivateKey
 from vccid.keys.ec import NIST_CURVES, Curve, Point, ecdsa_der, fit_digest, peer_key
 from vccid.keys.pkcs11_module import (
@@ -85,10 +85,11 @@ class _Place:
         """`operation(session, key)` on the unlocked token.
 
         Raises:
+            LoginLost: the token is locked.
             KeyOperationError, PrivateKeyMissing, TokenGone: as `PrivateKey`'s operations.
         """
         if not self.token.usable:
-            raise KeyOperationError(f"{self.token.name} is locked", "verify the PIN again")
+            raise LoginLost(f"{self.token.name} is locked", "verify the PIN again")
         try:
             return self.token.run(lambda session: operation(session, self._key(session)))
         except Pkcs11Error as error:

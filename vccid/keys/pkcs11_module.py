@@ -14,6 +14,7 @@ from ctypes import POINTER, byref, c_char, c_char_p, c_ubyte, c_ulong, c_void_p
 from dataclasses import dataclass
 
 from vccid.errors import KeySourceError
+from vccid.keys.ckr import Consequence, answer
 
 # Flags of C_OpenSession (3.2), CK_TOKEN_INFO (3.2) and C_Initialize (3.7).
 CKF_RW_SESSION = 0x2
@@ -61,40 +62,11 @@ CK_UNAVAILABLE_INFORMATION = c_ulong(-1).value
 CKR_OK = 0x0
 CKR_ATTRIBUTE_SENSITIVE = 0x11
 CKR_ATTRIBUTE_TYPE_INVALID = 0x12
+CKR_FUNCTION_NOT_SUPPORTED = 0x54
+CKR_PIN_INCORRECT = 0xA0
 CKR_USER_ALREADY_LOGGED_IN = 0x100
 CKR_USER_NOT_LOGGED_IN = 0x101
 CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191
-_RV_NAMES = {
-    0x02: "HOST_MEMORY",
-    0x05: "GENERAL_ERROR",
-    0x06: "FUNCTION_FAILED",
-    0x07: "ARGUMENTS_BAD",
-    0x20: "DATA_INVALID",
-    0x21: "DATA_LEN_RANGE",
-    0x30: "DEVICE_ERROR",
-    0x31: "DEVICE_MEMORY",
-    0x32: "DEVICE_REMOVED",
-    0x40: "ENCRYPTED_DATA_INVALID",
-    0x41: "ENCRYPTED_DATA_LEN_RANGE",
-    0x54: "FUNCTION_NOT_SUPPORTED",
-    0x60: "KEY_HANDLE_INVALID",
-    0x63: "KEY_TYPE_INCONSISTENT",
-    0x68: "KEY_FUNCTION_NOT_PERMITTED",
-    0x70: "MECHANISM_INVALID",
-    0x82: "OBJECT_HANDLE_INVALID",
-    0xA0: "PIN_INCORRECT",
-    0xA1: "PIN_INVALID",
-    0xA2: "PIN_LEN_RANGE",
-    0xA3: "PIN_EXPIRED",
-    0xA4: "PIN_LOCKED",
-    0xB1: "SESSION_COUNT",
-    0xB3: "SESSION_HANDLE_INVALID",
-    0xE0: "TOKEN_NOT_PRESENT",
-    0xE1: "TOKEN_NOT_RECOGNIZED",
-    0xE2: "TOKEN_WRITE_PROTECTED",
-    0x100: "USER_ALREADY_LOGGED_IN",
-    0x101: "USER_NOT_LOGGED_IN",
-}
 
 #: Functions in the order CK_FUNCTION_LIST has them (5.4 to 5.14), as far as needed.
 _FUNCTIONS = (
@@ -130,8 +102,13 @@ class Pkcs11Error(KeySourceError):
     """
 
     def __init__(self, function: str, rv: int) -> None:
-        super().__init__(f"{function} answered {_RV_NAMES.get(rv, 'error')} (0x{rv:X})")
+        super().__init__(f"{function} answered {answer(rv).name} (0x{rv:X})")
         self.rv = rv
+
+    @property
+    def consequence(self) -> Consequence:
+        """What follows from it."""
+        return answer(self.rv).consequence
 
 
 class _InitializeArgs(ctypes.Structure):  # CK_C_INITIALIZE_ARGS, 3.7
@@ -147,6 +124,13 @@ class _Version(ctypes.Structure):  # CK_VERSION, 3.1
 
 class _FunctionList(ctypes.Structure):  # CK_FUNCTION_LIST, 3.6
     _fields_ = (("version", _Version), ("functions", c_void_p * len(_FUNCTIONS)))
+
+
+class _Info(ctypes.Structure):  # CK_INFO, 3.1
+    _fields_ = (
+        ("cryptoki", _Version), ("manufacturer", c_char * 32), ("flags", c_ulong),
+        ("description", c_char * 32), ("library", _Version),
+    )  # fmt: skip
 
 
 class _SlotInfo(ctypes.Structure):  # CK_SLOT_INFO, 3.2
@@ -216,10 +200,10 @@ class Module:
         table = POINTER(_FunctionList)()
         _check("C_GetFunctionList", self._library.C_GetFunctionList(byref(table)))
         pointers = table.contents.functions
+        # Modules leave out what they do not do, against 3.6.
         self._call: dict[str, Callable[..., int]] = {
-            name: ctypes.CFUNCTYPE(c_ulong)(pointers[index])
+            name: ctypes.CFUNCTYPE(c_ulong)(pointers[index]) if pointers[index] else _unsupported
             for index, name in enumerate(_FUNCTIONS)
-            if pointers[index]
         }
         self._parameters = parameters
         self._initialize()
@@ -246,11 +230,21 @@ class Module:
         self._do("C_GetSlotList", c_ubyte(1), slots, byref(count))
         return list(slots[: count.value])
 
-    def slot_description(self, slot: int) -> str:
-        """CK_SLOT_INFO's description; does not touch the token (C_GetSlotInfo, 5.5)."""
+    def slot_texts(self, slot: int) -> tuple[str, str]:
+        """CK_SLOT_INFO's description and manufacturer, without touching the token.
+
+        C_GetSlotInfo, 5.5.
+        """
         info = _SlotInfo()
         self._do("C_GetSlotInfo", c_ulong(slot), byref(info))
-        return _text(info, _SlotInfo.description)
+        return _text(info, _SlotInfo.description), _text(info, _SlotInfo.manufacturer)
+
+    def library_texts(self) -> tuple[str, str, str]:
+        """CK_INFO's libraryDescription, manufacturerID and libraryVersion (C_GetInfo, 5.4)."""
+        info = _Info()
+        self._do("C_GetInfo", byref(info))
+        version = f"{info.library.major}.{info.library.minor}"
+        return _text(info, _Info.description), _text(info, _Info.manufacturer), version
 
     def token_info(self, slot: int) -> TokenInfo:
         """C_GetTokenInfo, 5.5."""
@@ -404,6 +398,10 @@ class Module:
     def destroy_object(self, session: int, handle: int) -> None:
         """C_DestroyObject, 5.7."""
         self._do("C_DestroyObject", c_ulong(session), c_ulong(handle))
+
+
+def _unsupported(*arguments: object) -> int:
+    return CKR_FUNCTION_NOT_SUPPORTED
 
 
 def _check(function: str, rv: int) -> None:

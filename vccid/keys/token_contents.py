@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote
 
-from cryptography import x509
-
 from vccid.errors import CertificateNotFound, KeySourceError, TokenGone
 from vccid.keys.holder import pki_applet
 from vccid.keys.pkcs11 import TokenPlace, lease_token, list_tokens
@@ -16,6 +14,7 @@ from vccid.keys.pkcs11_module import Pkcs11Error
 from vccid.keys.pkcs11_token import CertificateObject
 from vccid.keys.uri import SCHEME, Pkcs11Uri
 from vccid.keys.x509 import parse_certificate
+from vccid.keys.x509_reading import read_certificate
 
 #: CK_SLOT_INFO has room for so many characters of a reader's name (PKCS #11 base 2.40, 3.2).
 _DESCRIPTION_LENGTH: Final = 64
@@ -124,9 +123,5 @@ def _path(place: TokenPlace, certificate: CertificateObject) -> str:
 
 
 def _is_authority(der: bytes) -> bool:
-    """Whether BasicConstraints says so (RFC 5280, 4.2.1.9)."""
-    try:
-        extensions = x509.load_der_x509_certificate(der).extensions
-        return bool(extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (x509.ExtensionNotFound, ValueError):
-        return False
+    reading = read_certificate(der)
+    return reading is not None and reading.authority

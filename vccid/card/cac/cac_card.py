@@ -7,9 +7,6 @@ import hashlib
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from vccid.card.cac.access_control import AccessControlApplet
 from vccid.card.cac.applet import Applet, AppletSession, Handler, NoApplet
 from vccid.card.cac.card_capability import CARD_ID_SIZE, ccc_applet
@@ -30,6 +27,7 @@ from vccid.iso7816.apdu import (
 )
 from vccid.iso7816.atr import LIBCACARD_ATR
 from vccid.keys.base import Credential
+from vccid.keys.x509_reading import read_certificate
 from vccid.trace.gsc_is import INS_GET_CERTIFICATE
 
 #: As many PKI applets as libcacard makes; OpenSC looks for 16.
@@ -164,6 +162,5 @@ class CacCard(Card):
 
 
 def _common_name(credential: Credential) -> str:
-    subject = x509.load_der_x509_certificate(credential.certificate).subject
-    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else credential.name
+    reading = read_certificate(credential.certificate)
+    return reading.common_name if reading is not None and reading.common_name else credential.name

@@ -21,6 +21,7 @@ from vccid.errors import (
     KeyOperationError,
     KeySourceError,
     KeyUnsuitable,
+    LoginLost,
     PrivateKeyMissing,
     TokenGone,
 )
@@ -44,6 +45,9 @@ _TAG_MSCUID, _TAG_ERROR_DETECTION = 0x72, 0xFE
 
 _PLAIN, _COMPRESSED = b"\x00", b"\x01"
 
+#: The longest certificate that OpenSC's CAC driver reads, in bytes (card-cac.c: CAC_MAX_SIZE - 1).
+MOST_FOR_OPENSC: Final = 4095
+
 _TAKES: Final = (
     "a CAC's PKI applet takes RSA keys of 1024 to 4096 bits; --card piv takes EC keys too"
 )
@@ -63,8 +67,10 @@ class PkiApplet(ContainerApplet):
             KeyUnsuitable: no certificate of an RSA key of 1024 to 4096 bits, or too large a one.
         """
         key, modulus = _rsa(credential)
-        information = _COMPRESSED if compress else _PLAIN
-        stored = zlib.compress(credential.certificate, 9) if compress else credential.certificate
+        stored = zlib.compress(credential.certificate, 9)
+        if not compress and not len(stored) <= MOST_FOR_OPENSC < len(credential.certificate):
+            stored = credential.certificate
+        information = _PLAIN if stored is credential.certificate else _COMPRESSED
         # Apple's CACNG wants the information before the certificate it is about.
         items = [
             (_TAG_CERTIFICATE_INFORMATION, information),
@@ -137,6 +143,8 @@ class PkiApplet(ContainerApplet):
         work = self._offload(partial(self._key.raw, block))
         try:
             result: bytes = await session.lifetime.wait_for(work)
+        except LoginLost as error:
+            return self._failed(session, error, self._unlockable(session))
         except KeyOperationError as error:
             return self._failed(session, error, status.DATA_INVALID)
         except PrivateKeyMissing as error:
@@ -146,6 +154,16 @@ class PkiApplet(ContainerApplet):
         except KeySourceError as error:
             return self._failed(session, error, status.NO_PRECISE_DIAGNOSIS)
         return result + status.SUCCESS
+
+    def _unlockable(self, session: AppletSession) -> bytes:
+        """What to answer where the token is locked again: its PIN can be verified, or it is not.
+
+        A card's own PIN unlocks no token; then the card is to be inserted again.
+        """
+        if session.pin.kind != "token":
+            return status.EXECUTION_ERROR
+        session.verified = False
+        return status.SECURITY_STATUS_NOT_SATISFIED
 
     def _failed(
         self, session: AppletSession, error: KeyOperationError | KeySourceError, answer: bytes

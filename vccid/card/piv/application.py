@@ -182,8 +182,16 @@ class PivApplication:
             self.indicators.set_pin(False)
             return status.SUCCESS
         if isinstance(asked, QueryPin):
-            return status.SUCCESS if self.indicators.pin else status.tries_left(pin.tries_left)
+            return self._standing() if self.indicators.pin else status.tries_left(pin.tries_left)
         return self._verify(asked)
+
+    async def _standing(self) -> bytes:
+        """Whether what was proved still holds: a token may have been pulled, and be back locked."""
+        pin = self._parts.pin
+        if await self._wait_for(pin.still_proved()):
+            return status.SUCCESS
+        self.indicators.set_pin(False)
+        return status.tries_left(pin.tries_left)
 
     async def _verify(self, asked: VerifyPin) -> bytes:
         return await self._compare_pin(self._parts.pin.verify(asked.pin))

@@ -21,7 +21,13 @@ from vccid.card.piv.contents import ManagementKey
 from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.keys import CardKey
 from vccid.card.piv.references import AGREEING
-from vccid.errors import KeyOperationError, KeySourceError, PrivateKeyMissing, TokenGone
+from vccid.errors import (
+    KeyOperationError,
+    KeySourceError,
+    LoginLost,
+    PrivateKeyMissing,
+    TokenGone,
+)
 from vccid.iso7816 import ber, status
 from vccid.keys.base import EcPrivateKey, RsaPrivateKey
 from vccid.keys.ec import ED25519
@@ -108,6 +114,8 @@ def failure(error: KeyOperationError | KeySourceError, key: CardKey, serial: str
     _log.error(
         "the key %s failed: %s; %s", key.source, error.message, error.hint, extra={"card": serial}
     )
+    if isinstance(error, LoginLost):
+        return status.SECURITY_STATUS_NOT_SATISFIED
     if isinstance(error, KeyOperationError):
         return status.INCORRECT_DATA
     if isinstance(error, PrivateKeyMissing):

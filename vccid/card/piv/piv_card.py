@@ -6,9 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from vccid.card.card import Card, CardInfo, SlotInfo
 from vccid.card.line_ups import by_standard
 from vccid.card.pin import Pin
@@ -24,6 +21,7 @@ from vccid.card.session import CardSession, Lifetime
 from vccid.card.state import MAX_TRIES
 from vccid.iso7816 import ber
 from vccid.iso7816.atr import T1_ATR
+from vccid.keys.x509_reading import read_certificate
 
 #: What an empty card is called.
 _BLANK = "PIV card"
@@ -155,12 +153,5 @@ class PivCard(Card):
 
 
 def _common_name(der: bytes | None) -> str:
-    if der is None:
-        return _BLANK
-    try:
-        names = x509.load_der_x509_certificate(der).subject.get_attributes_for_oid(
-            NameOID.COMMON_NAME
-        )
-    except ValueError:
-        return _BLANK
-    return str(names[0].value) if names else _BLANK
+    reading = None if der is None else read_certificate(der)
+    return (reading.common_name if reading is not None else "") or _BLANK

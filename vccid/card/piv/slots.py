@@ -8,8 +8,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from cryptography import x509
-
 from vccid.card.piv.algorithms import algorithm_of
 from vccid.card.piv.attestation import new_attester
 from vccid.card.piv.contents import Contents
@@ -21,7 +19,7 @@ from vccid.card.piv.signing import new_issuer
 from vccid.errors import KeyUnsuitable
 from vccid.keys.base import Credential, PublicKey
 from vccid.keys.holder import Holder
-from vccid.keys.x509 import public_key, validity
+from vccid.keys.x509 import parsed_key, public_key, validity_of
 
 #: As many certificates as there are key references for.
 MAX_CREDENTIALS: Final = len(KEYS)
@@ -68,16 +66,15 @@ def given_keys(credentials: Sequence[Credential]) -> dict[int, CardKey]:
         raise ValueError(f"a PIV card holds at most {MAX_CREDENTIALS} certificates")
     keys = {}
     for reference, item in zip(KEYS, credentials, strict=False):
-        public = x509.load_der_x509_certificate(item.certificate).public_key()
-        template = public_template(public)
         shown = public_key(item.certificate)
         algorithm = None if shown is None else algorithm_of(shown)
-        if algorithm is None:
+        public = parsed_key(item.certificate)
+        if algorithm is None or public is None:
             raise KeyUnsuitable(f"{item.name} has no key of a PIV card", f"it takes {_TAKES}")
         keys[reference] = CardKey(
             algorithm,
             item.key,
-            template,
+            public_template(public),
             Origin.IMPORTED,
             default_pin_policy(reference),
             source=item.name,
@@ -95,8 +92,8 @@ def new_contents(
         credentials: in the order of `KEYS`.
         now: UTC.
     """
-    ends = [validity(x509.load_der_x509_certificate(item.certificate))[1] for item in credentials]
-    expires = max(ends, default=now + _LIFE)
+    ends = [validity_of(item.certificate)[1] for item in credentials]
+    expires = max((end for end in ends if end is not None), default=now + _LIFE)
     start, end = min(now, expires) - datetime.timedelta(days=1), max(now, expires) + _LIFE
     issuer = new_issuer(guid.hex(), start, end)
     objects = new_objects(guid, expires.date(), issuer)
@@ -107,6 +104,7 @@ def new_contents(
 
 def emptied(contents: Contents) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
-    _, end = validity(x509.load_der_x509_certificate(contents.issuer.certificate))
+    _, end = validity_of(contents.issuer.certificate)
+    assert end is not None, "we made it"
     objects = new_objects(contents.guid, end.date(), contents.issuer)
     return Contents(contents.guid, contents.issuer, contents.attester, objects)
