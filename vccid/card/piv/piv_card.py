@@ -9,10 +9,11 @@ from dataclasses import replace
 from vccid.card.card import Card, CardInfo, SlotInfo
 from vccid.card.line_ups import by_standard
 from vccid.card.pin import Pin
-from vccid.card.piv.application import PivApplication, PivParts
+from vccid.card.piv.application import PivApplication
 from vccid.card.piv.contents import CardMemory, Contents
 from vccid.card.piv.data_model import BARE, CERTIFICATES, DATA, OBJECTS, PIN_TO_READ
 from vccid.card.piv.objects import Objects, certificate_in
+from vccid.card.piv.parts import PivParts
 from vccid.card.piv.personalisation import Personalisation
 from vccid.card.piv.pins import PivPin, Puk
 from vccid.card.piv.references import KEYS, key_name
