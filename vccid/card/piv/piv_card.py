@@ -67,6 +67,7 @@ class PivCard(Card):
         self._fresh = fresh
         self._names = dict(zip(KEYS, names, strict=False))
         self._release = release
+        self._shown: tuple[Contents, dict[int, bytes]] | None = None
         personalisation = Personalisation(memory, pin, puk, emptied)
         self._parts = PivParts(memory, pin, puk, personalisation, Objects(), self.serial)
 
@@ -117,14 +118,11 @@ class PivCard(Card):
         return found
 
     def _certificates(self) -> dict[int, bytes]:
-        """Those that are on it now, DER, by key reference."""
-        objects = self.memory.contents.objects
-        found = {}
-        for reference in KEYS:
-            der = certificate_in(objects.get(CERTIFICATES[reference], b""))
-            if der is not None:
-                found[reference] = der
-        return found
+        """Those that are on it now, DER, by key reference; looked for once in the same contents."""
+        contents = self.memory.contents
+        if self._shown is None or self._shown[0] is not contents:
+            self._shown = (contents, _certificates_in(contents))
+        return self._shown[1]
 
     async def connect(self) -> CardSession:
         lifetime = Lifetime()
@@ -151,6 +149,16 @@ class PivCard(Card):
 
     def close(self) -> None:
         self._release()
+
+
+def _certificates_in(contents: Contents) -> dict[int, bytes]:
+    """By key reference; a host may have written anything, and what is none is passed over."""
+    found = {}
+    for reference in KEYS:
+        der = certificate_in(contents.objects.get(CERTIFICATES[reference], b""))
+        if der is not None and read_certificate(der) is not None:
+            found[reference] = der
+    return found
 
 
 def _common_name(der: bytes | None) -> str:
