@@ -2,7 +2,8 @@
 """Raw RSA-2048 operations a second by where the key lives, beside `openssl speed`.
 
 One thread, a second of processor time each, as `openssl speed` counts it, that of the process with
-the PKCS#11 module included: so the figures hold on a busy machine too. Prints them as JSON (see tests.bench.__main__).
+the PKCS#11 module included: so the figures hold on a busy machine too.
+Prints them as JSON (see tests.bench.__main__).
 """
 
 from __future__ import annotations

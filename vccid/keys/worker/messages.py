@@ -124,13 +124,21 @@ class KeyClue:
     oid: bytes = b""
 
     @property
-    def fields(self) -> tuple[bytes, ...]:
-        """It as fields of a request."""
-        return self.name.encode("utf-8", "replace"), self.id, self.public, self.oid
+    def packed(self) -> bytes:
+        """It as one field of a request: its own are packed within."""
+        return _pack((self.name.encode("utf-8", "replace"), self.id, self.public, self.oid))
 
     @classmethod
-    def of(cls, name: bytes, id_: bytes, public: bytes, oid: bytes) -> KeyClue:
-        """The clue that has these fields."""
+    def of(cls, packed: bytes) -> KeyClue:
+        """The clue in a field.
+
+        Raises:
+            RemoteProtocolError: it is none.
+        """
+        try:
+            name, id_, public, oid = _unpack(packed, 0)
+        except ValueError:
+            raise RemoteProtocolError("a key was named by other fields") from None
         return cls(name.decode("utf-8", "replace"), id_, public, oid)
 
 
@@ -310,7 +318,7 @@ def _head(kind: int, state: State) -> bytes:
 
 
 def _pack(fields: Sequence[bytes]) -> bytes:
-    return b"".join(part for field in fields for part in (_LENGTH.pack(len(field)), field))
+    return b"".join([part for field in fields for part in (_LENGTH.pack(len(field)), field)])
 
 
 def _unpack(message: bytes, at: int) -> tuple[bytes, ...]:

@@ -209,7 +209,7 @@ class WorkerRsaKey(RsaPrivateKey):
         """Tie a key to its certificate, which has this name, CKA_ID and modulus."""
         self._token = token
         self._modulus = modulus
-        self._clue = KeyClue(name, id_, modulus.encoded).fields
+        self._clue = KeyClue(name, id_, modulus.encoded).packed
 
     @property
     def size_bits(self) -> int:
@@ -222,11 +222,11 @@ class WorkerRsaKey(RsaPrivateKey):
             PrivateKeyMissing: the token is unlocked and has no such key.
             KeySourceError: the token does not answer.
         """
-        self._token.call(Verb.FIND, *self._clue)
+        self._token.call(Verb.FIND, self._clue)
 
     def raw(self, block: bytes) -> bytes:
         self._modulus.check(block)
-        (result,) = self._token.call(Verb.RAW, *self._clue, block, answers=1)
+        (result,) = self._token.call(Verb.RAW, self._clue, block, answers=1)
         if len(result) != len(block):
             raise KeyOperationError(f"{self._token.name} answered {len(result)} bytes")
         return result
@@ -239,7 +239,7 @@ class WorkerEcKey(EcPrivateKey):
         """Tie a key to its certificate, which has this name, CKA_ID and public key."""
         self._token = token
         self._point = point
-        self._clue = KeyClue(name, id_, point.encoded, point.curve.oid).fields
+        self._clue = KeyClue(name, id_, point.encoded, point.curve.oid).packed
 
     @property
     def curve(self) -> Curve:
@@ -247,15 +247,15 @@ class WorkerEcKey(EcPrivateKey):
 
     def require(self) -> None:
         """As `WorkerRsaKey.require`."""
-        self._token.call(Verb.FIND, *self._clue)
+        self._token.call(Verb.FIND, self._clue)
 
     def sign(self, data: bytes) -> bytes:
         digest = fit_digest(data, self.curve)
-        return ecdsa_der(self._token.call(Verb.SIGN, *self._clue, digest, answers=1)[0])
+        return ecdsa_der(self._token.call(Verb.SIGN, self._clue, digest, answers=1)[0])
 
     def derive(self, peer: bytes) -> bytes:
         peer_key(self.curve, peer)  # no module has to be trusted with a point off the curve
-        (secret,) = self._token.call(Verb.DERIVE, *self._clue, peer, answers=1)
+        (secret,) = self._token.call(Verb.DERIVE, self._clue, peer, answers=1)
         if len(secret) != self.curve.size:
             raise KeyOperationError(f"{self._token.name} agreed on {len(secret)} bytes")
         return secret

@@ -40,7 +40,7 @@ class Served:
         self._module = module
         self._library = ""
         self._token: Pkcs11Token | None = None
-        self._keys: dict[tuple[bytes, ...], Pkcs11RsaKey | Pkcs11EcKey] = {}
+        self._keys: dict[bytes, Pkcs11RsaKey | Pkcs11EcKey] = {}
         self._verbs: Final[dict[Verb, Callable[..., _Fields]]] = {
             Verb.LOAD: self._load,
             Verb.LIST: self._list,
@@ -139,7 +139,7 @@ class Served:
         self._opened().change_pin(old, new)
         return ()
 
-    def _find(self, *clue: bytes) -> _Fields:
+    def _find(self, clue: bytes) -> _Fields:
         try:
             self._key(clue).require()
         except Pkcs11Error as error:
@@ -147,20 +147,20 @@ class Served:
             raise KeySourceError(f"{name} cannot be read: {error.message}") from None
         return ()
 
-    def _raw(self, *given: bytes) -> _Fields:
-        key = self._key(given[:-1])
+    def _raw(self, clue: bytes, block: bytes) -> _Fields:
+        key = self._key(clue)
         assert isinstance(key, Pkcs11RsaKey)
-        return (key.raw(given[-1]),)
+        return (key.raw(block),)
 
-    def _sign(self, *given: bytes) -> _Fields:
-        key = self._key(given[:-1])
+    def _sign(self, clue: bytes, digest: bytes) -> _Fields:
+        key = self._key(clue)
         assert isinstance(key, Pkcs11EcKey)
-        return (key.sign(given[-1]),)
+        return (key.sign(digest),)
 
-    def _derive(self, *given: bytes) -> _Fields:
-        key = self._key(given[:-1])
+    def _derive(self, clue: bytes, peer: bytes) -> _Fields:
+        key = self._key(clue)
         assert isinstance(key, Pkcs11EcKey)
-        return (key.derive(given[-1]),)
+        return (key.derive(peer),)
 
     def _close(self) -> _Fields:
         token, self._token = self._token, None
@@ -172,13 +172,12 @@ class Served:
                 module.finalize()
         return ()
 
-    def _key(self, fields: _Fields) -> Pkcs11RsaKey | Pkcs11EcKey:
-        known = tuple(fields)
-        key = self._keys.get(known)
+    def _key(self, packed: bytes) -> Pkcs11RsaKey | Pkcs11EcKey:
+        key = self._keys.get(packed)
         if key is None:
-            clue = KeyClue.of(*known)
+            clue = KeyClue.of(packed)
             kind = Pkcs11EcKey if clue.oid else Pkcs11RsaKey
-            key = self._keys[known] = kind(self._opened(), clue)
+            key = self._keys[packed] = kind(self._opened(), clue)
         return key
 
     def _loaded(self) -> Module:

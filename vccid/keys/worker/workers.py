@@ -200,8 +200,10 @@ class Worker:
                 self._idle.pop().close()
 
     def _connection(self) -> socket.socket:
-        with contextlib.suppress(IndexError):
+        try:
             return self._idle.pop()
+        except IndexError:
+            pass
         ours, its = socket.socketpair()
         with its:
             try:

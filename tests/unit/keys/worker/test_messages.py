@@ -185,5 +185,7 @@ def test_a_sentence_is_one_line(field: bytes) -> None:
 
 def test_a_clue() -> None:
     clue = KeyClue("nickname \u00e4\udcff", b"\1", b"\2" * 256, b"\3")
-    fields = clue.fields
-    assert KeyClue.of(*fields).fields == fields
+    assert KeyClue.of(clue.packed).packed == clue.packed
+    for damaged in (b"", clue.packed[:-1], clue.packed * 2):
+        with pytest.raises(RemoteProtocolError):
+            KeyClue.of(damaged)
