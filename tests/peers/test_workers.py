@@ -158,8 +158,8 @@ def test_wipe_make_insert(tmp_path: Path, how: str) -> None:
 def test_a_module_that_hangs_and_one_that_crashes(tmp_path: Path) -> None:
     settings = '[pkcs11]\ntimeout = 1\nvariables = ["PRETEND_HANG", "PRETEND_CRASH"]\n'
     cert = der(certificate("pretend", rsa_key().public_key()))
-    (tmp_path / "cert").write_bytes(cert)
-    environment = {"PRETEND_CERTIFICATE": str(tmp_path / "cert")}
+    (tmp_path / "pretend").write_bytes(cert)
+    environment = {"PRETEND_CERTIFICATE": str(tmp_path / "pretend")}
     uri = f"pkcs11:token=pretend;object=pretend?module-path={module_path()}"
     database = make_nss_database(tmp_path / "nss", ("cert1",))
     with Daemon(tmp_path / "d", environment, settings=settings) as daemon:

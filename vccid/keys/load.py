@@ -25,8 +25,8 @@ from vccid.keys.nss import by_nickname, lease_database
 from vccid.keys.passwords import Passwords, password_needed
 from vccid.keys.pkcs11 import by_uri, lease_token
 from vccid.keys.registry import Lease
+from vccid.keys.token_nouns import CertificateObject
 from vccid.keys.uri import Pkcs11Uri
-from vccid.keys.worker.messages import CertificateObject
 from vccid.keys.worker.remote import WorkerToken, worker_key
 from vccid.keys.x509 import Certificate, parse_certificate
 

@@ -10,7 +10,7 @@ from typing import Final
 from vccid.errors import CertificateNotFound
 from vccid.keys.nss_checks import check_folder, database_folder
 from vccid.keys.registry import TOKENS, Lease
-from vccid.keys.worker.messages import CertificateObject
+from vccid.keys.token_nouns import CertificateObject
 from vccid.keys.worker.remote import WorkerToken
 from vccid.keys.worker.workers import WORKERS
 

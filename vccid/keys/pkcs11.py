@@ -13,8 +13,8 @@ from typing import Final
 
 from vccid.errors import CertificateNotFound, SourceUnusable, TokenGone
 from vccid.keys.registry import TOKENS, Lease
+from vccid.keys.token_nouns import CertificateObject, TokenPlace
 from vccid.keys.uri import Pkcs11Uri
-from vccid.keys.worker.messages import CertificateObject, TokenPlace
 from vccid.keys.worker.remote import WorkerToken
 from vccid.keys.worker.workers import WORKERS, Worker
 

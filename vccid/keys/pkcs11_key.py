@@ -38,7 +38,7 @@ from vccid.keys.pkcs11_module import (
 )
 from vccid.keys.pkcs11_token import Pkcs11Token
 from vccid.keys.rsa import Modulus, unpad_signature_block
-from vccid.keys.worker.messages import KeyClue
+from vccid.keys.token_nouns import KeyClue
 
 #: An ECDSA signature is two numbers of a curve of at most 384 bits.
 _MAX_SIGNATURE: Final = 2 * 48

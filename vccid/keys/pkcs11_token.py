@@ -37,7 +37,7 @@ from vccid.keys.pkcs11_module import (
     Pkcs11Error,
     ulong,
 )
-from vccid.keys.worker.messages import CertificateObject
+from vccid.keys.token_nouns import CertificateObject
 
 T = TypeVar("T")
 

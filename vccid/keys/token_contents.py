@@ -10,8 +10,8 @@ from urllib.parse import quote
 from vccid.errors import CertificateNotFound, KeySourceError, TokenGone
 from vccid.keys.holder import pki_applet
 from vccid.keys.pkcs11 import listed, open_token, token_at
+from vccid.keys.token_nouns import CertificateObject, TokenPlace
 from vccid.keys.uri import SCHEME, Pkcs11Uri
-from vccid.keys.worker.messages import CertificateObject, TokenPlace
 from vccid.keys.worker.workers import Worker
 from vccid.keys.x509 import parse_certificate
 from vccid.keys.x509_reading import read_certificate

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 // A PKCS#11 module for tests: one token that answers as it is told to, through the functions
 // pretend_*, or in a process of its own by its environment: PRETEND_CRASH and PRETEND_HANG name
-// functions, PRETEND_CERTIFICATE and PRETEND_MODULUS files of a pair, PRETEND_NOISE has no text be
-// text. PKCS #11 base specification 2.40; what is not in the table is not called.
+// functions, PRETEND_CERTIFICATE and PRETEND_MODULUS files of a pair, PRETEND_OTHER one of a
+// certificate, PRETEND_NOISE has no text be text. PKCS #11 base specification 2.40; what is not in
+// the table is not called.
 
 #include <signal.h>
 #include <stddef.h>
@@ -151,22 +152,24 @@ static void pad(ck_byte *field, size_t size, const char *text) {
     memcpy(field, text, strlen(text));
 }
 
-static void put_file(ck_ulong class, const char *variable) {
-    static ck_byte content[8192];
+// The label is the file's name.
+static void put_file(ck_ulong class, const char *variable, const char *id) {
+    static ck_byte content[65536];
     const char *path = getenv(variable);
     FILE *file = path ? fopen(path, "rb") : NULL;
     if (!file)
         return;
     size_t length = fread(content, 1, sizeof content, file);
     fclose(file);
-    pretend_object(class, "pretend", (const ck_byte *)"\1", 1, content, length);
+    pretend_object(class, strrchr(path, '/') + 1, (const ck_byte *)id, 1, content, length);
 }
 
 static ck_ulong C_Initialize(void *arguments) {
     (void)arguments;
     ANSWER_AS_TOLD;
-    put_file(CERTIFICATE, "PRETEND_CERTIFICATE");
-    put_file(PRIVATE_KEY, "PRETEND_MODULUS");
+    put_file(CERTIFICATE, "PRETEND_OTHER", "\2");
+    put_file(CERTIFICATE, "PRETEND_CERTIFICATE", "\1");
+    put_file(PRIVATE_KEY, "PRETEND_MODULUS", "\1");
     return OK;
 }
 

@@ -4,6 +4,7 @@ sentence names the reason."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from tests.key_material import certificate as good_certificate
 from tests.key_material import der, key_der, key_pem, rsa_key
 from tests.odd_certificates import KEY, MET, REFUSED, certificates, pem, pfx, pkcs7
-from tests.unit.keys.pretend_token import PretendToken
+from tests.unit.keys.pretend_token import module_path
 from vccid.control.certificate_text import describe
 from vccid.errors import KeySourceError
 from vccid.files.certificates import openssh
@@ -57,11 +58,9 @@ def _pkcs12_issuer(folder: Path, odd: bytes) -> str:
 
 
 def _token(folder: Path, odd: bytes) -> str:
-    pretend = PretendToken()
-    pretend.token.close()
-    pretend.add_pair("good", GOOD, b"another modulus", b"\2")
-    pretend.add_pair("odd", odd, MODULUS)
-    return f"pkcs11:token=pretend;object=odd?module-path={pretend.path}"
+    for name, content in (("OTHER", GOOD), ("CERTIFICATE", odd), ("MODULUS", MODULUS)):
+        os.environ[f"PRETEND_{name}"] = _file(folder / name.lower(), content)
+    return f"pkcs11:token=pretend;object=certificate?module-path={module_path()}"
 
 
 def _file(path: Path, content: bytes) -> str:
@@ -94,6 +93,8 @@ def put_in(item: str) -> bytes:
         return loading.read()[0].certificate
     finally:
         loading.close()
+        for name in ("OTHER", "CERTIFICATE", "MODULUS"):
+            os.environ.pop(f"PRETEND_{name}", None)
 
 
 def hold_to_the_rule(odd: bytes) -> None:

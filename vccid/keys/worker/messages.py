@@ -29,6 +29,7 @@ from vccid.errors import (
     VccidError,
     WrongPassword,
 )
+from vccid.keys.token_nouns import KeyClue
 
 #: Bytes of the longest message: a token full of certificates is shorter.
 MAX_MESSAGE: Final = 1 << 24
@@ -108,74 +109,6 @@ class State(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class KeyClue:
-    """What is known of a private key before it is found.
-
-    Attributes:
-        name: its certificate's, for messages.
-        id: the certificate's CKA_ID.
-        public: the modulus, or the point, uncompressed.
-        oid: CKA_EC_PARAMS; b"" of an RSA key.
-    """
-
-    name: str
-    id: bytes
-    public: bytes
-    oid: bytes = b""
-
-    @property
-    def packed(self) -> bytes:
-        """It as one field of a request: its own are packed within."""
-        return _pack((self.name.encode("utf-8", "replace"), self.id, self.public, self.oid))
-
-    @classmethod
-    def of(cls, packed: bytes) -> KeyClue:
-        """The clue in a field.
-
-        Raises:
-            RemoteProtocolError: it is none.
-        """
-        try:
-            name, id_, public, oid = _unpack(packed, 0)
-        except ValueError:
-            raise RemoteProtocolError("a key was named by other fields") from None
-        return cls(name.decode("utf-8", "replace"), id_, public, oid)
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateObject:
-    """A certificate as the token holds it: CKA_LABEL, CKA_ID and CKA_VALUE (DER)."""
-
-    label: str
-    id: bytes
-    der: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TokenPlace:
-    """A token and where it is, in CK_TOKEN_INFO's and CK_SLOT_INFO's words.
-
-    Attributes:
-        slot: the slot's number.
-        description, slot_manufacturer: the slot's; OpenSC's description is the PC/SC reader's name.
-        label, manufacturer, serial, model: the token's.
-    """
-
-    slot: int
-    description: str
-    slot_manufacturer: str
-    label: str
-    manufacturer: str
-    serial: str
-    model: str
-
-    @property
-    def identity(self) -> tuple[str, str, str, str]:
-        """What tells it from another token."""
-        return self.label, self.manufacturer, self.serial, self.model
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
     """What came back.
 
@@ -188,6 +121,24 @@ class Reply:
     state: State
     fields: tuple[bytes, ...]
     error: VccidError | None
+
+
+def pack_clue(clue: KeyClue) -> bytes:
+    """A clue as one field of a request: its own are packed within."""
+    return _pack((clue.name.encode("utf-8", "replace"), clue.id, clue.public, clue.oid))
+
+
+def read_clue(packed: bytes) -> KeyClue:
+    """The clue in a field.
+
+    Raises:
+        RemoteProtocolError: it is none.
+    """
+    try:
+        name, id_, public, oid = _unpack(packed, 0)
+    except ValueError:
+        raise RemoteProtocolError("a key was named by other fields") from None
+    return KeyClue(name.decode("utf-8", "replace"), id_, public, oid)
 
 
 class FrameReader:

@@ -11,7 +11,8 @@ from vccid.errors import KeyOperationError, KeyUnsuitable, TokenGone
 from vccid.keys.base import EcPrivateKey, PublicKey, RsaPrivateKey, Token
 from vccid.keys.ec import NIST_CURVES, Curve, Point, ecdsa_der, fit_digest, peer_key
 from vccid.keys.rsa import Modulus
-from vccid.keys.worker.messages import CertificateObject, KeyClue, Reply, State, Verb, read_number
+from vccid.keys.token_nouns import CertificateObject, KeyClue
+from vccid.keys.worker.messages import Reply, State, Verb, pack_clue, read_number
 
 #: Fields of a certificate in a reply.
 _CERTIFICATE = 3
@@ -209,7 +210,7 @@ class WorkerRsaKey(RsaPrivateKey):
         """Tie a key to its certificate, which has this name, CKA_ID and modulus."""
         self._token = token
         self._modulus = modulus
-        self._clue = KeyClue(name, id_, modulus.encoded).packed
+        self._clue = pack_clue(KeyClue(name, id_, modulus.encoded))
 
     @property
     def size_bits(self) -> int:
@@ -239,7 +240,7 @@ class WorkerEcKey(EcPrivateKey):
         """Tie a key to its certificate, which has this name, CKA_ID and public key."""
         self._token = token
         self._point = point
-        self._clue = KeyClue(name, id_, point.encoded, point.curve.oid).packed
+        self._clue = pack_clue(KeyClue(name, id_, point.encoded, point.curve.oid))
 
     @property
     def curve(self) -> Curve:

@@ -15,13 +15,13 @@ from vccid.keys.pkcs11_key import Pkcs11EcKey, Pkcs11RsaKey
 from vccid.keys.pkcs11_module import CKF_TOKEN_INITIALIZED, Module, Pkcs11Error
 from vccid.keys.pkcs11_token import Pkcs11Token
 from vccid.keys.softoken import Database, load_softoken
+from vccid.keys.token_nouns import TokenPlace
 from vccid.keys.worker.messages import (
-    KeyClue,
     State,
-    TokenPlace,
     Verb,
     error_reply,
     number,
+    read_clue,
     read_request,
     reply,
 )
@@ -175,7 +175,7 @@ class Served:
     def _key(self, packed: bytes) -> Pkcs11RsaKey | Pkcs11EcKey:
         key = self._keys.get(packed)
         if key is None:
-            clue = KeyClue.of(packed)
+            clue = read_clue(packed)
             kind = Pkcs11EcKey if clue.oid else Pkcs11RsaKey
             key = self._keys[packed] = kind(self._opened(), clue)
         return key

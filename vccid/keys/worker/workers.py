@@ -17,10 +17,10 @@ from struct import Struct
 from typing import Final
 
 from vccid.errors import KeySourceError, RemoteProtocolError, TokenGone
+from vccid.keys.token_nouns import TokenPlace
 from vccid.keys.worker.messages import (
     FrameReader,
     Reply,
-    TokenPlace,
     Verb,
     frame,
     read_reply,

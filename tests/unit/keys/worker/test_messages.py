@@ -16,15 +16,17 @@ from vccid.errors import (
     WrongPassword,
 )
 from vccid.keys.pkcs11_module import Pkcs11Error
+from vccid.keys.token_nouns import KeyClue
 from vccid.keys.worker.messages import (
     ERRORS,
     MAX_MESSAGE,
     FrameReader,
-    KeyClue,
     State,
     Verb,
     error_reply,
     frame,
+    pack_clue,
+    read_clue,
     read_reply,
     read_request,
     reply,
@@ -184,8 +186,9 @@ def test_a_sentence_is_one_line(field: bytes) -> None:
 
 
 def test_a_clue() -> None:
-    clue = KeyClue("nickname \u00e4\udcff", b"\1", b"\2" * 256, b"\3")
-    assert KeyClue.of(clue.packed).packed == clue.packed
-    for damaged in (b"", clue.packed[:-1], clue.packed * 2):
+    rest = b"\1", b"\2" * 256, b"\3"
+    clue = KeyClue("nickname \u00e4\udcff", *rest)
+    assert read_clue(pack_clue(clue)) == KeyClue("nickname \u00e4?", *rest)
+    for damaged in (b"", pack_clue(clue)[:-1], pack_clue(clue) * 2):
         with pytest.raises(RemoteProtocolError):
-            KeyClue.of(damaged)
+            read_clue(damaged)

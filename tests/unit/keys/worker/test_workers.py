@@ -16,7 +16,8 @@ from tests.key_material import certificate, der, rsa_key
 from tests.unit.keys.pretend_token import PIN, module_path
 from vccid.errors import RemoteProtocolError, TokenGone, WrongPassword
 from vccid.keys.rsa import Modulus
-from vccid.keys.worker.messages import Reply, State, TokenPlace, Verb
+from vccid.keys.token_nouns import TokenPlace
+from vccid.keys.worker.messages import Reply, State, Verb
 from vccid.keys.worker.remote import WorkerRsaKey, WorkerToken
 from vccid.keys.worker.workers import Worker, Workers
 
@@ -47,9 +48,9 @@ def workers() -> Iterator[Workers]:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[str, ...]:
-    (tmp_path / "cert").write_bytes(CERTIFICATE)
+    (tmp_path / "pretend").write_bytes(CERTIFICATE)
     (tmp_path / "modulus").write_bytes(MODULUS.encoded)
-    return f"PRETEND_CERTIFICATE={tmp_path}/cert", f"PRETEND_MODULUS={tmp_path}/modulus"
+    return f"PRETEND_CERTIFICATE={tmp_path}/pretend", f"PRETEND_MODULUS={tmp_path}/modulus"
 
 
 def walk(worker: Worker, until: Verb | None, token: WorkerToken) -> None:
