@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vccid.errors import (
@@ -93,6 +93,7 @@ def test_bytes(step: int) -> None:
     assert (read.message, read.hint, read.tries_left) == ("no", ":)", 1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=300)), st.sampled_from(Verb), st.integers(1, 400))
 def test_any_fields(fields: list[bytes], verb: Verb, step: int) -> None:
     message = fed(frame(request(verb, *fields)), step)
@@ -168,6 +169,7 @@ def test_a_reply_that_is_none(message: str) -> None:
         read_reply(bytes.fromhex(message))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_comes(data: bytes) -> None:
     for read in (read_request, read_reply, FrameReader().feed):
@@ -177,6 +179,7 @@ def test_whatever_comes(data: bytes) -> None:
             assert error.message
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=6000))
 def test_a_sentence_is_one_line(field: bytes) -> None:
     said = sentence(field)
