@@ -39,7 +39,7 @@ ELSEWHERE = (
     ("README", r"systemctl start vccid", "tests/vm/test_deb.py", r"systemctl"),
     ("ccid", r"tests\.fuzz\.fuzz_", "tests/fuzz/test_usb_wires.py", r"fuzz_"),
     ("device-node", r"", "tests/vm/test_cuse.py", r"device-node\.md"),
-    ("files", r"mkdir|mount|openssl|fusermount3", "tests/peers/test_files.py", r"openssl x509 -in"),
+    ("files", r"mkdir|mount|openssl|fusermount3", "tests/peers/test_files.py", r"x509 -noout"),
     ("files", r"ssh-copy-id", "tests/peers/test_files_ssh.py", r'"ssh-copy-id", "-f", "-i"'),
     ("files", r"systemctl", "tests/vm/test_files.py", r"vccid-files"),
     ("keys", r"certutil|chgrp|chmod|--db sql:", "tests/peers/test_docs.py", r"certutil"),
