@@ -117,6 +117,7 @@ def _complete_command(
 @click.pass_obj
 def run(
     given: Given,
+    /,
     command: tuple[str, ...],
     generate: bool,
     algorithm: str | None,
