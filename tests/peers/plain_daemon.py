@@ -4,7 +4,8 @@
     with PlainDaemon([path]) as daemon:
         daemon.ask("insert 0")
 
-A path that ends in .tty becomes the link to a pseudo-terminal, any other the driver's socket.
+A path that ends in .tty becomes the link to a pseudo-terminal; one that ends in .comm the socket
+of libpcsclite's own protocol, where all readers are shown; any other the driver's socket.
 The child is this same file, run as a program; each line it reads is answered by one line:
 insert N, insert-t1 N, exchange N, remove N and seen N (wait until every host has seen it: True
 or False), attached N (wait until there is a host), hosts N, working N (wait until a card works
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +27,8 @@ from types import TracebackType
 
 from tests.peers.plain_card import ATR_T0, ATR_T1, PlainCard
 from vccid.frontends.pcsc.driver import IfdFrontend
+from vccid.frontends.pcsc.registry import Registry
+from vccid.frontends.pcsc.server import PcscServer
 from vccid.frontends.serial.pty import PtyFrontend
 from vccid.reader import Reader
 
@@ -130,10 +134,25 @@ def _frontend(reader: Reader, path: Path) -> IfdFrontend | PtyFrontend:
     )
 
 
+def _show_to_programs(path: Path, readers: Sequence[Reader]) -> PcscServer:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1000)
+    server = PcscServer(Registry(), lambda connected: True, most=2000)
+    for reader in readers:
+        server.add(reader, reader.name, None)
+    server.start(listener)
+    return server
+
+
 async def _serve(paths: list[Path]) -> None:
-    readers = [Reader(path.stem) for path in paths]
-    for reader, path in zip(readers, paths, strict=True):
+    doors = [path for path in paths if path.suffix == ".comm"]
+    others = [path for path in paths if path not in doors]
+    readers = [Reader(path.stem) for path in others]
+    for reader, path in zip(readers, others, strict=True):
         await _frontend(reader, path).start()
+    servers = [_show_to_programs(path, readers) for path in doors]
+    assert len(servers) == len(doors)
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Programs linked to libpcsclite, served with no pcscd between: sockets, and who may come.
+
+Its own sockets and no transports of asyncio: an APDU comes in three writes, and its answer is
+awaited at once, so each turn of the loop that is saved is seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from vccid.errors import RemoteProtocolError
+from vccid.frontends.pcsc.program import Program
+from vccid.frontends.pcsc.registry import Registry
+from vccid.frontends.pcsc.shown_reader import ShownReader
+from vccid.reader import Reader
+from vccid.wire.pcsclite import DATA_MAX, Parser, Rv, more_of_transmit, parse_transmit
+
+if TYPE_CHECKING:
+    from vccid.frontends.pin_pad import PinPad
+
+log = logging.getLogger(__name__)
+
+#: Where received bytes go first; one for all, as each is taken out within its callback.
+_ROOM: Final = bytearray(2 * DATA_MAX)
+_VIEW: Final = memoryview(_ROOM)
+#: Bytes a program may send while it is awaiting an answer, and leave unread of ours.
+HELD_MAX: Final = 4 * DATA_MAX
+
+#: Looks for the rest of an APDU whose header is here, before the loop is asked for it: the
+#: library sends header, struct and data each by itself, microseconds apart.
+LOOKS: Final = 30
+
+#: Connections of those who may not use the readers, and seconds each has to read that.
+STRANGERS_MAX: Final = 16
+STRANGER_PATIENCE: Final = 5.0
+#: Connections beyond the limit that are told so.
+TOLD_MAX: Final = 32
+#: Accepted in one go; and seconds until the next, where the process may open no more.
+_AT_ONCE: Final = 64
+_SHORTAGE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A reader of the daemon, shown or to be shown.
+
+    Attributes:
+        serial: its serial number.
+    """
+
+    reader: Reader
+    serial: str
+    pin_pad: PinPad | None
+
+
+class PcscServer:
+    """Serves programs at one listening socket; shows no reader before the first one comes.
+
+    Attributes:
+        registry: what programs see.
+        may_use: whether whoever connected may use the readers.
+        most: programs at once.
+    """
+
+    def __init__(
+        self, registry: Registry, may_use: Callable[[socket.socket], bool], most: int
+    ) -> None:
+        self.registry = registry
+        self.may_use = may_use
+        self.most = most
+        self._known: dict[Reader, Known] = {}
+        self._shown: dict[Reader, ShownReader] = {}
+        self._awake = False
+        self._connections: set[_Connection] = set()
+        self._listener: socket.socket | None = None
+
+    @property
+    def programs(self) -> int:
+        """Contexts that are open."""
+        return len(self.registry.contexts)
+
+    def start(self, listener: socket.socket) -> None:
+        """Serve a listening unix socket."""
+        listener.setblocking(False)
+        self._listener = listener
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept)
+
+    def stop(self) -> None:
+        """Let every program go: to them, the service has stopped."""
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        asyncio.get_running_loop().remove_reader(listener.fileno())
+        listener.close()
+        for connection in tuple(self._connections):
+            connection.close()
+        self.registry.close()
+
+    def add(self, reader: Reader, serial: str, pin_pad: PinPad | None) -> None:
+        """Show a reader; one that has changed comes anew."""
+        known = Known(reader, serial, pin_pad)
+        if self._known.get(reader) == known:
+            return
+        self.remove(reader)
+        self._known[reader] = known
+        if self._awake:
+            self._shown[reader] = self.registry.add(reader, serial, pin_pad)
+
+    def remove(self, reader: Reader) -> None:
+        """Show it no longer. May be repeated."""
+        self._known.pop(reader, None)
+        shown = self._shown.pop(reader, None)
+        if shown is not None:
+            self.registry.remove(shown)
+
+    def _accept(self) -> None:
+        listener = self._listener
+        for _ in range(_AT_ONCE):
+            if listener is None:
+                return
+            try:
+                connected, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(listener, error)
+                return
+            self._take(connected)
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        log.warning("no further program of PC/SC can be served: %s", error.strerror or error)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener.fileno())
+        loop.call_later(_SHORTAGE, self._go_on, listener)
+
+    def _go_on(self, listener: socket.socket) -> None:
+        if self._listener is listener:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept)
+
+    def _take(self, connected: socket.socket) -> None:
+        refusal = None
+        if not self.may_use(connected):
+            refusal = Rv.W_SECURITY_VIOLATION
+            turned_away = self._refused(refusal) >= STRANGERS_MAX
+        else:
+            if len(self._connections) - self._refused(Rv.W_SECURITY_VIOLATION) >= self.most:
+                refusal = Rv.E_NO_MEMORY
+            turned_away = self._refused(Rv.E_NO_MEMORY) >= TOLD_MAX
+            self._wake()
+        if turned_away:
+            connected.close()
+            return
+        connection = _Connection(self, connected, refusal)
+        self._connections.add(connection)
+
+    def _refused(self, rv: Rv) -> int:
+        return sum(connection.refusal is rv for connection in self._connections)
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            for known in self._known.values():
+                self._shown[known.reader] = self.registry.add(
+                    known.reader, known.serial, known.pin_pad
+                )
+
+    def forget(self, connection: _Connection) -> None:
+        """It is closed."""
+        self._connections.discard(connection)
+
+
+class _Connection:
+    """One program's socket."""
+
+    def __init__(self, server: PcscServer, connected: socket.socket, refusal: Rv | None) -> None:
+        connected.setblocking(False)
+        self.refusal = refusal
+        self._server = server
+        self._socket = connected
+        self._parser = Parser()
+        self._unsent = bytearray()
+        self._open = True
+        self._program = Program(server.registry, self._send, refusal, self._serve)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(connected.fileno(), self._readable)
+        if refusal is not None:
+            loop.call_later(STRANGER_PATIENCE, self.close)
+
+    def close(self) -> None:
+        """End it; what its program had open is let go of. May be repeated."""
+        if not self._open:
+            return
+        self._open = False
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket.fileno())
+        if self._unsent:
+            loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        self._server.forget(self)
+        self._program.closed()
+
+    def _readable(self) -> None:
+        try:
+            size = self._socket.recv_into(_ROOM)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            size = 0
+        if not size:
+            self.close()
+            return
+        data = bytes(_VIEW[:size])
+        parser, program = self._parser, self._program
+        try:
+            if not parser.held and not program.busy and not self._unsent:
+                request = parse_transmit(data)
+                if request is None and more_of_transmit(data):
+                    data = self._rest_of(data)
+                    request = parse_transmit(data)
+                if request is not None:
+                    program.transmit(request)
+                    return
+            parser.feed(data)
+            self._serve()
+        except RemoteProtocolError as error:
+            log.info("a program of PC/SC was let go: %s", error.message)
+            self.close()
+
+    def _rest_of(self, data: bytes) -> bytes:
+        """Look a few times more for what has not come yet, where it is due any moment."""
+        receive, looks = self._socket.recv_into, LOOKS
+        while looks and (missing := more_of_transmit(data)):
+            looks -= 1
+            try:
+                size = receive(_ROOM, missing)
+            except (BlockingIOError, InterruptedError):
+                continue
+            except OSError:
+                break
+            if not size:
+                break  # the loop will find the same
+            data += _VIEW[:size]
+        return data
+
+    def _serve(self) -> None:
+        """Serve what has come, one request at a time."""
+        program, parser = self._program, self._parser
+        try:
+            while self._open and not program.busy and not self._unsent:
+                message = parser.next_message()
+                if message is None:
+                    return
+                program.received(message)
+            if parser.held > HELD_MAX:
+                raise RemoteProtocolError("more requests before the answer to the last one")
+        except RemoteProtocolError as error:
+            log.info("a program of PC/SC was let go: %s", error.message)
+            self.close()
+
+    def _send(self, data: bytes) -> None:
+        if not self._open:
+            return
+        if self._unsent:
+            self._unsent += data
+            if len(self._unsent) > HELD_MAX:
+                log.info("a program of PC/SC was let go: it does not read")
+                self.close()
+            return
+        try:
+            sent = self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                log.debug("lost a program of PC/SC: %s", error)
+            return  # the loop will find its end
+        if sent < len(data):
+            self._unsent += data[sent:]
+            asyncio.get_running_loop().add_writer(self._socket.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        try:
+            sent = self._socket.send(self._unsent)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close()
+            return
+        del self._unsent[:sent]
+        if not self._unsent:
+            asyncio.get_running_loop().remove_writer(self._socket.fileno())
+            self._serve()
