@@ -265,7 +265,7 @@ class Query(Enum):
     WAIT: tell of the next change; before 4:6 with an answer as READERS_STATE.
     STOP: do not, any more.
     READER_EVENTS: how often readers came and went; since 4:5.
-    STATES_SIZE, STATES_ARRAY: the bytes of all entries, and the entries; since 4:6.
+    STATES_SIZE, STATES_ARRAY: the number of entries, and the entries; since 4:6.
     """
 
     READERS_STATE = 0x12
@@ -452,7 +452,7 @@ def serialize_signal(reader_events: int, rv: Rv) -> bytes:
 
 
 def serialize_size(size: int) -> bytes:
-    """The answer to STATES_SIZE: bytes of STATES_ARRAY."""
+    """The answer to STATES_SIZE: how many entries STATES_ARRAY has."""
     return _SIZE.pack(size)
 
 

@@ -19,7 +19,6 @@ from vccid.frontends.pcsc.shared_card import Refused, refuse
 from vccid.frontends.pcsc.shown_reader import ShownReader
 from vccid.frontends.pcsc.slot import Handle, mode_refusal
 from vccid.wire.pcsclite import (
-    ENTRY_SIZE,
     MAJOR,
     NEWEST_MINOR,
     OLDEST_MINOR,
@@ -212,7 +211,7 @@ class Program:
         elif query is Query.READER_EVENTS:
             self._send(serialize_signal(registry.events, Rv.SUCCESS))
         elif query is Query.STATES_SIZE:
-            self._send(serialize_size(registry.entries * ENTRY_SIZE))
+            self._send(serialize_size(registry.entries))
         elif query is Query.STATES_ARRAY:
             self._send(self._states(new=True))
             self.step(WaitEvent.ARRAY_SENT)
