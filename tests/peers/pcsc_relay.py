@@ -22,7 +22,8 @@ from types import TracebackType
 
 from tests.peers.far import until
 from tests.unit.fakes import FakeCard
-from vccid.backends.pcsc import PcscEmulation, PcscRelay, RelaySettings
+from vccid.backends.pcsc import PcscEmulation, PcscRelay
+from vccid.backends.pcsc_card import RelaySettings
 from vccid.card.card import Card, Session
 from vccid.errors import TokenGone, VccidError
 from vccid.frontends.pcsc.driver import IfdFrontend

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Protocol
 
 from vccid.backends.ownership import OwnedSession, Ownership
 from vccid.card.card import Card, CardInfo, Session
@@ -18,10 +20,45 @@ from vccid.iso7816 import status
 from vccid.reader import Reader
 from vccid.wire import vsc
 
-if TYPE_CHECKING:
-    from vccid.backends.vsc import Limits, VscClient
-
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may have, and how long anything may take.
+
+    Attributes:
+        readers: all clients together; a client past it gets VSC_CANNOT_ADD_MORE_READERS.
+        init: seconds until a client must have sent its Init.
+        answer: seconds a card may take for one command; then the client is dropped.
+        idle: seconds after which another host may have a card its owner does not use.
+        command: longest command APDU sent, in bytes. vscclient's buffer has 270 and it
+            ends at a longer one.
+    """
+
+    readers: int = 16
+    init: float = 5.0
+    answer: float = 60.0
+    idle: float = 10.0
+    command: int = 270
+
+
+class Client(Protocol):
+    """The connection that a far reader is at the end of.
+
+    Attributes:
+        peer: who is there, for people.
+    """
+
+    peer: str
+
+    @abstractmethod
+    def send(self, message: vsc.Message) -> None:
+        """Send it a message."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Hang up."""
 
 
 class FarReader:
@@ -35,7 +72,7 @@ class FarReader:
     """
 
     def __init__(
-        self, client: VscClient, reader_id: int, reader: Reader, name: str, limits: Limits
+        self, client: Client, reader_id: int, reader: Reader, name: str, limits: Limits
     ) -> None:
         self.reader = reader
         self.commands = 0

@@ -11,18 +11,25 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable
 
+from vccid.backends.ownership_states import OWNERSHIP, Event, State
 from vccid.card.card import Session
 from vccid.errors import CardBusy, CardRemoved
 
 
 class Ownership:
-    """Who has the card."""
+    """Who has the card.
+
+    Attributes:
+        state: as the table in vccid.backends.ownership_states has it.
+    """
 
     def __init__(self, label: str, idle: float) -> None:
         """`label` names the card in a message; `idle` is in seconds."""
+        self.state = OWNERSHIP.initial
         self._label = label
         self._idle = idle
         self._owner: OwnedSession | None = None
+        self._used = 0.0
 
     def take(self, session: OwnedSession) -> None:
         """Give the card to `session`; an idle owner loses it.
@@ -30,26 +37,44 @@ class Ownership:
         Raises:
             CardBusy: its owner is at work, or was a moment ago.
         """
-        owner = self._owner
-        if owner is not None:
-            if owner.idle_seconds() < self._idle:
-                raise CardBusy(
-                    f"{self._label} is in use by another host",
-                    f"it becomes free when that host powers it off or is idle for "
-                    f"{self._idle:g} s",
-                )
-            owner.close()
+        now = asyncio.get_running_loop().time()
+        if self.state is State.AT_WORK or (
+            self.state is State.OWNED and now - self._used < self._idle
+        ):
+            raise CardBusy(
+                f"{self._label} is in use by another host",
+                f"it becomes free when that host powers it off or is idle for {self._idle:g} s",
+            )
+        self.end()
+        self._move(Event.TAKEN)
         self._owner = session
+        self._used = now
 
     def end(self) -> None:
-        """The card is gone: end the session there is."""
+        """The card is gone, or another host's: end the session there is."""
         if self._owner is not None:
             self._owner.close()
 
-    def release(self, session: OwnedSession) -> None:
-        """`session` is over."""
-        if self._owner is session:
-            self._owner = None
+    def has(self, session: OwnedSession) -> bool:
+        """Whether the card is that session's."""
+        return self._owner is session
+
+    def asked(self) -> None:
+        """The owner sent a command."""
+        self._move(Event.COMMAND)
+
+    def answered(self) -> None:
+        """The owner's last command is answered."""
+        self._move(Event.ANSWERED)
+        self._used = asyncio.get_running_loop().time()
+
+    def release(self) -> None:
+        """The owner's session is over."""
+        self._move(Event.ENDED)
+        self._owner = None
+
+    def _move(self, event: Event) -> None:
+        self.state = OWNERSHIP.after(self.state, event)
 
 
 class OwnedSession(Session):
@@ -58,41 +83,33 @@ class OwnedSession(Session):
     def __init__(self, ownership: Ownership, atr: bytes) -> None:
         self._ownership = ownership
         self._atr = atr
-        self._loop = asyncio.get_running_loop()
-        self._used = self._loop.time()
         self._answer: asyncio.Future[bytes] | None = None
-        self._over = False
 
     @property
     def atr(self) -> bytes:
         return self._atr
 
-    def idle_seconds(self) -> float:
-        """Since the last command or answer; 0 while one is awaited."""
-        if self._answer is not None and not self._answer.done():
-            return 0.0
-        return self._loop.time() - self._used
-
     def execute(self, command: bytes) -> Awaitable[bytes]:
-        if self._over:
+        if not self._ownership.has(self):
             raise CardRemoved("the session is over")
-        answer: asyncio.Future[bytes] = self._loop.create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(self._done)
         self._answer = answer
+        self._ownership.asked()
         self._begin(command, answer)
         return answer
 
     def close(self) -> None:
-        if self._over:
+        if not self._ownership.has(self):
             return
-        self._over = True
+        self._ownership.release()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(CardRemoved("the session ended"))
-        self._ownership.release(self)
         self._ended()
 
     def _done(self, answer: asyncio.Future[bytes]) -> None:
-        self._used = self._loop.time()
+        if answer is self._answer and self._ownership.has(self):
+            self._ownership.answered()
         if not answer.cancelled():
             answer.exception()  # whoever asked may be gone
 

@@ -13,33 +13,16 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from smartcard import scard
 
-from vccid.backends.pcsc_card import PcscCard, Worker
+from vccid.backends.pcsc_card import PcscCard, RelaySettings, Worker
 from vccid.backends.pcsc_watch import PcscRefusal, PcscWatch, check_reader
 from vccid.card.card import Card
 from vccid.errors import ReaderError, VccidError
 from vccid.reader import Reader
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RelaySettings:
-    """How a real card is shared.
-
-    Attributes:
-        exclusive: no other program of this host may use the card while a host here owns it.
-        idle: seconds after which another host may have a card its owner does not use.
-        tries_kept: a PIN is not passed on while the card has fewer tries left than this;
-            0 passes every one.
-    """
-
-    exclusive: bool = False
-    idle: float = 10.0
-    tries_kept: int = 2
 
 
 class Follower(ABC):

@@ -8,7 +8,8 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeVar
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from smartcard import scard
 
@@ -18,9 +19,6 @@ from vccid.card.card import Card, CardInfo, Session
 from vccid.errors import CardBusy, CardRemoved, VccidError
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import INS_CHANGE_REFERENCE_DATA, INS_VERIFY
-
-if TYPE_CHECKING:
-    from vccid.backends.pcsc import RelaySettings
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +41,22 @@ _GONE: Final = (
     scard.SCARD_E_INVALID_HANDLE,
     scard.SCARD_E_UNKNOWN_READER,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """How a real card is shared.
+
+    Attributes:
+        exclusive: no other program of this host may use the card while a host here owns it.
+        idle: seconds after which another host may have a card its owner does not use.
+        tries_kept: a PIN is not passed on while the card has fewer tries left than this;
+            0 passes every one.
+    """
+
+    exclusive: bool = False
+    idle: float = 10.0
+    tries_kept: int = 2
 
 
 class Worker:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import Protocol
 
-from vccid.backends.far_card import FarReader
+from vccid.backends.far_card import FarReader, Limits
 from vccid.errors import ProtocolError, ReaderError, RemoteProtocolError
 from vccid.reader import Reader
 from vccid.transport import Endpoint, keep_alive, peer_name
@@ -33,26 +32,6 @@ class ReaderPool(Protocol):
 
     async def remove(self, reader: Reader) -> None:
         """The far end is gone; the reader is empty already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may have, and how long anything may take.
-
-    Attributes:
-        readers: all clients together; a client past it gets VSC_CANNOT_ADD_MORE_READERS.
-        init: seconds until a client must have sent its Init.
-        answer: seconds a card may take for one command; then the client is dropped.
-        idle: seconds after which another host may have a card its owner does not use.
-        command: longest command APDU sent, in bytes. vscclient's buffer has 270 and it
-            ends at a longer one.
-    """
-
-    readers: int = 16
-    init: float = 5.0
-    answer: float = 60.0
-    idle: float = 10.0
-    command: int = 270
 
 
 class VscListener:

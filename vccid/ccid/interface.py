@@ -14,18 +14,18 @@ from typing import Final
 from vccid.ccid.actions import Action
 from vccid.ccid.class_descriptor import LONGEST_MESSAGE, ClassDescriptor
 from vccid.ccid.codes import CommandStatus, Error, IccStatus
+from vccid.ccid.commands import Escapes
 from vccid.ccid.messages import COMMANDS, HEADER_SIZE, Header, answer_type
 from vccid.ccid.outbox import Outbox
 from vccid.ccid.pin_entry import PinEnd
 from vccid.ccid.responses import NotifySlotChange
-from vccid.ccid.slot import Escapes, Slot
-from vccid.ccid.states import BUSY, State
+from vccid.ccid.slot import Slot
+from vccid.ccid.states import BUSY
 
 #: Responses that may wait for the host before the reader takes no more commands (5.2).
 _WAITING: Final = 32
 #: bSlot's offset in every message (6.1, 6.2).
 SLOT_AT: Final = 5
-_ABSENT: Final = IccStatus.ABSENT
 
 
 class Interface:
@@ -133,7 +133,7 @@ class Interface:
         limit = self.descriptor.max_busy_slots
         others_busy = (
             limit < len(self._slots)
-            and sum(other.state in BUSY for other in self._slots if other is not slot) >= limit
+            and sum(other.work.state in BUSY for other in self._slots if other is not slot) >= limit
         )
         slot.receive(header, data, others_busy)
 
@@ -145,8 +145,7 @@ class Interface:
             return None
         response, stamp = self.outbox.responses.popleft()
         if response.slot < len(self._slots):
-            present = response.icc != _ABSENT
-            self._slots[response.slot].shown(present, stamp, by_response=True)
+            self._slots[response.slot].fetched(response.icc, stamp)
         return response.serialize()
 
     def lose_longer(self, room: int) -> bool:
@@ -166,13 +165,13 @@ class Interface:
         """The state of every slot, for the interrupt pipe; it counts as fetched."""
         message = NotifySlotChange(
             tuple(
-                (slot.state is not State.ABSENT, number in self.outbox.changed)
+                (slot.presence.is_shown, number in self.outbox.changed)
                 for number, slot in enumerate(self._slots)
             )
         )
         self.outbox.changed.clear()
         for slot, (present, _) in zip(self._slots, message.slots, strict=True):
-            slot.shown(present, slot.stamp, by_response=False)
+            slot.notified(present)
         return message.serialize()
 
     # --- control pipe (5.3) --------------------------------------------------------------
@@ -210,12 +209,12 @@ class Interface:
 
     def told_of_card(self, slot: int) -> bool:
         """Whether the last response the host has had from a slot says that a card is in."""
-        return self._slots[slot].told_of_card
+        return self._slots[slot].presence.told is not IccStatus.ABSENT
 
     @property
     def last_seqs(self) -> tuple[int, ...]:
         """bSeq of the last command that each slot took: another one, and the host is at work."""
-        return tuple(slot.seq for slot in self._slots)
+        return tuple(slot.work.seq for slot in self._slots)
 
     def insert(self, slot: int, stamp: int) -> None:
         """A card came in; `stamp` grows with every change and returns in Noticed."""
@@ -231,7 +230,7 @@ class Interface:
 
     def extend(self, slot: int) -> None:
         """A second has passed and Transmit or AskPin still has no result."""
-        self._slots[slot].extend()
+        self._slots[slot].work.extend()
 
     def powered(self, slot: int, work: int, atr: bytes) -> None:
         """PowerOn succeeded."""

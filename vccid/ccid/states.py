@@ -19,6 +19,7 @@ from vccid.ccid.messages import (
     SetParameters,
     XfrBlock,
 )
+from vccid.machine import Machine
 
 
 class State(IntEnum):
@@ -62,59 +63,64 @@ class Event(IntEnum):
 _S, _E = State, Event
 
 #: What is not here cannot happen: a command is refused before, a result is of no work.
-TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
-    _S.ABSENT: {
-        _E.INSERTED: _S.INACTIVE,
-        _E.POWER_OFF: _S.ABSENT,
-        _E.ABORT: _S.ABSENT,
-        _E.RESET: _S.ABSENT,
+SLOT: Final = Machine(
+    "slot",
+    "CCID rev 1.1, 6.1, 6.2.6",
+    _S.ABSENT,
+    {
+        _S.ABSENT: {
+            _E.INSERTED: _S.INACTIVE,
+            _E.POWER_OFF: _S.ABSENT,
+            _E.ABORT: _S.ABSENT,
+            _E.RESET: _S.ABSENT,
+        },
+        _S.INACTIVE: {
+            _E.REMOVED: _S.ABSENT,
+            _E.POWER_ON: _S.POWERING,
+            _E.POWER_OFF: _S.INACTIVE,
+            _E.ABORT: _S.INACTIVE,
+            _E.RESET: _S.INACTIVE,
+        },
+        _S.POWERING: {
+            _E.REMOVED: _S.ABSENT,
+            _E.POWERED: _S.ACTIVE,
+            _E.FAILED: _S.INACTIVE,
+            _E.ABORT: _S.INACTIVE,
+            _E.RESET: _S.INACTIVE,
+        },
+        _S.ACTIVE: {
+            _E.REMOVED: _S.ABSENT,
+            _E.POWER_ON: _S.POWERING,
+            _E.POWER_OFF: _S.INACTIVE,
+            _E.TRANSMIT: _S.WORKING,
+            _E.ASK_PIN: _S.TYPING,
+            _E.ABORT: _S.ACTIVE,
+            _E.RESET: _S.INACTIVE,
+        },
+        _S.WORKING: {
+            _E.REMOVED: _S.ABSENT,
+            _E.ANSWERED: _S.ACTIVE,
+            _E.FAILED: _S.INACTIVE,
+            _E.ABORT: _S.DRAINING,
+            _E.RESET: _S.INACTIVE,
+        },
+        _S.TYPING: {
+            _E.REMOVED: _S.ABSENT,
+            _E.TYPED: _S.WORKING,
+            _E.NOT_TYPED: _S.ACTIVE,
+            _E.FAILED: _S.INACTIVE,
+            _E.ABORT: _S.ACTIVE,
+            _E.RESET: _S.INACTIVE,
+        },
+        _S.DRAINING: {
+            _E.REMOVED: _S.ABSENT,
+            _E.ANSWERED: _S.ACTIVE,
+            _E.FAILED: _S.INACTIVE,
+            _E.ABORT: _S.DRAINING,
+            _E.RESET: _S.INACTIVE,
+        },
     },
-    _S.INACTIVE: {
-        _E.REMOVED: _S.ABSENT,
-        _E.POWER_ON: _S.POWERING,
-        _E.POWER_OFF: _S.INACTIVE,
-        _E.ABORT: _S.INACTIVE,
-        _E.RESET: _S.INACTIVE,
-    },
-    _S.POWERING: {
-        _E.REMOVED: _S.ABSENT,
-        _E.POWERED: _S.ACTIVE,
-        _E.FAILED: _S.INACTIVE,
-        _E.ABORT: _S.INACTIVE,
-        _E.RESET: _S.INACTIVE,
-    },
-    _S.ACTIVE: {
-        _E.REMOVED: _S.ABSENT,
-        _E.POWER_ON: _S.POWERING,
-        _E.POWER_OFF: _S.INACTIVE,
-        _E.TRANSMIT: _S.WORKING,
-        _E.ASK_PIN: _S.TYPING,
-        _E.ABORT: _S.ACTIVE,
-        _E.RESET: _S.INACTIVE,
-    },
-    _S.WORKING: {
-        _E.REMOVED: _S.ABSENT,
-        _E.ANSWERED: _S.ACTIVE,
-        _E.FAILED: _S.INACTIVE,
-        _E.ABORT: _S.DRAINING,
-        _E.RESET: _S.INACTIVE,
-    },
-    _S.TYPING: {
-        _E.REMOVED: _S.ABSENT,
-        _E.TYPED: _S.WORKING,
-        _E.NOT_TYPED: _S.ACTIVE,
-        _E.FAILED: _S.INACTIVE,
-        _E.ABORT: _S.ACTIVE,
-        _E.RESET: _S.INACTIVE,
-    },
-    _S.DRAINING: {
-        _E.REMOVED: _S.ABSENT,
-        _E.ANSWERED: _S.ACTIVE,
-        _E.FAILED: _S.INACTIVE,
-        _E.ABORT: _S.DRAINING,
-        _E.RESET: _S.INACTIVE,
-    },
-}
+)
 
 #: bmICCStatus in each state.
 ICC_STATUS: Final = {

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from itertools import count
 
-from vccid.backends.far_card import FarReader
-from vccid.backends.vsc import Limits, VscListener
+from vccid.backends.far_card import FarReader, Limits
+from vccid.backends.vsc import VscListener
 from vccid.errors import ConfigError
 from vccid.reader import Reader
 from vccid.readers.guest_endpoints import endpoint

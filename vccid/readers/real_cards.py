@@ -61,7 +61,8 @@ def follower(
         ReaderError: pyscard is missing.
     """
     _require_pyscard()
-    from vccid.backends.pcsc import PcscEmulation, PcscRelay, RelaySettings
+    from vccid.backends.pcsc import PcscEmulation, PcscRelay
+    from vccid.backends.pcsc_card import RelaySettings
 
     real_cards = settings.real_cards
     if not wish.emulated:

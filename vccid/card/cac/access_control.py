@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from vccid.card.cac.applet import AppletSession
 from vccid.card.cac.card_capability import CCC_AID
 from vccid.card.cac.containers import (
     ACA_AID,
@@ -23,7 +24,6 @@ from vccid.card.cac.containers import (
     Properties,
 )
 from vccid.card.cac.pki import INS_SIGN_DECRYPT
-from vccid.card.session import CardSession
 from vccid.iso7816 import status, tlv
 from vccid.iso7816.apdu import INS_GET_CHALLENGE, INS_VERIFY, Command
 
@@ -193,7 +193,7 @@ class AccessControlApplet(ContainerApplet):
         del self.handlers[INS_READ_BUFFER], self.handlers[INS_UPDATE_BUFFER]
         self.handlers[INS_GET_ACR] = self.get_acr
 
-    def get_acr(self, session: CardSession, command: Command) -> bytes:
+    def get_acr(self, session: AppletSession, command: Command) -> bytes:
         """GET ACR (GSC-IS 2.1, 5.3.3.5); P1 from 40 on asks for a packing real cards have."""
         if command.p2:
             return status.INCORRECT_P1_P2
@@ -203,7 +203,7 @@ class AccessControlApplet(ContainerApplet):
         if len(command.data) != answers.size:
             return status.DATA_INVALID
         told = answers.by_data.get(command.data)
-        return answers.unknown if told is None else session.answer(told, command.le)
+        return answers.unknown if told is None else told + status.SUCCESS
 
 
 def _all_answers(pki_count: int) -> dict[int, _Answers]:

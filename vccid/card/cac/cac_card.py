@@ -10,20 +10,20 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from vccid.card import pin_instructions
-from vccid.card.applet import Applet, Handler, NoApplet
 from vccid.card.cac.access_control import AccessControlApplet
+from vccid.card.cac.applet import Applet, AppletSession, Handler, NoApplet
 from vccid.card.cac.card_capability import CARD_ID_SIZE, ccc_applet
 from vccid.card.cac.card_manager import CPLC_SERIAL_SIZE, card_manager, microsoft_applet
 from vccid.card.cac.containers import RID_DOD, RID_GSC, data_container, generic_container
-from vccid.card.cac.pki import PkiApplet
+from vccid.card.cac.pin_instructions import change_reference_data, get_challenge, verify
+from vccid.card.cac.pki import INS_GET_CERTIFICATE, PkiApplet
 from vccid.card.card import Card, CardInfo, Offload
+from vccid.card.line_ups import as_libcacard
 from vccid.card.pin import Pin
-from vccid.card.session import CardSession
+from vccid.card.session import CardSession, Lifetime
 from vccid.iso7816.apdu import (
     INS_CHANGE_REFERENCE_DATA,
     INS_GET_CHALLENGE,
-    INS_GET_RESPONSE,
     INS_SELECT,
     INS_VERIFY,
 )
@@ -35,11 +35,10 @@ MAX_CREDENTIALS: Final = 10
 
 #: What every applet has, and what is there with none selected.
 _CARD_HANDLERS: Final[Mapping[int, Handler]] = {
-    INS_SELECT: CardSession.select,
-    INS_GET_RESPONSE: CardSession.get_response,
-    INS_VERIFY: pin_instructions.verify,
-    INS_CHANGE_REFERENCE_DATA: pin_instructions.change_reference_data,
-    INS_GET_CHALLENGE: pin_instructions.get_challenge,
+    INS_SELECT: AppletSession.select,
+    INS_VERIFY: verify,
+    INS_CHANGE_REFERENCE_DATA: change_reference_data,
+    INS_GET_CHALLENGE: get_challenge,
 }
 
 #: Containers that are there and have nothing in them: last two bytes of the AID, object ids.
@@ -124,7 +123,7 @@ class CacCard(Card):
         ]
         self._no_applet = NoApplet()
         for applet in (self._no_applet, *applets):
-            applet.add_missing(_CARD_HANDLERS)
+            applet.complete(_CARD_HANDLERS)
         self._applets = {applet.aid: applet for applet in applets}
         self._label = _common_name(credentials[0])
 
@@ -144,7 +143,14 @@ class CacCard(Card):
         )
 
     async def connect(self) -> CardSession:
-        return CardSession(self._atr, self.serial, self.pin, self._applets, self._no_applet)
+        lifetime = Lifetime()
+        applets = AppletSession(self.pin, self.serial, self._applets, self._no_applet, lifetime)
+        row = as_libcacard(
+            applets.process,
+            owns=applets.owns,
+            untouched=(INS_GET_CERTIFICATE,),
+        )
+        return CardSession(self._atr, row, lifetime)
 
 
 def _common_name(credential: Credential) -> str:

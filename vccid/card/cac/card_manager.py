@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from vccid.card.applet import Applet, file_control_information
-from vccid.card.session import CardSession
+from vccid.card.cac.applet import Applet, AppletSession, file_control_information
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import INS_GET_DATA, Command
 
@@ -69,12 +68,12 @@ class DataApplet(Applet):
     def owns(self, command: Command) -> bool:
         return command.ins == INS_GET_DATA
 
-    def get_data(self, session: CardSession, command: Command) -> bytes:
+    def get_data(self, session: AppletSession, command: Command) -> bytes:
         """GET DATA: P1 P2 the tag."""
         data = self._data.get(command.p1 << 8 | command.p2)
         if data is None:
             return status.REFERENCED_DATA_NOT_FOUND
-        return session.answer(data, command.le)
+        return data + status.SUCCESS
 
 
 def card_manager(serial: bytes) -> DataApplet:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vccid.card.applet import SELECT_OBJECT, Applet, file_control_information
-from vccid.card.session import CardSession
+from vccid.card.cac.applet import SELECT_OBJECT, Applet, AppletSession, file_control_information
 from vccid.iso7816 import status, tlv
 from vccid.iso7816.apdu import INS_SELECT, Command
 
@@ -100,7 +99,7 @@ class ContainerApplet(Applet):
     def owns(self, command: Command) -> bool:
         return super().owns(command) or (command.ins == INS_SELECT and command.p1 == SELECT_OBJECT)
 
-    def select(self, session: CardSession, command: Command) -> bytes:
+    def select(self, session: AppletSession, command: Command) -> bytes:
         """SELECT of an object (GSC-IS 2.1, 5.3.3.2); any other is the card's."""
         if command.p1 != SELECT_OBJECT:
             return session.select(command)
@@ -112,7 +111,7 @@ class ContainerApplet(Applet):
         session.selection.object_index = index
         return status.SUCCESS
 
-    def read_buffer(self, session: CardSession, command: Command) -> bytes:
+    def read_buffer(self, session: AppletSession, command: Command) -> bytes:
         """READ BUFFER (GSC-IS 2.1, 5.3.3.3): P1 P2 the offset, data the buffer and a count."""
         if len(command.data) != 2:
             return status.DATA_INVALID
@@ -129,13 +128,13 @@ class ContainerApplet(Applet):
         offset = command.p1 << 8 | command.p2
         if offset > len(buffer):
             return status.INCORRECT_P1_P2
-        return session.answer(buffer[offset : offset + count], command.le)
+        return buffer[offset : offset + count] + status.SUCCESS
 
-    def update_buffer(self, session: CardSession, command: Command) -> bytes:
+    def update_buffer(self, session: AppletSession, command: Command) -> bytes:
         """UPDATE BUFFER: the issuer's business, through a channel this card does not have."""
         return status.COMMAND_NOT_ALLOWED
 
-    def get_properties(self, session: CardSession, command: Command) -> bytes:
+    def get_properties(self, session: AppletSession, command: Command) -> bytes:
         """GET PROPERTIES (GSC-IS 2.1, 5.3.3.4)."""
         if command.p2:
             return status.INCORRECT_P1_P2
@@ -155,7 +154,7 @@ class ContainerApplet(Applet):
         # A host asks with any Le first, and again with the one it is told.
         if command.le > len(told):
             return status.wrong_le(len(told))
-        return session.answer(told, command.le)
+        return told + status.SUCCESS
 
 
 def object_properties(item: CardObject, simple_tlv: bool, sizes: tuple[int, int]) -> bytes:

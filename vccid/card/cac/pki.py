@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Awaitable
 from functools import partial
 from typing import Any, Final
 
+from vccid.card.cac.applet import AppletSession
 from vccid.card.cac.containers import (
     RID_DOD,
     CardObject,
@@ -16,7 +16,7 @@ from vccid.card.cac.containers import (
     pki_properties,
 )
 from vccid.card.card import Offload
-from vccid.card.session import CardSession
+from vccid.card.processors import Answer
 from vccid.errors import (
     KeyOperationError,
     KeySourceError,
@@ -87,11 +87,11 @@ class PkiApplet(ContainerApplet):
             INS_GET_CERTIFICATE: self.get_certificate,
         }
 
-    def update_buffer(self, session: CardSession, command: Command) -> bytes:
+    def update_buffer(self, session: AppletSession, command: Command) -> bytes:
         """UPDATE BUFFER: the certificate is not written through the card."""
         return status.CONDITIONS_NOT_SATISFIED
 
-    def sign_decrypt(self, session: CardSession, command: Command) -> bytes | Awaitable[bytes]:
+    def sign_decrypt(self, session: AppletSession, command: Command) -> Answer:
         """SIGN/DECRYPT (GSC-IS 2.1, 5.3.4): the bare RSA operation, its block in one part or more.
 
         As libcacard, a wrong P2 leaves the parts collected so far, a wrong P1 does not.
@@ -112,9 +112,9 @@ class PkiApplet(ContainerApplet):
             return status.SECURITY_STATUS_NOT_SATISFIED
         if len(block) != self._size or int.from_bytes(block, "big") >= self._modulus:
             return status.DATA_INVALID
-        return self._operate(session, block, command.le)
+        return self._operate(session, block)
 
-    def get_certificate(self, session: CardSession, command: Command) -> bytes:
+    def get_certificate(self, session: AppletSession, command: Command) -> bytes:
         """GET CERTIFICATE of the first CAC: Le bytes, then 63xx while xx more bytes follow."""
         selection = session.selection
         start = selection.certificate_offset
@@ -123,10 +123,10 @@ class PkiApplet(ContainerApplet):
         selection.certificate_offset = end if left > 0 else 0
         return self._stored[start:end] + (status.more_data(left) if left > 0 else status.SUCCESS)
 
-    async def _operate(self, session: CardSession, block: bytes, le: int) -> bytes:
+    async def _operate(self, session: AppletSession, block: bytes) -> bytes:
         key = self._credential.key
         try:
-            result = await session.wait_for(self._offload(partial(key.raw, block)))
+            result: bytes = await session.lifetime.wait_for(self._offload(partial(key.raw, block)))
         except KeyOperationError as error:
             return self._failed(session, error, status.DATA_INVALID)
         except PrivateKeyMissing as error:
@@ -135,10 +135,10 @@ class PkiApplet(ContainerApplet):
             return self._failed(session, error, status.EXECUTION_ERROR)
         except KeySourceError as error:
             return self._failed(session, error, status.NO_PRECISE_DIAGNOSIS)
-        return session.answer(result, le)
+        return result + status.SUCCESS
 
     def _failed(
-        self, session: CardSession, error: KeyOperationError | KeySourceError, answer: bytes
+        self, session: AppletSession, error: KeyOperationError | KeySourceError, answer: bytes
     ) -> bytes:
         _log.error(
             "the key of %s failed: %s; %s",

@@ -1,38 +1,28 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Our card in a QEMU guest: the client of QEMU's ccid-card-passthru, as vscclient is.
 
-`VscFrontend` dials, and dials again whenever QEMU was gone; `vsc_link` has one connection.
+`VscFrontend` dials, and dials again whenever QEMU was gone; `vsc_connection` has one connection.
 """
 
 from __future__ import annotations
 
 from vccid.frontends.dialling import Call, State, Timing
-from vccid.frontends.guest.vsc_connection import VscLink
-from vccid.reader import Host, Reader
+from vccid.frontends.guest.vsc_connection import VscGuest, VscLink
+from vccid.reader import Reader
 from vccid.transport import Endpoint
 
 
-class VscFrontend(Host):
-    """One reader shown to one QEMU.
-
-    Attributes:
-        refusal: why the guest does not see the card that is in the reader, or "".
-    """
-
-    kind = "vsc"
+class VscFrontend(VscGuest):
+    """One reader shown to one QEMU."""
 
     def __init__(self, reader: Reader, endpoint: Endpoint, timing: Timing = Timing()) -> None:  # noqa: B008 - frozen
         """
         Raises:
             NotPermitted: the endpoint is plain TCP beyond loopback.
         """
-        self.peer = str(endpoint.address)
-        self.seen = 0
-        self.refusal = ""
-        self.reader = reader
-        self.timing = timing
+        super().__init__(reader, str(endpoint.address))
         self._call: Call[VscLink] = Call(
-            reader.name, f"guest at {self.peer}", endpoint, lambda: VscLink(self), timing
+            reader.name, f"guest at {self.peer}", endpoint, lambda: VscLink(self, timing), timing
         )
 
     @property

@@ -12,18 +12,17 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from vccid.card.card import Card
 from vccid.errors import CardRemoved, ProtocolError, RemoteProtocolError, VccidError
-from vccid.frontends.dialling import Link, log_of
+from vccid.frontends.dialling import Link, Timing, log_of
+from vccid.frontends.guest.vsc_states import VSC_CONNECTION, Event, State
 from vccid.iso7816 import status
 from vccid.iso7816.atr import Atr
+from vccid.reader import Host, Reader
 from vccid.tpdu.t0 import T0Session
 from vccid.wire import vsc
-
-if TYPE_CHECKING:
-    from vccid.frontends.guest.vsc import VscFrontend
 
 _log = logging.getLogger(__name__)
 
@@ -37,65 +36,76 @@ _log = logging.getLogger(__name__)
 _LEFT_OUT: Final = 64 - 10 - 2
 
 
+class VscGuest(Host):
+    """A guest as the reader's host, whatever its connections.
+
+    Attributes:
+        reader: what it is shown.
+        refusal: why the guest does not see the card that is in the reader, or "".
+    """
+
+    kind = "vsc"
+
+    def __init__(self, reader: Reader, peer: str) -> None:
+        """`peer` is the guest's address."""
+        self.reader = reader
+        self.peer = peer
+        self.seen = 0
+        self.refusal = ""
+
+
 class VscLink(Link):
     """The client's side of one connection."""
 
-    def __init__(self, frontend: VscFrontend) -> None:
-        super().__init__(log_of(_log, frontend.reader.name))
-        self._frontend = frontend
-        self._reader = frontend.reader
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, guest: VscGuest, timing: Timing) -> None:
+        super().__init__(log_of(_log, guest.reader.name))
+        self._state = VSC_CONNECTION.initial
+        self._guest = guest
+        self._reader = guest.reader
+        self._timing = timing
         self._parser = vsc.Parser()
-        self._answered = asyncio.Event()
-        #: What to do with the VSC_Error that answers each request; order is the only tie.
-        self._asked: deque[Callable[[vsc.Error], None]] = deque()
-        self._greeted = False
-        self._leaving = False
-        self._reader_id: int | None = None
+        self._requests = _Requests()
+        self._id = vsc.MINIMAL_READER_ID
         self._rest: asyncio.TimerHandle | None = None
-        self._shown: Card | None = None
         self._shown_generation = -1
-        self._session: T0Session | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._next: bytes | None = None
-        self._flush_asked = False
+        self._commands = _Commands(self)
 
     # -- what the frontend asks ------------------------------------------------------
 
     async def leave(self) -> None:
         """Take card and reader away, wait for the host to have read it, hang up."""
-        if self._reader_id is not None and not self._leaving:
-            self._leaving = True
-            if self._shown is not None:
-                self._hide()
+        if self._state is State.CARD:
+            self._hide()
+        if self._state in (State.EMPTY, State.RESTING):
+            self._move(Event.LEAVE)
             self._ask(vsc.ReaderRemove(self._id), lambda answer: None)
             try:
-                async with asyncio.timeout(self._frontend.timing.leave):
-                    await self._answered.wait()
+                async with asyncio.timeout(self._timing.leave):
+                    await self._requests.all_answered.wait()
             except TimeoutError:
-                self.log.warning("%s took no leave in time", self._frontend.peer)
+                self.log.warning("%s took no leave in time", self._guest.peer)
         self._transport.close()
 
     def look(self) -> None:
         """Bring what the host knows in line with the reader."""
-        if self._reader_id is None or self._leaving or self._rest is not None:
-            return
         card, generation = self._reader.card, self._reader.generation
-        if self._shown is not None:
+        if self._state is State.CARD:
             if generation != self._shown_generation:
                 self._hide()
                 self._rest_then_look()
-        elif card is not None and self._fits_qemu(card):
-            self._shown, self._shown_generation = card, generation
-            self._ask(vsc.Atr(self._id, card.atr), self._atr_answered)
-        else:
-            self._reader.acknowledge(self._frontend, generation)
+        elif self._state is State.EMPTY:
+            if card is not None and self._fits_qemu(card):
+                self._move(Event.CARD_SHOWN)
+                self._shown_generation = generation
+                self._ask(vsc.Atr(self._id, card.atr), self._atr_answered)
+            else:
+                self._reader.acknowledge(self._guest, generation)
 
     # -- asyncio.Protocol ------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._send(vsc.Init(vsc.MINIMAL_READER_ID))
+        self.send(vsc.Init(vsc.MINIMAL_READER_ID))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -106,80 +116,95 @@ class VscLink(Link):
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._move(Event.LOST)
         if self._rest is not None:
             self._rest.cancel()
-        if self._running is not None:
-            self._running.cancel()
-        self._end_session()
-        self._reader_id = None
-        self._answered.set()
-        self._reader.detach(self._frontend)
+        self._commands.stop()
+        self._requests.all_answered.set()
+        self._reader.detach(self._guest)
         super().connection_lost(error)
 
     # -- messages --------------------------------------------------------------------
 
-    @property
-    def _id(self) -> int:
-        return vsc.MINIMAL_READER_ID if self._reader_id is None else self._reader_id
+    def send(self, message: vsc.Message) -> None:
+        """Send what the host does not answer."""
+        self._transport.write(vsc.serialize(message))
+
+    def send_answer(self, response: bytes) -> None:
+        """The card's answer to a command."""
+        self.send(vsc.Apdu(self._id, response))
+
+    def send_flush_complete(self) -> None:
+        """The answer to one VSC_Flush."""
+        self.send(vsc.FlushComplete(self._id))
+
+    def _ask(self, request: vsc.Message, then: Callable[[vsc.Error], None]) -> None:
+        self._requests.add(then)
+        self.send(request)
 
     def _handle(self, message: vsc.Message | vsc.Unknown) -> None:
+        peer = self._guest.peer
         if isinstance(message, vsc.Apdu):
-            self._command(message.payload)
+            self._guest.commands += 1
+            self._commands.take(message.payload)
         elif isinstance(message, vsc.Error):
-            self._error(message)
+            if not self._requests.answer(message):
+                self.log.debug("%s sent VSC error %d unasked", peer, message.code)
         elif isinstance(message, vsc.Init):
             self._greet()
         elif isinstance(message, vsc.Flush):
-            self._flush_asked = True
-            self._flush()
+            self._commands.flush()
         elif isinstance(message, vsc.Unknown):
-            self.log.debug("%s sent a VSC message of type %d", self._frontend.peer, message.type)
+            self.log.debug("%s sent a VSC message of type %d", peer, message.type)
         else:
             raise RemoteProtocolError(f"a VSC host sent {type(message).__name__}")
 
     def _greet(self) -> None:
-        if self._greeted:
-            return  # QEMU sends one when it starts and one in answer to ours
-        self._greeted = True
-        # What a client that was killed left behind is still in the guest.
-        self._ask(vsc.ReaderRemove(self._id), lambda answer: None)
-        self._ask(vsc.ReaderAdd(self._id, self._reader.name), self._reader_answered)
+        is_first = self._state is State.INIT_SENT
+        self._move(Event.INIT)
+        if is_first:
+            # What a client that was killed left behind is still in the guest.
+            self._ask(vsc.ReaderRemove(self._id), lambda answer: None)
+            self._ask(vsc.ReaderAdd(self._id, self._reader.name), self._reader_answered)
 
     def _reader_answered(self, answer: vsc.Error) -> None:
         if answer.code != vsc.SUCCESS:
             raise RemoteProtocolError(f"the host takes no reader: VSC error {answer.code}")
-        self._reader_id = answer.reader_id
-        self._reader.attach(self._frontend)
+        self._move(Event.READER_ADDED)
+        self._id = answer.reader_id
+        self._reader.attach(self._guest)
         self._made_ready()
         if self._reader.card is None:
             self.look()
         else:
             self._rest_then_look()
 
-    def _error(self, answer: vsc.Error) -> None:
-        if not self._asked:
-            self.log.debug("%s sent VSC error %d unasked", self._frontend.peer, answer.code)
-            return
-        self._asked.popleft()(answer)
-        if not self._asked:
-            self._answered.set()
-
     def _atr_answered(self, answer: vsc.Error) -> None:
         if answer.code != vsc.SUCCESS:
             self.log.warning(
-                "%s refused the card's ATR: VSC error %d", self._frontend.peer, answer.code
+                "%s refused the card's ATR: VSC error %d", self._guest.peer, answer.code
             )
-            self._frontend.refusal = "QEMU refused the card's ATR"
-        if self._shown is not None:
-            self._reader.acknowledge(self._frontend, self._shown_generation)
+            self._guest.refusal = "QEMU refused the card's ATR"
+        if self._state is State.CARD:
+            self._reader.acknowledge(self._guest, self._shown_generation)
 
     # -- the card --------------------------------------------------------------------
+
+    @property
+    def shown_generation(self) -> int:
+        """The reader's generation with the card that is shown; -1 while none is."""
+        return self._shown_generation if self._state is State.CARD else -1
+
+    def hide_for_a_while(self) -> None:
+        """Take the card away, and show it again once the guest has noticed."""
+        self._hide()
+        self._rest_then_look()
 
     def _hide(self) -> None:
         """CardRemove; the host then gives up the command it waits for."""
         generation = self._reader.generation
-        self._shown = None
-        self._end_session()
+        self._move(Event.CARD_HIDDEN)
+        self._commands.end_session()
         self._ask(
             vsc.CardRemove(self._id),
             lambda answer: self._acknowledge_removal(generation),
@@ -188,34 +213,89 @@ class VscLink(Link):
     def _acknowledge_removal(self, generation: int) -> None:
         # With another card in already, its ATR is what has to be seen.
         if self._reader.card is None:
-            self._reader.acknowledge(self._frontend, generation)
+            self._reader.acknowledge(self._guest, generation)
 
     def _rest_then_look(self) -> None:
-        self._rest = self._loop.call_later(self._frontend.timing.exchange, self._rested)
+        self._move(Event.REST)
+        loop = asyncio.get_running_loop()
+        self._rest = loop.call_later(self._timing.exchange, self._rested)
 
     def _rested(self) -> None:
-        self._rest = None
-        self.look()
+        if self._state is State.RESTING:
+            self._move(Event.RESTED)
+            self.look()
 
-    def _end_session(self) -> None:
-        session, self._session = self._session, None
-        self._next = None
-        if session is not None:
-            self._reader.power_off(session.under)
+    def _fits_qemu(self, card: Card) -> bool:
+        """QEMU's usb-ccid speaks T=0 only, and the guest refuses a card that does not."""
+        self._guest.refusal = ""
+        try:
+            fits = 0 in Atr.parse(card.atr).protocols
+        except RemoteProtocolError:
+            fits = True  # a real card's, with a slip in it: QEMU looks for itself
+        if not fits:
+            self._guest.refusal = "the card has no T=0, QEMU's usb-ccid nothing else"
+            self.log.warning(
+                "the card with ATR %s cannot T=0, and QEMU's usb-ccid nothing else: use usbredir",
+                card.atr.hex(" "),
+            )
+        return fits
 
-    # -- commands --------------------------------------------------------------------
+    def _move(self, event: Event) -> None:
+        self._state = VSC_CONNECTION.after(self._state, event)
 
-    def _command(self, command: bytes) -> None:
-        self._frontend.commands += 1
+    @property
+    def reader(self) -> Reader:
+        """The reader that the guest is shown."""
+        return self._reader
+
+    @property
+    def peer(self) -> str:
+        """The guest's address."""
+        return self._guest.peer
+
+
+class _Requests:
+    """What to do with the VSC_Error that answers each request; order is the only tie."""
+
+    def __init__(self) -> None:
+        self.all_answered = asyncio.Event()
+        self._waiting: deque[Callable[[vsc.Error], None]] = deque()
+
+    def add(self, then: Callable[[vsc.Error], None]) -> None:
+        self._waiting.append(then)
+        self.all_answered.clear()
+
+    def answer(self, answer: vsc.Error) -> bool:
+        """Take an answer; False where nothing was asked."""
+        if not self._waiting:
+            return False
+        self._waiting.popleft()(answer)
+        if not self._waiting:
+            self.all_answered.set()
+        return True
+
+
+class _Commands:
+    """The guest's commands, one at a time, in a session that begins with the first."""
+
+    def __init__(self, link: VscLink) -> None:
+        self._link = link
+        self._session: T0Session | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._next: bytes | None = None
+        self._flushes = 0
+
+    def take(self, command: bytes) -> None:
+        """A command came."""
         if self._running is not None:
             # QEMU asks again before it has an answer only after the guest reset the
             # reader: the first answer is wanted no more.
             self._next = command
             return
-        if self._shown is None:
+        if self._link.shown_generation < 0:
             return  # sent before our CardRemove was read; QEMU has completed it by itself
         if self._session is None:
-            self._running = self._loop.create_task(self._wait(self._power_on(command)))
+            self._run(self._power_on(command))
             return
         try:
             answer = self._session.execute(command)
@@ -223,22 +303,43 @@ class VscLink(Link):
             self._failed(error)
             return
         if isinstance(answer, bytes):
-            self._send(vsc.Apdu(self._id, answer))
+            self._link.send_answer(answer)
         else:
-            self._running = self._loop.create_task(self._wait(answer))
+            self._run(answer)
+
+    def flush(self) -> None:
+        """VSC_FlushComplete is due once no command runs."""
+        self._flushes += 1
+        self._complete_flushes()
+
+    def end_session(self) -> None:
+        """The card leaves the guest."""
+        session, self._session = self._session, None
+        self._next = None
+        if session is not None:
+            self._link.reader.power_off(session.under)
+
+    def stop(self) -> None:
+        """The connection is over."""
+        if self._running is not None:
+            self._running.cancel()
+        self.end_session()
+
+    def _run(self, answer: Awaitable[bytes]) -> None:
+        self._running = asyncio.get_running_loop().create_task(self._wait(answer))
 
     async def _power_on(self, command: bytes) -> bytes:
         """The protocol has no power-on: the first command after the ATR is one."""
-        shown = self._shown_generation
-        session = await self._reader.power_on()
-        if self._shown is None or self._shown_generation != shown:
-            self._reader.power_off(session)
+        shown = self._link.shown_generation
+        session = await self._link.reader.power_on()
+        if not self._is_shown(shown):
+            self._link.reader.power_off(session)
             raise CardRemoved("the card was exchanged meanwhile")
         self._session = T0Session(session, left_out=_LEFT_OUT)
         return await self._session.transmit(command)
 
     async def _wait(self, answer: Awaitable[bytes]) -> None:
-        shown = self._shown_generation
+        shown = self._link.shown_generation
         response, failure = b"", None
         try:
             response = await answer
@@ -246,51 +347,29 @@ class VscLink(Link):
             failure = error
         self._running = None
         command, self._next = self._next, None
-        if self._shown is not None and self._shown_generation == shown:
+        if self._is_shown(shown):
             if command is not None:
-                self._command(command)
+                self.take(command)
             elif failure is not None:
                 self._failed(failure)
             else:
-                self._send(vsc.Apdu(self._id, response))
-        self._flush()
+                self._link.send_answer(response)
+        self._complete_flushes()
+
+    def _is_shown(self, generation: int) -> bool:
+        return 0 <= generation == self._link.shown_generation
 
     def _failed(self, error: VccidError) -> None:
         if isinstance(error, CardRemoved):
             # Still in the reader, so only the session is over: a card with one security
             # state went to another host. The guest must learn that its state is gone.
-            self._hide()
-            self._rest_then_look()
+            self._link.hide_for_a_while()
         else:
-            self.log.warning("guest at %s: %s", self._frontend.peer, error.message)
-            self._send(vsc.Apdu(self._id, status.NO_PRECISE_DIAGNOSIS))
+            self._link.log.warning("guest at %s: %s", self._link.peer, error.message)
+            self._link.send_answer(status.NO_PRECISE_DIAGNOSIS)
 
-    def _flush(self) -> None:
-        if self._flush_asked and self._running is None:
-            self._flush_asked = False
-            self._send(vsc.FlushComplete(self._id))
-
-    # -- the connection --------------------------------------------------------------
-
-    def _ask(self, request: vsc.Message, then: Callable[[vsc.Error], None]) -> None:
-        self._asked.append(then)
-        self._answered.clear()
-        self._send(request)
-
-    def _send(self, message: vsc.Message) -> None:
-        self._transport.write(vsc.serialize(message))
-
-    def _fits_qemu(self, card: Card) -> bool:
-        """QEMU's usb-ccid speaks T=0 only, and the guest refuses a card that does not."""
-        self._frontend.refusal = ""
-        try:
-            fits = 0 in Atr.parse(card.atr).protocols
-        except RemoteProtocolError:
-            fits = True  # a real card's, with a slip in it: QEMU looks for itself
-        if not fits:
-            self._frontend.refusal = "the card has no T=0, QEMU's usb-ccid nothing else"
-            self.log.warning(
-                "the card with ATR %s cannot T=0, and QEMU's usb-ccid nothing else: use usbredir",
-                card.atr.hex(" "),
-            )
-        return fits
+    def _complete_flushes(self) -> None:
+        if self._running is None:
+            for _ in range(self._flushes):
+                self._link.send_flush_complete()
+            self._flushes = 0

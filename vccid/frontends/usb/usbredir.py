@@ -11,6 +11,7 @@ from __future__ import annotations
 from vccid.frontends.dialling import Call, State, Timing
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir_connection import RedirLink
+from vccid.frontends.usb.usbredir_states import State as Link
 from vccid.transport import Endpoint
 
 
@@ -56,7 +57,7 @@ class UsbRedirFrontend:
     def status(self) -> str:
         """How it stands, in a few words."""
         link = self._call.link
-        if link is not None and link.rejected:
+        if link is not None and link.state is Link.REJECTED:
             return "refused: the guest's filter or controller does not take the device"
         return self._call.status
 

@@ -15,6 +15,7 @@ from vccid import __version__
 from vccid.errors import ProtocolError, RemoteProtocolError
 from vccid.frontends.dialling import Link, Timing, log_of
 from vccid.frontends.usb.usb_host import UsbHost, UsbReader
+from vccid.frontends.usb.usbredir_states import USBREDIR_CONNECTION, Event, State
 from vccid.transport import peer_name
 from vccid.usb import descriptors
 from vccid.usb.transfers import Completion, Setup, Status, Transfer
@@ -54,27 +55,31 @@ _STANDARD: Final = {
 
 
 class RedirLink(Link):
-    """The side that has the device."""
+    """The side that has the device.
+
+    Attributes:
+        state: where it stands.
+        host: the guest, while the device is plugged in.
+    """
 
     def __init__(self, reader: UsbReader, peer: str, timing: Timing) -> None:
         """`peer` is who is called; "" where the guest's QEMU is the one that calls."""
         super().__init__(log_of(_log, reader.name))
-        self.rejected = False
+        self.state = USBREDIR_CONNECTION.initial
+        self.host: UsbHost | None = None
         self._reader = reader
         self._peer = peer
         self._timing = timing
         self._codec = usbredir.Codec(f"vccid {__version__}")
-        self._host: UsbHost | None = None
         self._endpoints: dict[int, usbredir.EndpointInfo] = {}
-        self._pending: dict[int, usbredir.ControlPacket | usbredir.BulkPacket] = {}
+        self._packets = _Packets(self._write, self._codec)
+        self._stream = _InterruptStream(self, self._write, self._codec)
         self._standard: Callable[[Completion], None] | None = None
-        self._receiving = False
-        self._notifications = 0
         self._acknowledged = asyncio.Event()
         self._handlers: dict[Type, Callable[[usbredir.Request], None]] = {
             Type.RESET: self._reset,
-            Type.START_INTERRUPT_RECEIVING: self._start_interrupt,
-            Type.STOP_INTERRUPT_RECEIVING: self._stop_interrupt,
+            Type.START_INTERRUPT_RECEIVING: self._stream.start,
+            Type.STOP_INTERRUPT_RECEIVING: self._stream.stop,
             Type.CANCEL_DATA_PACKET: self._cancel,
             Type.START_ISO_STREAM: self._refuse_iso,
             Type.STOP_ISO_STREAM: self._refuse_iso,
@@ -82,16 +87,20 @@ class RedirLink(Link):
             Type.DEVICE_DISCONNECT_ACK: lambda request: self._acknowledged.set(),
         }
 
+    def move(self, event: Event) -> None:
+        """Go where the table says."""
+        self.state = USBREDIR_CONNECTION.after(self.state, event)
+
     # -- Link ------------------------------------------------------------------------
 
     async def leave(self) -> None:
         """Unplug the device, wait for the guest to have noticed, hang up."""
-        if self._host is not None:
-            await self._host.leave()
-        if self._host is not None:
-            self._cancel_all()
-            self._unplug()
-            self._transport.write(self._codec.device_disconnect())
+        if self.host is not None:
+            await self.host.leave()
+        if self.host is not None:
+            self._packets.cancel_all(self.host)
+            self._unplug(Event.LEAVE)
+            self._write(self._codec.device_disconnect())
             if self._agreed(usbredir.Capability.DEVICE_DISCONNECT_ACK):
                 try:
                     async with asyncio.timeout(self._timing.leave):
@@ -104,7 +113,7 @@ class RedirLink(Link):
         super().connection_made(transport)
         self._transport.set_write_buffer_limits(high=_WRITE_LIMIT)
         self._peer = self._peer or peer_name(transport)
-        self._transport.write(self._codec.hello())
+        self._write(self._codec.hello())
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -115,7 +124,7 @@ class RedirLink(Link):
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._unplug()
+        self._unplug(Event.LOST)
         self._acknowledged.set()
         super().connection_lost(error)
 
@@ -125,6 +134,9 @@ class RedirLink(Link):
     def resume_writing(self) -> None:
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(data)
 
     # -- messages --------------------------------------------------------------------
 
@@ -136,20 +148,21 @@ class RedirLink(Link):
             self.log.debug("%s takes %s", self._peer, message.rules)
         elif isinstance(message, usbredir.Request) and message.type in self._handlers:
             self._handlers[message.type](message)
-        elif self._host is None:
+        elif self.host is None:
             pass  # sent before it read that the device is gone
         elif isinstance(message, usbredir.Request):
-            self._standard_request(self._host, message)
+            self._standard_request(self.host, message)
         else:
-            self._submit(self._host, message)
+            self._packets.submit(self.host, message)
 
     def _plug(self) -> None:
+        self.move(Event.HELLO)
         host = UsbHost(self._reader, "usbredir", self._peer, self._completed)
-        self._host = host
+        self.host = host
         self._endpoints = _endpoints(host)
         identity = self._reader.identity
         self._write_layout()
-        self._transport.write(
+        self._write(
             self._codec.device_connect(
                 _SPEED[host.device.speed],
                 (0, 0, 0),
@@ -162,10 +175,10 @@ class RedirLink(Link):
             self.log.warning("%s is too old for a device at an xHCI port", self._peer)
         self._made_ready()
 
-    def _unplug(self) -> None:
-        host, self._host = self._host, None
-        self._pending.clear()
-        self._receiving = False
+    def _unplug(self, event: Event) -> None:
+        self.move(event)
+        host, self.host = self.host, None
+        self._packets.forget()
         if host is not None:
             host.close()
 
@@ -174,62 +187,9 @@ class RedirLink(Link):
 
     def _write_layout(self) -> None:
         """ep_info and interface_info: before device_connect and each change of setting."""
-        self._transport.write(
+        self._write(
             self._codec.ep_info(self._endpoints) + self._codec.interface_info((descriptors.CLASS,))
         )
-
-    # -- transfers -------------------------------------------------------------------
-
-    def _submit(self, host: UsbHost, packet: usbredir.DataPacket) -> None:
-        if packet.id in self._pending:
-            raise RemoteProtocolError(f"usbredir packet id {packet.id} twice")
-        if len(self._pending) >= _MAX_PENDING:
-            raise RemoteProtocolError(f"more than {_MAX_PENDING} packets at once")
-        if isinstance(packet, usbredir.ControlPacket):
-            setup = Setup.STRUCT.pack(
-                packet.request_type, packet.request, packet.value, packet.index, packet.length
-            )
-            endpoint = 0
-        elif isinstance(packet, usbredir.BulkPacket) and packet.endpoint in (
-            descriptors.BULK_OUT,
-            descriptors.BULK_IN,
-        ):
-            setup, endpoint = b"", packet.endpoint & 0x0F
-        else:
-            self._answer(packet, usbredir.Status.INVAL, 0, b"")
-            return
-        self._pending[packet.id] = packet
-        host.submit(Transfer(packet.id, endpoint, packet.is_in, packet.length, packet.data, setup))
-
-    def _completed(self, completions: list[Completion]) -> None:
-        for completion in completions:
-            id_ = completion.transfer.id
-            if id_ == _INTERRUPT_ID:
-                self._notify(completion)
-            elif id_ == _REQUEST_ID:
-                if self._standard is not None:
-                    self._standard(completion)
-            else:
-                packet = self._pending.pop(id_)
-                status = _STATUS[completion.status]
-                self._answer(packet, status, completion.length, completion.data)
-
-    def _answer(
-        self, packet: usbredir.DataPacket, status: usbredir.Status, length: int, data: bytes
-    ) -> None:
-        """The packet itself goes back, with what became of it."""
-        answer = replace(packet, status=status, length=length, data=data)
-        self._transport.write(self._codec.packet(answer))
-
-    def _cancel(self, request: usbredir.Request) -> None:
-        # Answered already: nothing more, the guest has freed the id with that answer.
-        if self._host is not None and request.id in self._pending:
-            self._host.cancel(request.id)
-            self._answer(self._pending.pop(request.id), usbredir.Status.CANCELLED, 0, b"")
-
-    def _cancel_all(self) -> None:
-        for id_ in tuple(self._pending):
-            self._cancel(usbredir.Request(Type.CANCEL_DATA_PACKET, id_))
 
     # -- requests --------------------------------------------------------------------
 
@@ -263,34 +223,123 @@ class RedirLink(Link):
             self._write_layout()
         status = usbredir.Status.SUCCESS if done else usbredir.Status.INVAL
         setting = completion.data[0] if completion.data else value
-        self._transport.write(self._codec.status(answer, request.id, status, *interface, setting))
+        self._write(self._codec.status(answer, request.id, status, *interface, setting))
 
     def _reset(self, request: usbredir.Request) -> None:
-        if self._host is None:
+        if self.host is None:
             return
-        self._cancel_all()
-        self._stream_ended()
-        self._host.reset()
+        self._packets.cancel_all(self.host)
+        self._stream.ended()
+        self.host.reset()
 
     def _refuse_iso(self, request: usbredir.Request) -> None:
-        self._transport.write(
+        self._write(
             self._codec.status(
                 Type.ISO_STREAM_STATUS, request.id, usbredir.Status.INVAL, request.values[0]
             )
         )
 
     def _reject(self, request: usbredir.Request) -> None:
-        self.rejected = True
         self.log.warning(
             "%s refuses the device: its filter, or its controller, does not take it", self._peer
         )
-        self._unplug()
+        self._unplug(Event.FILTER_REJECT)
 
-    # -- the interrupt endpoint ------------------------------------------------------
+    def _cancel(self, request: usbredir.Request) -> None:
+        if self.host is not None:
+            self._packets.cancel(self.host, request.id)
 
-    def _start_interrupt(self, request: usbredir.Request) -> None:
+    def _completed(self, completions: list[Completion]) -> None:
+        for completion in completions:
+            id_ = completion.transfer.id
+            if id_ == _INTERRUPT_ID:
+                self._stream.completed(completion)
+            elif id_ == _REQUEST_ID:
+                if self._standard is not None:
+                    self._standard(completion)
+            else:
+                self._packets.completed(completion)
+
+
+class _Packets:
+    """The guest's data packets that are under way."""
+
+    def __init__(self, write: Callable[[bytes], None], codec: usbredir.Codec) -> None:
+        self._write = write
+        self._codec = codec
+        self._pending: dict[int, usbredir.ControlPacket | usbredir.BulkPacket] = {}
+
+    def submit(self, host: UsbHost, packet: usbredir.DataPacket) -> None:
+        """Hand one to the device.
+
+        Raises:
+            RemoteProtocolError: its id is taken, or there are too many.
+        """
+        if packet.id in self._pending:
+            raise RemoteProtocolError(f"usbredir packet id {packet.id} twice")
+        if len(self._pending) >= _MAX_PENDING:
+            raise RemoteProtocolError(f"more than {_MAX_PENDING} packets at once")
+        if isinstance(packet, usbredir.ControlPacket):
+            setup = Setup.STRUCT.pack(
+                packet.request_type, packet.request, packet.value, packet.index, packet.length
+            )
+            endpoint = 0
+        elif isinstance(packet, usbredir.BulkPacket) and packet.endpoint in (
+            descriptors.BULK_OUT,
+            descriptors.BULK_IN,
+        ):
+            setup, endpoint = b"", packet.endpoint & 0x0F
+        else:
+            self._answer(packet, usbredir.Status.INVAL, 0, b"")
+            return
+        self._pending[packet.id] = packet
+        host.submit(Transfer(packet.id, endpoint, packet.is_in, packet.length, packet.data, setup))
+
+    def completed(self, completion: Completion) -> None:
+        """The device is through with one."""
+        packet = self._pending.pop(completion.transfer.id)
+        self._answer(packet, _STATUS[completion.status], completion.length, completion.data)
+
+    def _answer(
+        self, packet: usbredir.DataPacket, status: usbredir.Status, length: int, data: bytes
+    ) -> None:
+        """The packet itself goes back, with what became of it."""
+        answer = replace(packet, status=status, length=length, data=data)
+        self._write(self._codec.packet(answer))
+
+    def cancel(self, host: UsbHost, id_: int) -> None:
+        """Give one up."""
+        # Answered already: nothing more, the guest has freed the id with that answer.
+        if id_ in self._pending:
+            host.cancel(id_)
+            self._answer(self._pending.pop(id_), usbredir.Status.CANCELLED, 0, b"")
+
+    def cancel_all(self, host: UsbHost) -> None:
+        """Give all up."""
+        for id_ in tuple(self._pending):
+            self.cancel(host, id_)
+
+    def forget(self) -> None:
+        """The device is no longer there, nobody is answered."""
+        self._pending.clear()
+
+
+class _InterruptStream:
+    """The guest listens at the interrupt endpoint, until it stops or the stream ends by itself."""
+
+    def __init__(
+        self, link: RedirLink, write: Callable[[bytes], None], codec: usbredir.Codec
+    ) -> None:
+        self._link = link
+        self._write = write
+        self._codec = codec
+        self._notifications = 0
+        self._packet_size = 0
+
+    def start(self, request: usbredir.Request) -> None:
+        """start_interrupt_receiving."""
         (endpoint,) = request.values
-        host = self._host
+        host = self._link.host
         if host is None:
             return
         status = usbredir.Status.SUCCESS
@@ -298,36 +347,28 @@ class RedirLink(Link):
             status = usbredir.Status.INVAL
         elif not host.device.configured:
             status = usbredir.Status.STALL
-        self._interrupt_status(request.id, status, endpoint)
-        if status is usbredir.Status.SUCCESS and not self._receiving:
-            self._receiving = True
+        self._tell(request.id, status, endpoint)
+        if status is usbredir.Status.SUCCESS and self._link.state is State.PLUGGED:
+            self._link.move(Event.START_INTERRUPT_RECEIVING)
+            self._packet_size = _endpoints(host)[descriptors.INTERRUPT_IN].max_packet_size
             self._await_notification(host)
 
-    def _stop_interrupt(self, request: usbredir.Request) -> None:
+    def stop(self, request: usbredir.Request) -> None:
+        """stop_interrupt_receiving."""
         (endpoint,) = request.values
-        if self._host is None:
+        if self._link.host is None:
             return
-        if endpoint == descriptors.INTERRUPT_IN and self._receiving:
-            self._receiving = False
-            self._host.cancel(_INTERRUPT_ID)
-        self._interrupt_status(request.id, usbredir.Status.SUCCESS, endpoint)
+        if endpoint == descriptors.INTERRUPT_IN and self._link.state is State.RECEIVING:
+            self._link.move(Event.STOP_INTERRUPT_RECEIVING)
+            self._link.host.cancel(_INTERRUPT_ID)
+        self._tell(request.id, usbredir.Status.SUCCESS, endpoint)
 
-    def _await_notification(self, host: UsbHost) -> None:
-        number = descriptors.INTERRUPT_IN & 0x0F
-        host.submit(
-            Transfer(
-                _INTERRUPT_ID,
-                number,
-                True,
-                self._endpoints[descriptors.INTERRUPT_IN].max_packet_size,
-            )
-        )
-
-    def _notify(self, completion: Completion) -> None:
+    def completed(self, completion: Completion) -> None:
+        """The device told something, or the endpoint halted."""
         if completion.status is not Status.DONE:
-            self._stream_ended()
+            self.ended()
             return
-        self._transport.write(
+        self._write(
             self._codec.packet(
                 usbredir.InterruptPacket(
                     self._notifications,
@@ -338,20 +379,22 @@ class RedirLink(Link):
             )
         )
         self._notifications += 1
-        if self._receiving and self._host is not None:
-            self._await_notification(self._host)
+        if self._link.state is State.RECEIVING and self._link.host is not None:
+            self._await_notification(self._link.host)
 
-    def _stream_ended(self) -> None:
+    def ended(self) -> None:
         """Not by a stop: "stall" is the sign agreed for that, and the guest starts it anew."""
-        if self._receiving and self._host is not None:
-            self._receiving = False
-            self._host.cancel(_INTERRUPT_ID)
-            self._interrupt_status(0, usbredir.Status.STALL, descriptors.INTERRUPT_IN)
+        if self._link.state is State.RECEIVING and self._link.host is not None:
+            self._link.move(Event.STREAM_ENDED)
+            self._link.host.cancel(_INTERRUPT_ID)
+            self._tell(0, usbredir.Status.STALL, descriptors.INTERRUPT_IN)
 
-    def _interrupt_status(self, id_: int, status: usbredir.Status, endpoint: int) -> None:
-        self._transport.write(
-            self._codec.status(Type.INTERRUPT_RECEIVING_STATUS, id_, status, endpoint)
-        )
+    def _await_notification(self, host: UsbHost) -> None:
+        number = descriptors.INTERRUPT_IN & 0x0F
+        host.submit(Transfer(_INTERRUPT_ID, number, True, self._packet_size))
+
+    def _tell(self, id_: int, status: usbredir.Status, endpoint: int) -> None:
+        self._write(self._codec.status(Type.INTERRUPT_RECEIVING_STATUS, id_, status, endpoint))
 
 
 def _endpoints(host: UsbHost) -> dict[int, usbredir.EndpointInfo]:

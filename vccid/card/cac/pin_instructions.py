@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final
 
+from vccid.card.cac.applet import AppletSession
 from vccid.card.pin import Outcome, Verdict
-from vccid.card.session import CardSession
+from vccid.card.processors import Answer
 from vccid.errors import KeyOperationError, StateError, TokenGone
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import Command
@@ -23,7 +24,7 @@ _CHANGE_HALF: Final = 8
 _log = logging.getLogger(__name__)
 
 
-def verify(session: CardSession, command: Command) -> bytes | Awaitable[bytes]:
+def verify(session: AppletSession, command: Command) -> Answer:
     """VERIFY (ISO/IEC 7816-4:2020, 11.5.6): without data, how things stand."""
     if command.p1 or command.p2:
         return status.PARAMETERS_WRONG
@@ -34,7 +35,7 @@ def verify(session: CardSession, command: Command) -> bytes | Awaitable[bytes]:
     return _decide(session, session.pin.verify(_unpadded(command.data)))
 
 
-def change_reference_data(session: CardSession, command: Command) -> bytes | Awaitable[bytes]:
+def change_reference_data(session: AppletSession, command: Command) -> Answer:
     """CHANGE REFERENCE DATA (11.5.7). P1 00 as OpenSC sends it, 01 as Apple's CACNG does."""
     if command.p1 not in (0x00, 0x01) or command.p2:
         return status.INCORRECT_P1_P2
@@ -44,25 +45,25 @@ def change_reference_data(session: CardSession, command: Command) -> bytes | Awa
     return _change(session, _unpadded(old), _unpadded(new))
 
 
-def get_challenge(session: CardSession, command: Command) -> bytes:
+def get_challenge(session: AppletSession, command: Command) -> bytes:
     """GET CHALLENGE (11.5.3): 1 to 256 random bytes."""
     if command.data or not 1 <= command.le <= 256:
         return status.WRONG_LENGTH
     return os.urandom(command.le) + status.SUCCESS
 
 
-async def _change(session: CardSession, old: bytes, new: bytes) -> bytes:
+async def _change(session: AppletSession, old: bytes, new: bytes) -> bytes:
     try:
         return await _decide(session, session.pin.change(old, new))
     except ValueError:
         return status.INCORRECT_DATA
 
 
-async def _decide(session: CardSession, attempt: Coroutine[Any, Any, Outcome]) -> bytes:
+async def _decide(session: AppletSession, attempt: Coroutine[Any, Any, Outcome]) -> bytes:
     """Wait for a PIN's verdict; whatever it is, what was verified before is over."""
     session.verified = False
     try:
-        verdict, tries_left = await session.wait_for(attempt)
+        verdict, tries_left = await session.lifetime.wait_for(attempt)
     except StateError as error:
         _report(session, error)
         return status.MEMORY_FAILURE
@@ -84,5 +85,5 @@ def _unpadded(field: bytes) -> bytes:
     return field.rstrip(b"\xff")
 
 
-def _report(session: CardSession, error: StateError | TokenGone | KeyOperationError) -> None:
+def _report(session: AppletSession, error: StateError | TokenGone | KeyOperationError) -> None:
     _log.error("%s; %s", error.message, error.hint, extra={"card": session.serial})
