@@ -93,7 +93,7 @@ def reader_remove(context: Context, reader: str) -> None:
 
 
 #: Kinds whose argument is a place; the others' is the reader.
-_WITH_ADDRESS = ("vsc", "usbredir", "pty", "tty")
+_WITH_ADDRESS = ("vsc", "usbredir", "pty", "tty", "pcsc")
 
 
 def _attachment_options(command: F) -> F:
@@ -105,7 +105,8 @@ def _attachment_options(command: F) -> F:
         click.option("--listen", is_flag=True, help="usbredir: wait there for QEMU to dial."),
         click.argument("address", metavar="[ADDRESS|READER]", required=False),
         click.argument(
-            "kind", type=click.Choice(["vhci", "usbip", "vsc", "usbredir", "pty", "tty", "cuse"])
+            "kind",
+            type=click.Choice(["vhci", "usbip", "vsc", "usbredir", "pty", "tty", "cuse", "pcsc"]),
         ),
     ):
         command = option(command)
@@ -129,6 +130,7 @@ def attach(
     pty [PATH]         a serial reader at a pseudo-terminal, which PATH leads to
     tty [DEVICE]       the same at a terminal of the kernel's, such as /dev/ttyVCCID0
     cuse               this host's programs, as the device node /dev/vccid/READER
+    pcsc [SOCKET]      programs of PC/SC without pcscd: PCSCLITE_CSOCK_NAME=SOCKET
     """
     reply = _call_for(context, "Attach", kind, address, listen, reader)
     if context.json:

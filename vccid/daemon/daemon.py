@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Coroutine, Mapping
 
-from vccid.control.callers import Access
+from vccid.control.callers import Access, peer_of
 from vccid.control.methods import Methods
 from vccid.control.server import ControlServer
 from vccid.daemon import logging as daemon_logging
@@ -48,6 +48,8 @@ class Daemon:
         self._settings = settings
         self._handed = handed
         self._service = Service(directories, settings)
+        self._service.frontends.may_use = self._may_use_readers
+        self._users = Access(settings.pcsc.group or settings.control.group)
         self._methods = Methods(self._service, settings, str(directories.control))
         self._control = ControlServer(self._methods, Access(settings.control.group))
         self._notifier = Notifier()
@@ -98,6 +100,9 @@ class Daemon:
         socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
         return made
 
+    def _may_use_readers(self, connected: socket.socket) -> bool:
+        return self._settings.pcsc.everyone or self._users.admits(peer_of(connected))
+
     def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -138,6 +143,7 @@ class Daemon:
         """What concerns the daemon itself."""
         daemon_logging.set_level(settings.log.level)
         self._control.access = Access(settings.control.group)
+        self._users = Access(settings.pcsc.group or settings.control.group)
         self._methods.settings = settings
         if self._handed is None:
             control = settings.control

@@ -37,6 +37,7 @@ class Service:
     Attributes:
         stations: by reader's name.
         far_cards: the listener for cards from elsewhere, once the settings wanted one.
+        frontends: makes what shows them to hosts.
         generation: how often a reader or a card came or went.
         changed: called after anything that `summary` tells has changed.
     """
@@ -50,7 +51,7 @@ class Service:
         self._records = Records(directories.state, self.stations)
         serials = Serials(directories.state)
         self._inserter = Inserter(CardMaker(directories), serials, settings)
-        self._frontends = FrontendMaker(directories.runtime, serials, settings)
+        self.frontends = FrontendMaker(directories.runtime, serials, settings)
         self.far_cards: FarCardListener | None = None
         self._file_view: FileViewKeeper | None = None
         #: being attached, whose place is taken by that
@@ -87,11 +88,11 @@ class Service:
         Raises:
             ConfigError, NotPermitted: a server cannot be as they want it; nothing has changed.
         """
-        await self._frontends.apply(settings)
+        await self.frontends.apply(settings)
         try:
             await self._take_far_cards(settings)
         except VccidError:
-            await self._frontends.apply(self._settings)
+            await self.frontends.apply(self._settings)
             raise
         self._settings = self._inserter.settings = settings
         gone = [s for s in self.stations.values() if s.declared and s.name not in settings.readers]
@@ -112,6 +113,7 @@ class Service:
         if self.far_cards is not None:
             await self.far_cards.stop()
         await asyncio.gather(*(station.close() for station in self.stations.values()))
+        self.frontends.stop()
 
     # -- what a user asks for --------------------------------------------------------------
 
@@ -316,7 +318,7 @@ class Service:
             settings,
             declared=declared,
             fleeting=fleeting,
-            frontends=self._frontends,
+            frontends=self.frontends,
             publish=self._publish,
             find=self.stations.get,
         )

@@ -63,6 +63,10 @@ def _slots(value: int) -> str:
     return "" if 0 < value <= MOST_SLOTS else f"1 to {MOST_SLOTS}"
 
 
+def _pcsc_readers(value: int) -> str:
+    return "" if 16 <= value <= 1024 else "16 to 1024"
+
+
 def _not_negative(value: int) -> str:
     return "" if value >= 0 else "0 or more"
 
@@ -197,6 +201,38 @@ class Pty:
 
 
 @dataclass(frozen=True, slots=True)
+class Pcsc:
+    """libpcsclite's own protocol, by which programs use the readers without pcscd."""
+
+    group: Annotated[
+        str,
+        Help(
+            "Group whose members may use the readers, beside root and the daemon's own user; "
+            "empty: control.group."
+        ),
+    ] = ""
+    everyone: Annotated[bool, Help("Let every user of this host use the readers.")] = False
+    connections: Annotated[
+        int, Help("Most contexts of programs at once, at each socket.", _positive)
+    ] = 1200
+    readers: Annotated[
+        int,
+        Help(
+            "Readers that libpcsclite 2.5 and later can see; restart programs when it is lowered.",
+            _pcsc_readers,
+        ),
+    ] = 64
+    old_readers: Annotated[
+        int,
+        Help(
+            "Readers that older libraries can see: a number compiled into them, which some "
+            "distribution may have raised.",
+            _pcsc_readers,
+        ),
+    ] = 16
+
+
+@dataclass(frozen=True, slots=True)
 class FarCards:
     """Cards that come in over VSC, as vscclient sends them; each gets a reader far0, far1 ..."""
 
@@ -247,6 +283,10 @@ class ReaderSettings:
     ifd: Annotated[
         bool, Help("Show it to pcscd's driver, at NAME.ifd in the runtime directory.")
     ] = True
+    pcsc: Annotated[
+        bool,
+        Help("Show it to programs without pcscd, at pcscd.comm in the runtime directory."),
+    ] = False
     pin_pad: Annotated[
         bool, Help("Whether it has a PIN pad, typed on with vccidctl pin enter.")
     ] = False
@@ -272,6 +312,7 @@ class Settings:
     usbip: UsbIp = field(default_factory=UsbIp)
     guests: Guests = field(default_factory=Guests)
     pty: Pty = field(default_factory=Pty)
+    pcsc: Pcsc = field(default_factory=Pcsc)
     far_cards: FarCards = field(default_factory=FarCards)
     real_cards: RealCards = field(default_factory=RealCards)
     file_view: FileView = field(default_factory=FileView)
@@ -290,6 +331,7 @@ TABLES: Final[dict[str, type]] = {
     "usbip": UsbIp,
     "guests": Guests,
     "pty": Pty,
+    "pcsc": Pcsc,
     "far_cards": FarCards,
     "real_cards": RealCards,
     "file_view": FileView,

@@ -11,7 +11,6 @@ import logging
 import os
 import pwd
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,11 +21,11 @@ from vccid.card.card import Session
 from vccid.errors import (
     CardBusy,
     CardRemoved,
-    ConfigError,
     LocalProtocolError,
     RemoteProtocolError,
     VccidError,
 )
+from vccid.frontends.pcsc.listening import listen_at
 from vccid.reader import Host, Reader
 from vccid.wire import ifd
 
@@ -92,7 +91,7 @@ class IfdFrontend:
         Raises:
             ConfigError: another daemon listens there, or the path cannot be used.
         """
-        listener = _listen(self.path)
+        listener = listen_at(self.path)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
 
@@ -371,47 +370,3 @@ def _may_connect(uid: int) -> bool:
         return pwd.getpwnam(PCSCD).pw_uid == uid
     except KeyError:
         return False
-
-
-def _listen(path: Path) -> socket.socket:
-    """A listening socket at `path`, in place of one that a killed daemon left."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        listener.bind(str(path))
-        # Open to connect, since no one mode suits all: pcscd is root, root without the right to
-        # pass over modes (Debian 13), or user pcscd. The kernel's word on the peer decides.
-        path.chmod(0o666)
-        listener.listen()
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {path}: {error.strerror or error}",
-            "name a directory the daemon may write to, with a path of at most 107 bytes",
-        ) from error
-    except ConfigError:
-        listener.close()
-        raise
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{path} is in the way: it is no socket", "move it elsewhere")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except BlockingIOError:
-            pass  # its backlog is full: somebody listens
-    raise ConfigError(
-        f"another daemon listens on {path}", "stop it, or give this one another RUNTIME_DIRECTORY"
-    )
