@@ -17,7 +17,8 @@ class Host(ABC):
     """One attached host, kept by the frontend that serves it.
 
     Attributes:
-        kind: the frontend's name: "ifd", "vhci", "usbip", "vsc", "usbredir", "cuse", "pty", "tty".
+        kind: the frontend's name: "ifd", "vhci", "usbip", "vsc", "vpicc", "usbredir",
+            "cuse", "pty", "tty".
         peer: who is at the other end, for people: "pcscd (pid 812)".
         seen: the last generation of the reader this host is known to have noticed.
         commands: APDUs it sent to cards here since it is attached.

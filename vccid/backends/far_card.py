@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import abstractmethod
-from collections import deque
-from dataclasses import dataclass
 from typing import Protocol
 
+from vccid.backends.command_queue import CommandQueue
+from vccid.backends.far_listener import Limits
 from vccid.backends.ownership import OwnedSession, Ownership
 from vccid.card.card import Card, CardInfo, Session
 from vccid.iso7816 import status
@@ -21,26 +21,6 @@ from vccid.reader import Reader
 from vccid.wire import vsc
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a client may have, and how long anything may take.
-
-    Attributes:
-        readers: all clients together; a client past it gets VSC_CANNOT_ADD_MORE_READERS.
-        init: seconds until a client must have sent its Init.
-        answer: seconds a card may take for one command; then the client is dropped.
-        idle: seconds after which another host may have a card its owner does not use.
-        command: longest command APDU sent, in bytes. vscclient's buffer has 270 and it
-            ends at a longer one.
-    """
-
-    readers: int = 16
-    init: float = 5.0
-    answer: float = 60.0
-    idle: float = 10.0
-    command: int = 270
 
 
 class Client(Protocol):
@@ -68,23 +48,25 @@ class FarReader:
         reader: ours, that shows it.
         name: what the far end calls it.
         peer: who is at the far end, for people.
-        commands: how many APDUs were sent.
     """
 
     def __init__(
         self, client: Client, reader_id: int, reader: Reader, name: str, limits: Limits
     ) -> None:
         self.reader = reader
-        self.commands = 0
         self.limits = limits
         self.name = name
         self.peer = client.peer
         self._client = client
-        self._id = reader_id
         self._card: FarCard | None = None
-        self._current: asyncio.Future[bytes] | None = None
-        self._waiting: deque[tuple[bytes, asyncio.Future[bytes]]] = deque()
-        self._deadline: asyncio.TimerHandle | None = None
+        self._commands = CommandQueue(
+            lambda command: client.send(vsc.Apdu(reader_id, command)), self._too_late, limits.answer
+        )
+
+    @property
+    def commands(self) -> int:
+        """How many APDUs were sent."""
+        return self._commands.sent
 
     def inserted(self, atr: bytes) -> int:
         """A card came, or was reset or exchanged; the code for the VSC_Error in answer."""
@@ -103,52 +85,26 @@ class FarReader:
         card, self._card = self._card, None
         if card is not None and self.reader.card is card:
             self.reader.remove()
-        self._finish()
-        self._waiting.clear()  # each is done: its session was ended
+        self._commands.clear()
 
     def run(self, command: bytes, answer: asyncio.Future[bytes]) -> None:
         """Have the card run a command, after those under way."""
-        self._waiting.append((command, answer))
-        if self._current is None:
-            self._next()
+        self._commands.run(command, answer)
 
     def answered(self, response: bytes) -> None:
         """The card's answer to the command under way."""
-        answer = self._finish()
-        if answer is None:
+        if not self._commands.answered(
+            response if len(response) > 1 else status.NO_PRECISE_DIAGNOSIS
+        ):
             _log.debug("VSC client %s answered what nobody asked", self._client.peer)
-        elif not answer.done():
-            answer.set_result(response if len(response) > 1 else status.NO_PRECISE_DIAGNOSIS)
-        self._next()
 
     def failed(self, code: int) -> None:
         """VSC_Error: vscclient sends it for a command it could not run, code without sense."""
-        if self._current is not None:
+        if self._commands.is_waiting:
             _log.warning("VSC client %s could not run a command: %d", self._client.peer, code)
-            self.answered(status.NO_PRECISE_DIAGNOSIS)
-
-    def _next(self) -> None:
-        while self._waiting:
-            command, answer = self._waiting.popleft()
-            if answer.done():
-                continue  # its session ended before its turn
-            self._current = answer
-            self.commands += 1
-            self._deadline = asyncio.get_running_loop().call_later(
-                self.limits.answer, self._too_late
-            )
-            self._client.send(vsc.Apdu(self._id, command))
-            return
-
-    def _finish(self) -> asyncio.Future[bytes] | None:
-        answer, self._current = self._current, None
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        return answer
+            self._commands.answered(status.NO_PRECISE_DIAGNOSIS)
 
     def _too_late(self) -> None:
-        # An answer has no number: what comes later could be taken for another's.
         _log.warning("VSC client %s: no answer in %g s", self._client.peer, self.limits.answer)
         self._client.drop()
 

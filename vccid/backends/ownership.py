@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from vccid.backends.ownership_states import OWNERSHIP, Event, State
 from vccid.card.card import Session
@@ -90,13 +90,21 @@ class OwnedSession(Session):
         return self._atr
 
     def execute(self, command: bytes) -> Awaitable[bytes]:
+        return self._ask(lambda answer: self._begin(command, answer))
+
+    def _ask(self, begin: Callable[[asyncio.Future[bytes]], None]) -> asyncio.Future[bytes]:
+        """Have `begin` ask the card; the owner is at work until its answer is done.
+
+        Raises:
+            CardRemoved: the session is over.
+        """
         if not self._ownership.has(self):
             raise CardRemoved("the session is over")
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(self._done)
         self._answer = answer
         self._ownership.asked()
-        self._begin(command, answer)
+        begin(answer)
         return answer
 
     def close(self) -> None:

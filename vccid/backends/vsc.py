@@ -9,103 +9,49 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Mapping
 
-from vccid.backends.far_card import FarReader, Limits
+from vccid.backends.far_card import FarReader
+from vccid.backends.far_listener import FarClient, FarListener, Limits, ReaderPool
 from vccid.errors import ProtocolError, ReaderError, RemoteProtocolError
-from vccid.reader import Reader
 from vccid.transport import Endpoint, keep_alive, peer_name
 from vccid.wire import vsc
 
 _log = logging.getLogger(__name__)
 
 
-class ReaderPool(Protocol):
-    """Where readers for far cards come from; the daemon is one."""
-
-    async def add(self, name: str, peer: str) -> Reader:
-        """A new, empty reader, shown to every host. `name` is the far end's, unchecked.
-
-        Raises:
-            ReaderError: there may be no more.
-        """
-
-    async def remove(self, reader: Reader) -> None:
-        """The far end is gone; the reader is empty already."""
-
-
-class VscListener:
-    """Listens for clients.
-
-    Attributes:
-        clients: those connected, for `vccidctl status`.
-    """
+class VscListener(FarListener["VscClient"]):
+    """Listens for VSC clients."""
 
     def __init__(self, endpoint: Endpoint, pool: ReaderPool, limits: Limits = Limits()) -> None:  # noqa: B008 - frozen
-        endpoint.check()
-        self.endpoint = endpoint
-        self.pool = pool
-        self.limits = limits
-        self.clients: dict[VscClient, asyncio.Task[None]] = {}
-        self._server: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            OSError: the address is taken, or not ours to take.
         """
-        self._server = await self.endpoint.listen(self._protocol)
-
-    async def close(self) -> None:
-        """Stop; every client is dropped and every far card removed. May be repeated."""
-        if self._server is not None:
-            self._server.close()
-        tasks = list(self.clients.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-
-    def readers_in_use(self) -> int:
-        """How many readers all clients have."""
-        return sum(len(client.readers) for client in self.clients)
-
-    def _protocol(self) -> asyncio.StreamReaderProtocol:
-        return asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._accept)
-
-    def _accept(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # As many again as can have a reader may wait for one.
-        if len(self.clients) >= 2 * self.limits.readers:
-            _log.warning("VSC client %s was refused: too many", peer_name(writer.transport))
-            writer.transport.abort()
-            return
-        client = VscClient(self, stream, writer)
-        task = asyncio.get_running_loop().create_task(client.run())
-        self.clients[client] = task
-        task.add_done_callback(lambda done: self.clients.pop(client))
+        Raises:
+            NotPermitted: the endpoint is plain TCP beyond loopback.
+        """
+        super().__init__(endpoint, pool, limits, VscClient)
 
 
-class VscClient:
-    """One client.
-
-    Attributes:
-        peer: who it is, for people.
-        readers: those it added, by the id it was given.
-    """
+class VscClient(FarClient):
+    """One client; its readers have the ids it was given for them."""
 
     def __init__(
-        self, listener: VscListener, stream: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        listener: FarListener[VscClient],
+        stream: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         self.peer = peer_name(writer.transport)
-        self.readers: dict[int, FarReader] = {}
+        self._readers: dict[int, FarReader] = {}
         self._listener = listener
         self._stream = stream
         self._writer = writer
         keep_alive(writer.transport)
 
+    @property
+    def readers(self) -> Mapping[int, FarReader]:
+        return self._readers
+
     async def run(self) -> None:
-        """Serve it until it is gone; then nothing of it is left."""
         try:
             await self._serve()
         except TimeoutError:
@@ -114,7 +60,7 @@ class VscClient:
             _log.warning("VSC client %s: %s", self.peer, error)
         finally:
             self._writer.transport.abort()
-            for reader_id in tuple(self.readers):
+            for reader_id in tuple(self._readers):
                 await self._remove_reader(reader_id)
 
     def send(self, message: vsc.Message) -> None:
@@ -155,7 +101,7 @@ class VscClient:
 
     def _handle_card(self, message: vsc.Message | vsc.Unknown) -> None:
         """What concerns the card in one reader."""
-        reader = self.readers.get(message.reader_id)
+        reader = self._readers.get(message.reader_id)
         code = vsc.SUCCESS
         if reader is None or isinstance(message, vsc.Unknown | vsc.Flush):
             code = vsc.GENERAL_ERROR
@@ -175,21 +121,19 @@ class VscClient:
             self.send(vsc.Error(message.reader_id, code))
 
     async def _add_reader(self, name: str) -> None:
-        reader_id = next(number for number in range(len(self.readers) + 1)
-                         if number not in self.readers)  # fmt: skip
+        reader_id = next(number for number in range(len(self._readers) + 1)
+                         if number not in self._readers)  # fmt: skip
         try:
-            if self._listener.readers_in_use() >= self._listener.limits.readers:
-                raise ReaderError(f"all {self._listener.limits.readers} far readers are in use")
-            reader = await self._listener.pool.add(name, self.peer)
+            reader = await self._listener.add_reader(name, self.peer)
         except ReaderError as error:
             _log.warning("VSC client %s gets no reader: %s", self.peer, error.message)
             self.send(vsc.Error(vsc.UNDEFINED_READER_ID, vsc.CANNOT_ADD_MORE_READERS))
             return
-        self.readers[reader_id] = FarReader(self, reader_id, reader, name, self._listener.limits)
+        self._readers[reader_id] = FarReader(self, reader_id, reader, name, self._listener.limits)
         self.send(vsc.Error(reader_id, vsc.SUCCESS))
 
     async def _remove_reader(self, reader_id: int) -> None:
-        far = self.readers.pop(reader_id, None)
+        far = self._readers.pop(reader_id, None)
         if far is not None:
             far.removed()
-            await self._listener.pool.remove(far.reader)
+            await self._listener.remove_reader(far.reader)

@@ -80,7 +80,8 @@ class Methods:
             "uptime": round(time.monotonic() - self._since, 3),
             "socket": self._socket,
             "readers": self._readers(),
-            "far_cards": self._far_cards(),
+            "far_cards": self._far_cards("vsc"),
+            "vpcd": self._far_cards("vpcd"),
             "problems": self._service.problems,
         }
 
@@ -255,14 +256,15 @@ class Methods:
         }
 
     def _far_card(self, reader: Reader) -> Parameters | None:
-        listener = self._service.far_cards
-        far = None if listener is None else listener.find(reader)
+        listeners = self._service.far_cards
+        far = None if listeners is None else listeners.find(reader)
         if far is None:
             return None
         return {"peer": far.peer, "name": far.name, "commands": far.commands}
 
-    def _far_cards(self) -> Parameters | None:
-        listener = self._service.far_cards
+    def _far_cards(self, protocol: str) -> Parameters | None:
+        listeners = self._service.far_cards
+        listener = None if listeners is None else getattr(listeners, protocol)
         if listener is None or not listener.address:
             return None
         return {"address": listener.address, "peers": listener.peers}

@@ -40,9 +40,10 @@ def status(context: Context) -> None:
     )
     click.echo()
     _print_readers(reply["readers"])
-    if far := reply["far_cards"]:
-        peers = ", ".join(far["peers"]) or "nobody is connected"
-        click.echo(f"listening for far cards at {far['address']}: {peers}")
+    for listener in ("far_cards", "vpcd"):
+        if far := reply.get(listener):
+            peers = ", ".join(far["peers"]) or "nobody is connected"
+            click.echo(f"listening for far cards at {far['address']}: {peers}")
     output.print_warnings(reply["problems"])
 
 
@@ -92,8 +93,10 @@ def reader_remove(context: Context, reader: str) -> None:
         click.echo(f"reader {reader} is gone")
 
 
+#: What a reader can be attached to.
+KINDS = ("vhci", "usbip", "vsc", "vpicc", "usbredir", "pty", "tty", "cuse", "pcsc")
 #: Kinds whose argument is a place; the others' is the reader.
-_WITH_ADDRESS = ("vsc", "usbredir", "pty", "tty", "pcsc")
+_WITH_ADDRESS = ("vsc", "vpicc", "usbredir", "pty", "tty", "pcsc")
 
 
 def _attachment_options(command: F) -> F:
@@ -106,7 +109,7 @@ def _attachment_options(command: F) -> F:
         click.argument("address", metavar="[ADDRESS|READER]", required=False),
         click.argument(
             "kind",
-            type=click.Choice(["vhci", "usbip", "vsc", "usbredir", "pty", "tty", "cuse", "pcsc"]),
+            type=click.Choice(KINDS),
         ),
     ):
         command = option(command)
@@ -127,6 +130,7 @@ def attach(
     usbip              other hosts, which import it from the USB/IP server
     vsc ADDRESS        a QEMU guest: its ccid-card-passthru is at this path or HOST:PORT
     usbredir ADDRESS   a QEMU guest: its usb-redir is at this path or HOST:PORT
+    vpicc ADDRESS      a pcscd or Windows with vsmartcard's vpcd at HOST:PORT, usually 35963
     pty [PATH]         a serial reader at a pseudo-terminal, which PATH leads to
     tty [DEVICE]       the same at a terminal of the kernel's, such as /dev/ttyVCCID0
     cuse               this host's programs, as the device node /dev/vccid/READER

@@ -10,12 +10,12 @@ from typing import Final, Literal, Protocol, cast, get_args
 
 from vccid.errors import ReaderError
 
-Kind = Literal["ifd", "vhci", "usbip", "vsc", "usbredir", "pty", "tty", "cuse", "pcsc"]
+Kind = Literal["ifd", "vhci", "usbip", "vsc", "vpicc", "usbredir", "pty", "tty", "cuse", "pcsc"]
 #: What may be asked for; whether pcscd's driver finds a reader is a setting.
 KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "ifd")
 
 #: Kinds that say where the guest is; the others have one place each.
-WITH_ADDRESS: Final = frozenset(("vsc", "usbredir"))
+WITH_ADDRESS: Final = frozenset(("vsc", "vpicc", "usbredir"))
 #: Kinds that get a name of their own when they are first attached, and keep it.
 KEEPS_PLACE: Final = frozenset(("tty", "usbip"))
 #: Kinds that can also wait at the address for the guest to dial.

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Cards from afar: a VSC listener, whose clients' readers become readers of the daemon."""
+"""Cards from afar: listeners, whose clients' readers become readers of the daemon."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from itertools import count
 
-from vccid.backends.far_card import FarReader, Limits
+from vccid.backends.far_listener import FarEnd, Limits
+from vccid.backends.vpcd import LIMITS, VpcdListener
 from vccid.backends.vsc import VscListener
 from vccid.errors import ConfigError
 from vccid.reader import Reader
@@ -50,13 +52,23 @@ class ReaderPool:
         await asyncio.shield(self._remove(reader.name))
 
 
-class FarCardListener:
-    """The listener as the settings want it; there is none while they name no address."""
+#: A listener of either protocol.
+AnyListener = VscListener | VpcdListener
 
-    def __init__(self, pool: ReaderPool) -> None:
-        self._pool = pool
+
+class FarCardListener:
+    """One protocol's listener as the settings want it; there is none while they name no address."""
+
+    def __init__(self, key: str, make: Callable[[Endpoint, int], AnyListener]) -> None:
+        """
+        Args:
+            key: the setting of [far_cards] that names the address.
+            make: makes the listener, for so many readers.
+        """
+        self._key = key
+        self._make = make
         self._wanted = (FarCards(), Guests())
-        self._listener: VscListener | None = None
+        self._listener: AnyListener | None = None
 
     async def apply(self, settings: FarCards, guests: Guests) -> None:
         """Listen as the settings say; clients are let go where those have changed.
@@ -67,7 +79,8 @@ class FarCardListener:
         """
         if (settings, guests) == self._wanted:
             return
-        place = endpoint(settings.listen, guests, listen=True) if settings.listen else None
+        address = getattr(settings, self._key)
+        place = endpoint(address, guests, listen=True) if address else None
         listener = None
         if place is not None and str(place.address) != self.address:
             listener = await self._started(place, settings)  # or else the clients stay
@@ -86,7 +99,7 @@ class FarCardListener:
         """Who is connected."""
         return [client.peer for client in self._listener.clients] if self._listener else []
 
-    def find(self, reader: Reader) -> FarReader | None:
+    def find(self, reader: Reader) -> FarEnd | None:
         """The far end of one of our readers."""
         clients = self._listener.clients if self._listener is not None else ()
         readers = (far for client in clients for far in client.readers.values())
@@ -99,13 +112,49 @@ class FarCardListener:
             await listener.close()
         self._wanted = (FarCards(), Guests())
 
-    async def _started(self, place: Endpoint, settings: FarCards) -> VscListener:
-        listener = VscListener(place, self._pool, Limits(readers=settings.readers))
+    async def _started(self, place: Endpoint, settings: FarCards) -> AnyListener:
+        listener = self._make(place, settings.readers)
         try:
             await listener.start()
         except OSError as error:
             raise ConfigError(
-                f"cannot listen for far cards at {settings.listen}: {error.strerror or error}",
-                "set another far_cards.listen",
+                f"cannot listen for far cards at {place.address}: {error.strerror or error}",
+                f"set another far_cards.{self._key}",
             ) from error
         return listener
+
+
+class FarCardListeners:
+    """Both protocols' listeners: VSC's, and vpcd's.
+
+    Attributes:
+        vsc: for vscclient and its like.
+        vpcd: for vicc and its like.
+    """
+
+    def __init__(self, pool: ReaderPool) -> None:
+        self.vsc = FarCardListener(
+            "listen", lambda place, readers: VscListener(place, pool, Limits(readers=readers))
+        )
+        self.vpcd = FarCardListener(
+            "vpcd",
+            lambda place, readers: VpcdListener(place, pool, replace(LIMITS, readers=readers)),
+        )
+
+    async def apply(self, settings: FarCards, guests: Guests) -> None:
+        """Listen as the settings say.
+
+        Raises:
+            ConfigError, NotPermitted: one of the addresses cannot be had.
+        """
+        await self.vsc.apply(settings, guests)
+        await self.vpcd.apply(settings, guests)
+
+    def find(self, reader: Reader) -> FarEnd | None:
+        """The far end of one of our readers."""
+        return self.vsc.find(reader) or self.vpcd.find(reader)
+
+    async def stop(self) -> None:
+        """Let every client go. May be repeated."""
+        await self.vsc.stop()
+        await self.vpcd.stop()

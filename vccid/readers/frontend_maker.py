@@ -66,6 +66,11 @@ class FrontendMaker:
             from vccid.readers.guest_endpoints import endpoint
 
             return VscFrontend(reader, endpoint(attachment.address, self.settings.guests))
+        if attachment.kind == "vpicc":
+            from vccid.frontends.guest.vpicc import VpiccFrontend
+            from vccid.readers.guest_endpoints import endpoint
+
+            return VpiccFrontend(reader, endpoint(attachment.address, self.settings.guests))
         if attachment.kind == "pty":
             from vccid.frontends.serial.pty import PtyFrontend
 

@@ -25,7 +25,7 @@ from vccid.settings.config import DEFAULT_READER, ReaderSettings, Settings, chec
 from vccid.settings.directories import Directories
 
 if TYPE_CHECKING:
-    from vccid.readers.far_cards import FarCardListener
+    from vccid.readers.far_cards import FarCardListeners
     from vccid.readers.mount_child import FileViewKeeper
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Service:
 
     Attributes:
         stations: by reader's name.
-        far_cards: the listener for cards from elsewhere, once the settings wanted one.
+        far_cards: the listeners for cards from elsewhere, once the settings wanted one.
         frontends: makes what shows them to hosts.
         generation: how often a reader or a card came or went.
         changed: called after anything that `summary` tells has changed.
@@ -52,7 +52,7 @@ class Service:
         serials = Serials(directories.state)
         self._inserter = Inserter(CardMaker(directories), serials, settings)
         self.frontends = FrontendMaker(directories.runtime, serials, settings)
-        self.far_cards: FarCardListener | None = None
+        self.far_cards: FarCardListeners | None = None
         self._file_view: FileViewKeeper | None = None
         #: being attached, whose place is taken by that
         self._coming: set[Attachment] = set()
@@ -285,12 +285,12 @@ class Service:
     async def _take_far_cards(self, settings: Settings) -> None:
         """Listen for far cards as the settings want it."""
         if self.far_cards is None:
-            if not settings.far_cards.listen:
+            if not (settings.far_cards.listen or settings.far_cards.vpcd):
                 return
-            from vccid.readers.far_cards import FarCardListener, ReaderPool
+            from vccid.readers.far_cards import FarCardListeners, ReaderPool
 
             pool = ReaderPool(self.stations.__contains__, self._open_fleeting, self._close_fleeting)
-            self.far_cards = FarCardListener(pool)
+            self.far_cards = FarCardListeners(pool)
         await self.far_cards.apply(settings.far_cards, settings.guests)
 
     async def _show_files(self) -> None:

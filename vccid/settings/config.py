@@ -176,7 +176,7 @@ class UsbIp:
 
 @dataclass(frozen=True, slots=True)
 class Guests:
-    """The links to guests and far cards: vsc and usbredir."""
+    """The links to guests and far cards: vsc, usbredir, vpicc and vpcd."""
 
     tls_certificate: Annotated[
         str, Help("PEM file of our certificate; with it, TCP links to guests use TLS.")
@@ -234,12 +234,18 @@ class Pcsc:
 
 @dataclass(frozen=True, slots=True)
 class FarCards:
-    """Cards that come in over VSC, as vscclient sends them; each gets a reader far0, far1 ..."""
+    """Cards that come in over the network; each gets a reader far0, far1 ..."""
 
     listen: Annotated[
         str, Help("Socket path or HOST:PORT to listen at; empty: far cards are not taken.")
     ] = ""
-    readers: Annotated[int, Help("Most readers of far cards at once.", _positive)] = 16
+    vpcd: Annotated[
+        str,
+        Help("The same for cards of vsmartcard's kind, which dial a vpcd; empty: none are taken."),
+    ] = ""
+    readers: Annotated[
+        int, Help("Most readers of far cards at once, at each of the two.", _positive)
+    ] = 16
 
 
 @dataclass(frozen=True, slots=True)

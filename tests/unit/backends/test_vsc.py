@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fakes import ATR, FakeCard
-from vccid.backends.far_card import Limits
+from vccid.backends.far_listener import Limits
 from vccid.backends.vsc import VscListener
 from vccid.errors import CardBusy, CardRemoved, NotPermitted, ReaderError
 from vccid.reader import Reader

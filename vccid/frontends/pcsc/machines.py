@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum, IntEnum, auto
 from typing import Final
 
+from vccid.machine import Machine
 from vccid.wire.pcsclite import (
     Begin,
     CardRequest,
@@ -52,35 +53,42 @@ class PowerEvent(IntEnum):
     UNUSED = auto()
 
 
-POWER: Final[dict[Power, dict[PowerEvent, Power]]] = {
-    Power.ABSENT: {
-        PowerEvent.INSERTED: Power.RESTING,
-        PowerEvent.UNUSED: Power.ABSENT,
-        PowerEvent.UNPOWERED: Power.ABSENT,
-        PowerEvent.FAILED: Power.ABSENT,
+_P, _PE = Power, PowerEvent
+
+POWER: Final = Machine(
+    "a card's power, as programs of PC/SC share it",
+    "pcsc-lite 1.9.9 to 2.5.1, eventhandler.c and winscard.c",
+    _P.ABSENT,
+    {
+        _P.ABSENT: {
+            _PE.INSERTED: _P.RESTING,
+            _PE.UNPOWERED: _P.ABSENT,
+            _PE.FAILED: _P.ABSENT,
+            _PE.UNUSED: _P.ABSENT,
+        },
+        _P.RESTING: {
+            _PE.REMOVED: _P.ABSENT,
+            _PE.POWERED: _P.ON,
+            _PE.UNPOWERED: _P.OFF,
+            _PE.FAILED: _P.RESTING,
+            _PE.UNUSED: _P.RESTING,
+        },
+        _P.OFF: {
+            _PE.REMOVED: _P.ABSENT,
+            _PE.POWERED: _P.ON,
+            _PE.UNPOWERED: _P.OFF,
+            _PE.FAILED: _P.OFF,
+            _PE.UNUSED: _P.OFF,
+        },
+        _P.ON: {
+            _PE.REMOVED: _P.ABSENT,
+            _PE.POWERED: _P.ON,
+            _PE.UNPOWERED: _P.OFF,
+            _PE.FAILED: _P.RESTING,
+            _PE.UNUSED: _P.RESTING,
+        },
     },
-    Power.RESTING: {
-        PowerEvent.REMOVED: Power.ABSENT,
-        PowerEvent.POWERED: Power.ON,
-        PowerEvent.UNPOWERED: Power.OFF,
-        PowerEvent.FAILED: Power.RESTING,
-        PowerEvent.UNUSED: Power.RESTING,
-    },
-    Power.OFF: {
-        PowerEvent.REMOVED: Power.ABSENT,
-        PowerEvent.POWERED: Power.ON,
-        PowerEvent.UNPOWERED: Power.OFF,
-        PowerEvent.FAILED: Power.OFF,
-        PowerEvent.UNUSED: Power.OFF,
-    },
-    Power.ON: {
-        PowerEvent.REMOVED: Power.ABSENT,
-        PowerEvent.POWERED: Power.ON,
-        PowerEvent.UNPOWERED: Power.OFF,
-        PowerEvent.FAILED: Power.RESTING,
-        PowerEvent.UNUSED: Power.RESTING,
-    },
-}
+)
 
 #: READER_STATE.readerState.
 SHOWN: Final = {
@@ -108,14 +116,19 @@ class MarkEvent(IntEnum):
 
 
 #: The last event counts.
-MARKS: Final[dict[Mark, dict[MarkEvent, Mark]]] = {
-    mark: {
-        MarkEvent.RESET: Mark.RESET,
-        MarkEvent.REMOVED: Mark.REMOVED,
-        MarkEvent.RECONNECTED: Mark.GOOD,
-    }
-    for mark in Mark
-}
+MARKS: Final = Machine(
+    "a handle of PC/SC",
+    "pcsc-lite 1.9.9 to 2.5.1, readerfactory.c and winscard.c",
+    Mark.GOOD,
+    {
+        mark: {
+            MarkEvent.RESET: Mark.RESET,
+            MarkEvent.REMOVED: Mark.REMOVED,
+            MarkEvent.RECONNECTED: Mark.GOOD,
+        }
+        for mark in Mark
+    },
+)
 
 TOLD: Final = {Mark.RESET: Rv.W_RESET_CARD, Mark.REMOVED: Rv.W_REMOVED_CARD}
 
@@ -147,55 +160,75 @@ class WaitEvent(IntEnum):
 class Say(Enum):
     """What a program is told."""
 
-    NOTHING = auto()
     CHANGE = auto()
     CANCELLED = auto()
     #: the answer to its STOP
     STOPPED = auto()
 
 
-#: A STOP that crossed the signal gets no answer: the program reads the signal in its place.
-WAITS: Final[dict[Wait, dict[WaitEvent, tuple[Wait, Say]]]] = {
-    Wait.IDLE: {
-        WaitEvent.WAIT: (Wait.LISTENING, Say.NOTHING),
-        WaitEvent.WAIT_AND_READ: (Wait.READING, Say.NOTHING),
-        WaitEvent.ARRAY_SENT: (Wait.IDLE, Say.NOTHING),
-        WaitEvent.STOP: (Wait.IDLE, Say.NOTHING),
-        WaitEvent.CHANGE: (Wait.IDLE, Say.NOTHING),
-        WaitEvent.CANCEL: (Wait.IDLE, Say.NOTHING),
+_W, _WE = Wait, WaitEvent
+
+WAITS: Final = Machine(
+    "a program of PC/SC that waits for a change",
+    "pcsc-lite 1.9.9 to 2.5.1, winscard_clnt.c and eventhandler.c",
+    _W.IDLE,
+    {
+        _W.IDLE: {
+            _WE.WAIT: _W.LISTENING,
+            _WE.WAIT_AND_READ: _W.READING,
+            _WE.ARRAY_SENT: _W.IDLE,
+            _WE.STOP: _W.IDLE,
+            _WE.CHANGE: _W.IDLE,
+            _WE.CANCEL: _W.IDLE,
+        },
+        _W.LISTENING: {
+            _WE.WAIT: _W.LISTENING,
+            _WE.WAIT_AND_READ: _W.READING,
+            _WE.ARRAY_SENT: _W.LISTENING,
+            _WE.STOP: _W.IDLE,
+            _WE.CHANGE: _W.IDLE,
+            _WE.CANCEL: _W.IDLE,
+        },
+        _W.READING: {
+            _WE.WAIT: _W.LISTENING,
+            _WE.WAIT_AND_READ: _W.READING,
+            _WE.ARRAY_SENT: _W.LISTENING,
+            _WE.STOP: _W.IDLE,
+            _WE.CHANGE: _W.CHANGED,
+            _WE.CANCEL: _W.CANCELLED,
+        },
+        _W.CHANGED: {
+            _WE.WAIT: _W.IDLE,
+            _WE.WAIT_AND_READ: _W.CHANGED,
+            _WE.ARRAY_SENT: _W.IDLE,
+            _WE.STOP: _W.IDLE,
+            _WE.CHANGE: _W.CHANGED,
+            _WE.CANCEL: _W.CANCELLED,
+        },
+        _W.CANCELLED: {
+            _WE.WAIT: _W.IDLE,
+            _WE.WAIT_AND_READ: _W.CANCELLED,
+            _WE.ARRAY_SENT: _W.IDLE,
+            _WE.STOP: _W.IDLE,
+            _WE.CHANGE: _W.CANCELLED,
+            _WE.CANCEL: _W.CANCELLED,
+        },
     },
-    Wait.LISTENING: {
-        WaitEvent.WAIT: (Wait.LISTENING, Say.NOTHING),
-        WaitEvent.WAIT_AND_READ: (Wait.READING, Say.NOTHING),
-        WaitEvent.ARRAY_SENT: (Wait.LISTENING, Say.NOTHING),
-        WaitEvent.STOP: (Wait.IDLE, Say.STOPPED),
-        WaitEvent.CHANGE: (Wait.IDLE, Say.CHANGE),
-        WaitEvent.CANCEL: (Wait.IDLE, Say.CANCELLED),
-    },
-    Wait.READING: {
-        WaitEvent.WAIT: (Wait.LISTENING, Say.NOTHING),
-        WaitEvent.WAIT_AND_READ: (Wait.READING, Say.NOTHING),
-        WaitEvent.ARRAY_SENT: (Wait.LISTENING, Say.NOTHING),
-        WaitEvent.STOP: (Wait.IDLE, Say.STOPPED),
-        WaitEvent.CHANGE: (Wait.CHANGED, Say.NOTHING),
-        WaitEvent.CANCEL: (Wait.CANCELLED, Say.NOTHING),
-    },
-    Wait.CHANGED: {
-        WaitEvent.WAIT: (Wait.IDLE, Say.CHANGE),
-        WaitEvent.WAIT_AND_READ: (Wait.CHANGED, Say.NOTHING),
-        WaitEvent.ARRAY_SENT: (Wait.IDLE, Say.CHANGE),
-        WaitEvent.STOP: (Wait.IDLE, Say.STOPPED),
-        WaitEvent.CHANGE: (Wait.CHANGED, Say.NOTHING),
-        WaitEvent.CANCEL: (Wait.CANCELLED, Say.NOTHING),
-    },
-    Wait.CANCELLED: {
-        WaitEvent.WAIT: (Wait.IDLE, Say.CANCELLED),
-        WaitEvent.WAIT_AND_READ: (Wait.CANCELLED, Say.NOTHING),
-        WaitEvent.ARRAY_SENT: (Wait.IDLE, Say.CANCELLED),
-        WaitEvent.STOP: (Wait.IDLE, Say.STOPPED),
-        WaitEvent.CHANGE: (Wait.CANCELLED, Say.NOTHING),
-        WaitEvent.CANCEL: (Wait.CANCELLED, Say.NOTHING),
-    },
+)
+
+#: What of this a program hears. A STOP that crossed the signal gets no answer: the program reads
+#: the signal in its place.
+SAYS: Final = {
+    (_W.LISTENING, _WE.STOP): Say.STOPPED,
+    (_W.LISTENING, _WE.CHANGE): Say.CHANGE,
+    (_W.LISTENING, _WE.CANCEL): Say.CANCELLED,
+    (_W.READING, _WE.STOP): Say.STOPPED,
+    (_W.CHANGED, _WE.WAIT): Say.CHANGE,
+    (_W.CHANGED, _WE.ARRAY_SENT): Say.CHANGE,
+    (_W.CHANGED, _WE.STOP): Say.STOPPED,
+    (_W.CANCELLED, _WE.WAIT): Say.CANCELLED,
+    (_W.CANCELLED, _WE.ARRAY_SENT): Say.CANCELLED,
+    (_W.CANCELLED, _WE.STOP): Say.STOPPED,
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from vccid.errors import RemoteProtocolError
 from vccid.frontends.pcsc.card_requests import PATIENCE, do, transmit_later, wait_and_do
-from vccid.frontends.pcsc.machines import WAITS, Say, Wait, WaitEvent
+from vccid.frontends.pcsc.machines import SAYS, WAITS, Say, Wait, WaitEvent
 from vccid.frontends.pcsc.registry import Registry, new_number
 from vccid.frontends.pcsc.shared_card import Refused, refuse
 from vccid.frontends.pcsc.shown_reader import ShownReader
@@ -189,9 +189,9 @@ class Program:
 
     def step(self, event: WaitEvent) -> None:
         """Move the wait, and tell the program what it has to hear."""
-        wait, say = WAITS[self._wait][event]
-        self._enter(wait)
-        if say is not Say.NOTHING:
+        say = SAYS.get((self._wait, event))
+        self._enter(WAITS.after(self._wait, event))
+        if say is not None:
             rv = Rv.E_CANCELLED if say is Say.CANCELLED else Rv.SUCCESS
             self._send(serialize_signal(self._registry.events, rv))
 

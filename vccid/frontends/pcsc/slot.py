@@ -132,7 +132,7 @@ class Slot:
         self._power(why)
 
     def _power(self, event: PowerEvent) -> None:
-        self.power = POWER[self.power][event]
+        self.power = POWER.after(self.power, event)
         self.protocol = 0
 
     # -- handles -------------------------------------------------------------------------------
@@ -141,11 +141,11 @@ class Slot:
         """Mark every handle, or every one but one."""
         for handle in self.handles:
             if handle is not but:
-                handle.mark = MARKS[handle.mark][event]
+                handle.mark = MARKS.after(handle.mark, event)
 
     def reconnected(self, handle: Handle) -> None:
         """A handle has nothing to tell any more."""
-        handle.mark = MARKS[handle.mark][MarkEvent.RECONNECTED]
+        handle.mark = MARKS.after(handle.mark, MarkEvent.RECONNECTED)
 
     def refusal(self, request: CardRequest, handle: Handle) -> Rv | None:
         """Why a command cannot be done now, or None."""
