@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -56,7 +57,15 @@ class RawClient:
         self.context = 0
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
-        self.socket.connect(str(path))
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.socket.connect(str(path))
+            except BlockingIOError:  # its backlog is full
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            else:
+                break
 
     def __enter__(self) -> RawClient:
         return self
@@ -178,6 +187,11 @@ class RawClient:
         self.send(CONTROL, body, data)
         *_, length, rv = struct.unpack("=iIIIII", self.receive(24))
         return rv, self.receive(length) if rv == SUCCESS else b""
+
+    def set_attribute(self, card: int, number: int, value: bytes) -> int:
+        layout = "=iI264sII"
+        self.send(SET_ATTRIB, struct.pack(layout, card, number, value, len(value), 0))
+        return int(struct.unpack(layout, self.receive(280))[-1])
 
     def attribute(self, card: int, number: int) -> tuple[int, bytes]:
         body = (card, number, b"", 264, 0)

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -43,7 +44,7 @@ STRANGER_PATIENCE: Final = 5.0
 #: Connections beyond the limit that are told so.
 TOLD_MAX: Final = 32
 #: Accepted in one go; and seconds until the next, where the process may open no more.
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 256
 _SHORTAGE: Final = 1.0
 
 
@@ -79,6 +80,8 @@ class PcscServer:
         self._shown: dict[Reader, ShownReader] = {}
         self._awake = False
         self._connections: set[_Connection] = set()
+        #: connections, by why they are refused
+        self._open: Counter[Rv | None] = Counter()
         self._listener: socket.socket | None = None
 
     @property
@@ -145,23 +148,18 @@ class PcscServer:
             asyncio.get_running_loop().add_reader(listener.fileno(), self._accept)
 
     def _take(self, connected: socket.socket) -> None:
-        refusal = None
+        refusal, most = None, self.most
         if not self.may_use(connected):
-            refusal = Rv.W_SECURITY_VIOLATION
-            turned_away = self._refused(refusal) >= STRANGERS_MAX
-        else:
-            if len(self._connections) - self._refused(Rv.W_SECURITY_VIOLATION) >= self.most:
-                refusal = Rv.E_NO_MEMORY
-            turned_away = self._refused(Rv.E_NO_MEMORY) >= TOLD_MAX
-            self._wake()
-        if turned_away:
+            refusal, most = Rv.W_SECURITY_VIOLATION, STRANGERS_MAX
+        elif self._open[None] >= self.most:
+            refusal, most = Rv.E_NO_MEMORY, TOLD_MAX
+        if self._open[refusal] >= most:
             connected.close()
             return
-        connection = _Connection(self, connected, refusal)
-        self._connections.add(connection)
-
-    def _refused(self, rv: Rv) -> int:
-        return sum(connection.refusal is rv for connection in self._connections)
+        if refusal is not Rv.W_SECURITY_VIOLATION:
+            self._wake()
+        self._open[refusal] += 1
+        self._connections.add(_Connection(self, connected, refusal))
 
     def _wake(self) -> None:
         if not self._awake:
@@ -174,6 +172,7 @@ class PcscServer:
     def forget(self, connection: _Connection) -> None:
         """It is closed."""
         self._connections.discard(connection)
+        self._open[connection.refusal] -= 1
 
 
 class _Connection:
