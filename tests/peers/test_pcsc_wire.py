@@ -116,6 +116,9 @@ def test_an_empty_reader_takes_a_direct_connection(door: Door, daemon: object) -
     assert client.states()[OTHER][1:3] == (ABSENT, 1)
     assert client.transmit(handle, SELECT, pc.RAW)[0] == pc.NO_SMARTCARD
     assert client.control(handle, 0x42000D48)[1] == bytes.fromhex("12 04 42 33 00 12")
+    assert client.begin(handle) == pc.SUCCESS
+    assert client.end(handle, pc.RESET) == pc.REMOVED_CARD
+    assert client.end(handle) == pc.NOT_TRANSACTED
     assert client.disconnect(handle) == pc.SUCCESS
 
 

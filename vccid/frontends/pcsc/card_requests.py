@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from vccid.frontends.pcsc.machines import Power
 from vccid.frontends.pcsc.shared_card import Refused, refuse
 from vccid.frontends.pcsc.shown_reader import ShownReader
 from vccid.frontends.pcsc.slot import Handle
@@ -88,15 +89,16 @@ def _begin(request: Begin, shown: ShownReader, handle: Handle) -> None:
 def _end(request: End, shown: ShownReader, handle: Handle) -> Awaitable[None] | None:
     if request.disposition in (Disposition.RESET, Disposition.UNPOWER):
         return _reset_and_end(shown, handle)
-    refuse(_unlock(shown, handle))
-    if request.disposition == Disposition.EJECT:
-        raise Refused(Rv.E_UNSUPPORTED_FEATURE)
+    rv = _unlock(shown, handle)
+    refuse(Rv.E_UNSUPPORTED_FEATURE if request.disposition == Disposition.EJECT else rv)
     return None
 
 
 async def _reset_and_end(shown: ShownReader, handle: Handle) -> None:
+    empty = shown.slot.power is Power.ABSENT
     await shown.card.reset()
-    refuse(_unlock(shown, handle))
+    rv = _unlock(shown, handle)
+    refuse(Rv.W_REMOVED_CARD if empty else rv)
 
 
 def _unlock(shown: ShownReader, handle: Handle) -> Rv | None:

@@ -190,8 +190,9 @@ class SharedCard:
     async def unpower(self, but: Handle) -> None:
         """Take its power away, and let every handle but one tell."""
         async with self.turns:
-            self._slot.tell(MarkEvent.RESET, but)
-            self.power_off(PowerEvent.UNPOWERED)
+            if self._slot.power is not Power.ABSENT:
+                self._slot.tell(MarkEvent.RESET, but)
+                self.power_off(PowerEvent.UNPOWERED)
 
     async def _power_on(self) -> VccidError | None:
         try:

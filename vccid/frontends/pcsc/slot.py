@@ -173,10 +173,10 @@ class Slot:
         handle.is_raw = bool(preferred & Protocols.RAW)
         if handle.is_raw or direct:
             return None
-        if preferred & Protocols.ANY_OLD:
-            preferred |= Protocols.T0 | Protocols.T1
         if self.protocol:
             return None if self.protocol & preferred else Rv.E_PROTO_MISMATCH
+        if preferred & Protocols.ANY_OLD:  # as pcscd: only where there is something to choose
+            preferred = Protocols.T0 | Protocols.T1
         both = preferred & offered_protocols(self.atr)
         if not both:
             return Rv.E_PROTO_MISMATCH
