@@ -91,7 +91,7 @@ class Model:
             return pc.SHARING_VIOLATION
         if not self.card:
             return pc.NO_SMARTCARD if how == pc.LEAVE else None
-        if mode == pc.DIRECT and how == pc.LEAVE and not self.powered:
+        if how == pc.LEAVE and not self.powered:
             return None
         others = [other for other in self.handles if other is not handle]
         if mode == pc.EXCLUSIVE and self.owner is handle and self.exclusive is not handle:

@@ -72,6 +72,11 @@ class Side:
         self.wait_until(lambda seen: seen[1] == 0)
         watch = self._watch
         rv, handle, _ = watch.connect(READER)
+        for _ in range(20):
+            if rv == pc.SUCCESS:
+                break
+            time.sleep(0.05)  # pcscd, a moment after a card came
+            rv, handle, _ = watch.connect(READER)
         assert rv == pc.SUCCESS
         assert watch.disconnect(handle, pc.UNPOWER) == pc.SUCCESS
 
