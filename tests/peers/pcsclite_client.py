@@ -180,13 +180,18 @@ class RawClient:
         self.send_transmit(card, command, protocol, room)
         return self.answer_transmit()
 
+    def send_control(self, card: int, code: int, data: bytes = b"", room: int = 264) -> None:
+        self.send(CONTROL, struct.pack("=iIIIII", card, code, len(data), room, 0, 0), data)
+
+    def answer_control(self) -> tuple[int, bytes]:
+        *_, length, rv = struct.unpack("=iIIIII", self.receive(24))
+        return rv, self.receive(length) if rv == SUCCESS else b""
+
     def control(
         self, card: int, code: int, data: bytes = b"", room: int = 264
     ) -> tuple[int, bytes]:
-        body = struct.pack("=iIIIII", card, code, len(data), room, 0, 0)
-        self.send(CONTROL, body, data)
-        *_, length, rv = struct.unpack("=iIIIII", self.receive(24))
-        return rv, self.receive(length) if rv == SUCCESS else b""
+        self.send_control(card, code, data, room)
+        return self.answer_control()
 
     def set_attribute(self, card: int, number: int, value: bytes) -> int:
         layout = "=iI264sII"
