@@ -39,6 +39,9 @@ _PR_SET_DUMPABLE: Final = 4
 #: mallopt(3)
 _M_ARENA_MAX: Final = -8
 
+#: LimitNOFILE= of vccid.service.
+_FILES: Final = 16384
+
 #: Seconds that threads inside a token's module get to come back at the end.
 _LAST_WAIT: Final = 1.0
 
@@ -141,6 +144,7 @@ def run(
     """
     _keep_memory_private()
     _keep_memory_small()
+    _open_many_files()
     daemon_logging.start(settings.log.level, os.environ)
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
@@ -234,6 +238,14 @@ def _keep_memory_private() -> None:
     """Keys and PINs are in memory: no core dump, and no other process of our user looks in."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _open_many_files() -> None:
+    """A descriptor for each program, each reader and more: the unit's number, where we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _keep_memory_small() -> None:
