@@ -3,7 +3,8 @@
 //
 // Sends SELECT COUNT times to each reader in turn, ROUNDS times over, so that whatever else the
 // machine does falls on all of them alike. Prints for each reader its median and the median of its
-// quickest round and the 99th percentile, in nanoseconds. A READER is pcscd's name of one, or the path of a device node.
+// quickest round and the 99th percentile, in nanoseconds. A READER is pcscd's name of one, or the
+// path of a device node.
 #include <winscard.h>
 
 #include <fcntl.h>

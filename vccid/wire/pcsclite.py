@@ -40,7 +40,6 @@ class Rv(IntEnum):
     F_INTERNAL_ERROR = 0x80100001
     E_CANCELLED = 0x80100002
     E_INVALID_HANDLE = 0x80100003
-    E_INVALID_PARAMETER = 0x80100004
     E_NO_MEMORY = 0x80100006
     E_INSUFFICIENT_BUFFER = 0x80100008
     E_UNKNOWN_READER = 0x80100009
@@ -323,7 +322,7 @@ class Parser:
 
     @property
     def held(self) -> int:
-        """Bytes received and not yet taken out as a message."""
+        """Bytes not yet taken out as a message."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
@@ -440,7 +439,7 @@ def serialize_request(message: Message) -> bytes:
 
 #: timeOut or readerEvents, rv
 _PAIR: Final = struct.Struct("=II")
-_SIZE: Final = struct.Struct("=i")
+_NUMBER: Final = struct.Struct("=i")
 
 
 def serialize_signal(reader_events: int, rv: Rv) -> bytes:
@@ -453,7 +452,7 @@ def serialize_signal(reader_events: int, rv: Rv) -> bytes:
 
 def serialize_size(size: int) -> bytes:
     """The answer to STATES_SIZE: how many entries STATES_ARRAY has."""
-    return _SIZE.pack(size)
+    return _NUMBER.pack(size)
 
 
 #: readerName, eventCounter, readerState, readerSharing, cardAtr, cardAtrLength, cardProtocol
@@ -496,10 +495,7 @@ class Entry:
         return cls(name.rstrip(b"\0"), counter, state, sharing, atr[:length], protocol)
 
 
-_FREE: Final = bytes(ENTRY_SIZE)
-
-
 def serialize_entries(entries: Iterable[bytes], number: int) -> bytes:
     """The array of reader states: `number` entries, those behind the last reader free."""
     there = list(entries)[:number]
-    return b"".join(there) + _FREE * (number - len(there))
+    return b"".join(there).ljust(number * ENTRY_SIZE, b"\0")
