@@ -8,6 +8,7 @@ LIBRARY a directory with another version's libpcsclite.so.1.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.peers.daemon import Daemon, make_nss_database
 from tests.peers.desk import OPENSC_MODULE, PIN, Desk
@@ -71,6 +73,37 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "p11tool --list-all": ("p11tool", "--provider", OPENSC_MODULE, "--list-all"),
     "pcsc_scan -r": ("pcsc_scan", "-r"),
     "pyscard: readers, card monitor, APDU": (sys.executable, "-c", _PYSCARD),
+}
+
+_LIBRARY: Final = "/usr/lib/x86_64-linux-gnu/libpcsclite.so.1"
+_JAVA: Final = Path(os.environ.get("JAVA_HOME", "/usr/lib/jvm/default-java"), "bin", "java")
+_SCDAEMON: Final = Path(os.environ.get("SCDAEMON", "/usr/lib/gnupg/scdaemon"))
+_SCDAEMON_SAYS: Final = f"""
+(echo SERIALNO; sleep 1; echo GETINFO reader_list; echo APDU 00A4040007A0000000790300; echo RESET;
+ sleep 0.3; echo BYE) | {_SCDAEMON} --multi-server --server --disable-ccid --homedir "$HOME" 2>&1 |
+sed 's/scdaemon.[0-9]*.: //'
+"""
+
+#: Those of which the machine that makes the table need not have the program.
+OPTIONAL: Final[Mapping[str, tuple[Path, tuple[str, ...]]]] = {
+    "scdaemon 2.2": (_SCDAEMON, ("sh", "-c", _SCDAEMON_SAYS)),
+    **{
+        f"Java's smartcardio, {protocol}": (
+            _JAVA,
+            (
+                str(_JAVA),
+                f"-Dsun.security.smartcardio.library={_LIBRARY}",
+                str(Path(__file__).parent / "Smartcard.java"),
+                protocol,
+            ),
+        )
+        for protocol in ("*", "direct")
+    },
+}
+
+#: Why a program says otherwise at the door.
+REASONS: Final = {
+    "Java's smartcardio, direct": "its next connection works: RAW is one handle's affair",
 }
 
 #: pcsc-lite's own that need no hand, compared by their status: most print handles and times. One
@@ -142,6 +175,11 @@ class Both:
         self._pcscd.stop()
         self._daemon.stop()
 
+    def fresh_card(self) -> None:
+        """Pull the card and put it back: nothing of the program before is left."""
+        self._daemon.ctl("remove", "--wait")
+        self._daemon.ctl("insert", "--wait")
+
     def behind_pcscd(self) -> Desk:
         """A desk whose programs find pcscd."""
         return self._desk(self._pcscd.env)
@@ -163,9 +201,11 @@ def _outcome(desk: Desk, argv: tuple[str, ...], directory: Path | None) -> Outco
     return outcome if directory is None else Outcome(outcome.status, "")
 
 
-def _cell(ours: Outcome, pcscds: Outcome) -> str:
+def _cell(ours: Outcome, pcscds: Outcome, reason: str | None) -> str:
     if ours == pcscds:
         return "same"
+    if reason is not None:
+        return reason
     return f"status {ours.status}" if ours.status != pcscds.status else "says otherwise"
 
 
@@ -173,11 +213,14 @@ def table(
     both: Both, source: Path | None, libraries: Mapping[str, Path], look: Callable[[str], object]
 ) -> str:
     """The table, in Markdown."""
+    jobs: dict[str, tuple[tuple[str, ...], Path | None]]
     jobs = {name: (argv, None) for name, argv in PROGRAMS.items()}
+    last = {name: (argv, None) for name, (path, argv) in OPTIONAL.items() if path.exists()}
     if source is not None:
         for test in UNITARY:
             path = source / "UnitaryTests" / f"{test}.py"
             jobs[f"UnitaryTests/{test}.py"] = (sys.executable, str(path)), path.parent
+    jobs |= last
     behind, doors = both.behind_pcscd(), {"1.9.9": both.at_the_door()}
     doors |= {version: both.at_the_door(path) for version, path in libraries.items()}
     rows = [
@@ -187,11 +230,13 @@ def table(
         "|" + " --- |" * (2 + len(doors)),
     ]
     for name, (argv, directory) in jobs.items():
+        both.fresh_card()
         expected = _outcome(behind, argv, directory)
         cells = []
         for version, door in doors.items():
+            both.fresh_card()
             ours = _outcome(door, argv, directory)
-            cells.append(_cell(ours, expected))
+            cells.append(_cell(ours, expected, REASONS.get(name)))
             if ours != expected:
                 look(f"{name} with {version}:\n{expected}\n{ours}")
         rows.append(f"| `{name}` | status {expected.status} | {' | '.join(cells)} |")

@@ -24,7 +24,7 @@ from vccid.settings.directories import Directories
 
 log = logging.getLogger(__name__)
 
-Overrides = Mapping[tuple[str, ...], str]
+Overrides = Mapping[tuple[str, str], str]
 
 
 class Daemon:

@@ -55,7 +55,11 @@ class Given:
     runtime: Path | None
     state: Path | None
     configuration: Path | None
-    overrides: dict[tuple[str, ...], str]
+    overrides: dict[tuple[str, str], str]
+
+
+def _shown(default: config.Value) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default) or "empty"
 
 
 def _setting_options() -> list[click.Option]:
@@ -64,7 +68,7 @@ def _setting_options() -> list[click.Option]:
         click.Option(
             [f"--{table}-{key}"],
             metavar="VALUE",
-            help=f"{declaration.help} Default: {declaration.default}.",
+            help=f"{declaration.help} Default: {_shown(declaration.default)}.",
         )
         for table in config.ON_COMMAND_LINE
         for key, declaration in config.declared(config.TABLES[table]).items()
@@ -134,7 +138,7 @@ def cli(
 def run(
     places: directories.Directories,
     settings: config.Settings,
-    overrides: dict[tuple[str, ...], str],
+    overrides: dict[tuple[str, str], str],
 ) -> None:
     """Be the daemon until told to end.
 
@@ -186,15 +190,15 @@ def _exit_code(error: VccidError) -> Exit:
     return Exit.SETTINGS if isinstance(error, ConfigError) else Exit.FAILED
 
 
-def _overrides(given: dict[str, str | None]) -> dict[tuple[str, ...], str]:
+def _overrides(given: dict[str, str | None]) -> dict[tuple[str, str], str]:
     """The settings named on the command line, checked as a file's are."""
-    overrides: dict[tuple[str, ...], str] = {}
+    overrides: dict[tuple[str, str], str] = {}
     for table in config.ON_COMMAND_LINE:
         for key, declaration in config.declared(config.TABLES[table]).items():
             value = given[f"{table}_{key}"]
             if value is None:
                 continue
-            if wanted := config.check_value(declaration, value):
+            if wanted := config.check_value(declaration, config.from_text(declaration, value)):
                 raise click.UsageError(f"--{table}-{key} must be {wanted}")
             overrides[table, key] = value
     return overrides

@@ -71,7 +71,7 @@ class Service:
             await self._open(name, settings, declared=True)
         for name, entry in entries.items():
             if name not in self.stations and entry.added:
-                await self._open(name, ReaderSettings(), declared=False)
+                await self._open(name, self._usual(), declared=False)
             if name in self.stations:
                 self.stations[name].wanted = entry.wanted
                 self.stations[name].owed = entry.attachments
@@ -103,6 +103,7 @@ class Service:
                 await self._declare(name, wanted)
             except VccidError as error:
                 log.error("%s; %s", error.message, error.hint, extra={"reader": name})
+        await self._apply_to_undeclared()
         await self._show_files()
         await self._records.keep_or_complain()
 
@@ -171,7 +172,7 @@ class Service:
             raise ReaderError(f"{name!r} is no name for a reader", wrong)
         if name in self.stations:
             raise ReaderError(f"there is a reader {name} already", "vccidctl reader list")
-        station = await self._open(name, ReaderSettings(), declared=False)
+        station = await self._open(name, self._usual(), declared=False)
         try:
             await self._records.keep()
         except StateError:
@@ -304,7 +305,7 @@ class Service:
         await self._file_view.apply(self._settings.file_view)
 
     async def _open_fleeting(self, name: str) -> Reader:
-        settings = ReaderSettings()
+        settings = self._usual()
         return (await self._open(name, settings, declared=False, fleeting=True)).reader
 
     async def _close_fleeting(self, name: str) -> None:
@@ -332,6 +333,16 @@ class Service:
                 raise
         self._publish(Event("reader-added", name))
         return station
+
+    async def _apply_to_undeclared(self) -> None:
+        for station in [s for s in self.stations.values() if not s.declared]:
+            async with station.frontends_lock:
+                if not station.removed:
+                    await station.apply(self._usual())
+
+    def _usual(self) -> ReaderSettings:
+        """Of a reader that no table of the settings declares."""
+        return ReaderSettings(pcsc=self._settings.pcsc.all)
 
     async def _declare(self, name: str, settings: ReaderSettings) -> None:
         station = self.stations.get(name)

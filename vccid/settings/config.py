@@ -212,6 +212,7 @@ class Pcsc:
         ),
     ] = ""
     everyone: Annotated[bool, Help("Let every user of this host use the readers.")] = False
+    all: Annotated[bool, Help("Show every reader, those added at run time too.")] = False
     connections: Annotated[
         int, Help("Most contexts of programs at once, at each socket.", _positive)
     ] = 1200
@@ -343,7 +344,7 @@ TABLES: Final[dict[str, type]] = {
     "file_view": FileView,
 }
 #: Tables whose settings are options of the command line too.
-ON_COMMAND_LINE: Final = ("control", "log", "certificates")
+ON_COMMAND_LINE: Final = ("control", "log", "certificates", "pcsc")
 READER_TABLE: Final = "reader"
 
 _TYPE_NAMES: Final[dict[type, str]] = {
@@ -380,12 +381,21 @@ def check_value(declaration: Declaration, value: object) -> str:
     return declaration.check(value)
 
 
-def load(directory: Path, overrides: Mapping[tuple[str, ...], str] | None = None) -> Settings:
+def from_text(declaration: Declaration, text: str) -> Value:
+    """A setting's value as the command line has it; to be checked as a file's is."""
+    if isinstance(declaration.default, bool):
+        return {"true": True, "false": False}.get(text, text)
+    if isinstance(declaration.default, int) and re.fullmatch(r"-?[0-9]{1,9}", text):
+        return int(text)
+    return text
+
+
+def load(directory: Path, overrides: Mapping[tuple[str, str], str] | None = None) -> Settings:
     """Read the settings.
 
     Args:
         directory: the configuration directory; it and its files need not exist.
-        overrides: checked values from the command line, by table and key.
+        overrides: values as the command line has them, by table and key; they were checked.
 
     Raises:
         ConfigError: a file cannot be read or is no TOML, a key is unknown, a value unfit.
@@ -394,12 +404,16 @@ def load(directory: Path, overrides: Mapping[tuple[str, ...], str] | None = None
     files = _files(directory)
     for path in files:
         values.update(_read(path))
-    values.update(overrides or {})
+    for (table, key), text in (overrides or {}).items():
+        values[table, key] = from_text(declared(TABLES[table])[key], text)
     tables = {
         name: table(**{key[1]: value for key, value in values.items() if key[0] == name})
         for name, table in TABLES.items()
     }
-    return Settings(**tables, readers=_readers(values), files=tuple(files))
+    readers = _readers(values)
+    if tables["pcsc"].all:
+        readers = {name: replace(reader, pcsc=True) for name, reader in readers.items()}
+    return Settings(**tables, readers=readers, files=tuple(files))
 
 
 def slot_names(name: str, slots: int) -> tuple[str, ...]:

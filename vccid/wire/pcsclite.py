@@ -17,8 +17,7 @@ from typing import Any, ClassVar, Final
 from vccid.errors import RemoteProtocolError
 
 MAJOR: Final = 4
-OLDEST_MINOR: Final = 4
-NEWEST_MINOR: Final = 6
+OLDEST_MINOR, NEWEST_MINOR = 4, 6
 
 #: Most bytes of an APDU or of a control code's data, either way: MAX_BUFFER_SIZE_EXTENDED.
 DATA_MAX: Final = 65548
@@ -29,7 +28,7 @@ NAME_SIZE: Final = 128
 #: Entries of the answer to READERS_STATE, where no distribution has raised it.
 OLD_ENTRIES: Final = 16
 
-#: size of the struct that follows, command
+#: size of the struct behind it, command
 HEADER: Final = struct.Struct("=II")
 
 
