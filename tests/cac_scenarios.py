@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from tests.cards import PIN, simple_tlv
+from vccid.trace.lines import exchange_text
 
 PKI0, PKI1, PKI2 = (f"A0 00 00 00 79 01 0{index}" for index in range(3))
 CCC: Final = "A0 00 00 01 16 DB 00"
@@ -46,7 +47,8 @@ def send(card: Card, *fields: str | bytes) -> bytes:
 def expect(card: Card, command: str, *answers: str) -> bytes:
     """Send a command; its answer must be one of these."""
     answer = send(card, command)
-    assert answer.hex(" ").upper() in answers, f"{command} → {answer.hex(' ')}"
+    told = exchange_text(bytes.fromhex(command), answer, bytes.fromhex(answers[0]))
+    assert answer.hex(" ").upper() in answers, f"{command}: {told}"
     return answer
 
 

@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
 from cryptography.x509.oid import NameOID
 
+from tests.answers import Answer
 from vccid.card.cac.cac_card import CacCard, card_serial
 from vccid.card.login import TokenLogin
 from vccid.card.pin import CardPin, TokenPin
 from vccid.card.session import CardSession
 from vccid.card.state import StateStore
 from vccid.errors import KeyOperationError, WrongPassword
+from vccid.iso7816 import status
 from vccid.keys.base import Credential, PrivateKey, Token
 
 T = TypeVar("T")
@@ -195,12 +197,16 @@ class Driver:
         self.session = self.run(self.card.connect())
         return self.session.atr
 
-    def transmit(self, command: bytes) -> bytes:
+    def transmit(self, command: bytes) -> Answer:
         answer = self.session.execute(command)
-        return answer if isinstance(answer, bytes) else self.run(answer)
+        return Answer(answer if isinstance(answer, bytes) else self.run(answer), command)
+
+    def send(self, command: str) -> Answer:
+        """The same, the command in hexadecimal."""
+        return self.transmit(bytes.fromhex(command))
 
     def hex(self, command: str) -> str:
-        """The same in hexadecimal."""
+        """The same, both ways in hexadecimal."""
         return self.transmit(bytes.fromhex(command)).hex(" ").upper()
 
     def whole(self, command: str) -> bytes:
@@ -210,7 +216,7 @@ class Driver:
         while answer[-2] == 0x61:
             answer = self.transmit(bytes.fromhex("00 C0 00 00") + answer[-1:])
             data += answer[:-2]
-        assert answer[-2:] == b"\x90\x00"
+        assert answer[-2:] == status.SUCCESS
         return data
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import answers
 from tests import debian_packages as packages
 
 
@@ -27,6 +28,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = item.path.stem if item.path.parent.name == "vm" else "host"
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Say in words which command was answered otherwise than it should have been."""
+    return answers.told(left, right) if op == "==" else None
 
 
 def pytest_configure() -> None:

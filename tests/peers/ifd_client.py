@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
+from tests.answers import Answer
 from vccid.wire.ifd import HEADER, HELLO, MAGIC, VERSION, Kind, Role, Status
 
 
@@ -54,10 +55,10 @@ class IfdClient:
         status, payload = self._receive(Kind.POWER_ON)
         return payload if status == Status.OK else None
 
-    def transmit(self, command: bytes) -> bytes:
+    def transmit(self, command: bytes) -> Answer:
         """Exchange an APDU."""
         self.begin(command)
-        return self.finish()
+        return Answer(self.finish(), command)
 
     def begin(self, command: bytes) -> None:
         """Send an APDU; `finish` has its answer."""

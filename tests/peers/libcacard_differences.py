@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vccid.errors import RemoteProtocolError
+from vccid.iso7816 import status
 from vccid.iso7816.apdu import Command
+from vccid.trace.lines import application_of, exchange_text
 
 CCC: Final = bytes.fromhex("A000000116DB00")
 ACA: Final = bytes.fromhex("A0000000790300")
@@ -53,8 +55,8 @@ def _pin_wrong(at: Context) -> bool:
     """pin-wrong"""
     return (
         at.command.ins == 0x20
-        and at.theirs == b"\x69\x85"
-        and (at.ours[0] == 0x63 or at.ours in (b"\x69\x83", b"\x67\x00"))
+        and at.theirs == status.CONDITIONS_NOT_SATISFIED
+        and (at.ours[0] == 0x63 or at.ours in (status.AUTHENTICATION_BLOCKED, status.WRONG_LENGTH))
     )
 
 
@@ -63,29 +65,41 @@ def _pin_status(at: Context) -> bool:
     return (
         at.command.ins == 0x20
         and not at.command.data
-        and at.theirs in (b"\x6a\x88", b"\x63\xc3")
+        and at.theirs in (status.REFERENCED_DATA_NOT_FOUND, status.tries_left(3))
         and at.ours[0] == 0x63
     )
 
 
 def _key_without_pin(at: Context) -> bool:
     """key-without-pin"""
-    return at.command.ins == 0x42 and (at.theirs, at.ours) == (b"\x69\x85", b"\x69\x82")
+    return at.command.ins == 0x42 and (at.theirs, at.ours) == (
+        status.CONDITIONS_NOT_SATISFIED,
+        status.SECURITY_STATUS_NOT_SATISFIED,
+    )
 
 
 def _challenge(at: Context) -> bool:
     """challenge"""
-    if at.command.ins != 0x84 or at.theirs not in (b"\x69\x00", b"\x6d\x00"):
+    if at.command.ins != 0x84 or at.theirs not in (
+        status.COMMAND_NOT_ALLOWED,
+        status.INSTRUCTION_NOT_SUPPORTED,
+    ):
         return False
-    return at.ours == b"\x67\x00" or len(at.ours) == at.command.le + 2
+    return at.ours == status.WRONG_LENGTH or len(at.ours) == at.command.le + 2
 
 
 def _change_reference_data(at: Context) -> bool:
     """change-reference-data"""
-    answers = (b"\x67\x00", b"\x6a\x86", b"\x6a\x80", b"\x69\x83", b"\x90\x00")
+    answers = (
+        status.WRONG_LENGTH,
+        status.INCORRECT_P1_P2,
+        status.INCORRECT_DATA,
+        status.AUTHENTICATION_BLOCKED,
+        status.SUCCESS,
+    )
     return (
         at.command.ins == 0x24
-        and at.theirs in (b"\x69\x00", b"\x6d\x00")
+        and at.theirs in (status.COMMAND_NOT_ALLOWED, status.INSTRUCTION_NOT_SUPPORTED)
         and (at.ours in answers or at.ours[0] == 0x63)
     )
 
@@ -93,21 +107,23 @@ def _change_reference_data(at: Context) -> bool:
 def _get_certificate(at: Context) -> bool:
     """get-certificate"""
     pki = at.applet[:6] == bytes.fromhex("A00000007901")
-    return at.command.ins == 0x36 and pki and at.theirs == b"\x6d\x00"
+    return at.command.ins == 0x36 and pki and at.theirs == status.INSTRUCTION_NOT_SUPPORTED
 
 
 def _class_byte(at: Context) -> bool:
     """class-byte"""
     cla = at.command.cla
     if 0x40 <= cla <= 0x7F:
-        return at.ours == (b"\x68\x82" if cla & 0x20 else b"\x68\x81")
+        return at.ours == (
+            status.SECURE_MESSAGING_NOT_SUPPORTED if cla & 0x20 else status.CHANNEL_NOT_SUPPORTED
+        )
     if cla & 0xF0 not in (0x00, 0x10, 0x80, 0x90, 0xA0):
         return False
     if cla & 0x0C:
-        return at.ours == b"\x68\x82"
+        return at.ours == status.SECURE_MESSAGING_NOT_SUPPORTED
     if cla & 0x03:
-        return at.ours == b"\x68\x81"
-    expected = b"\x69\x00" if at.command.ins == 0xC0 else b"\x90\x00"
+        return at.ours == status.CHANNEL_NOT_SUPPORTED
+    expected = status.COMMAND_NOT_ALLOWED if at.command.ins == 0xC0 else status.SUCCESS
     return cla & 0x10 != 0 and at.ours == expected
 
 
@@ -196,7 +212,9 @@ class Conversation:
         try:
             command = Command.parse(raw)
         except RemoteProtocolError:
-            assert theirs == ours == b"\x67\x00", f"{raw.hex()}: {theirs.hex()} {ours.hex()}"
+            assert (
+                theirs == ours == status.WRONG_LENGTH
+            ), f"{raw.hex()}: {theirs.hex()} {ours.hex()}"
             return
         if command.ins != 0xC0:
             self._asked, self._told, self._loose = (command, self._applet), 0, False
@@ -216,6 +234,7 @@ class Conversation:
                 self._loose = self._loose or difference in _LEAVES_LOOSE
                 return
         raise AssertionError(
+            f"{exchange_text(raw, at.ours, at.theirs, application_of(at.applet))}\n"
             f"{raw.hex(' ')} (applet {at.applet.hex()}):\n"
             f"  libcacard {at.theirs.hex(' ')}\n  ours      {at.ours.hex(' ')}"
         )

@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
+from tests.answers import Answer
 from tests.peers.far import until
 from tests.unit.fakes import FakeCard
 from vccid.backends.pcsc import PcscEmulation, PcscRelay
@@ -59,6 +60,10 @@ class RelayProcess:
         self._child.stdin.write(word + "\n")
         self._child.stdin.flush()
         return self._child.stdout.readline().strip()
+
+    def send(self, command: str) -> Answer:
+        """Exchange an APDU, given in hexadecimal."""
+        return Answer(bytes.fromhex(self.ask(command)), bytes.fromhex(command))
 
     def __enter__(self) -> RelayProcess:
         return self

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 
 from vccid.card.card import Card, CardInfo, Session
 from vccid.errors import CardRemoved
+from vccid.iso7816 import status
 
 #: libcacard's, T=0: 15 bytes.
 ATR_T0 = bytes.fromhex("3B 7A 18 00 00 73 66 74 65 2D 63 64 31 34 34")
@@ -79,19 +80,19 @@ class PlainSession(Session):
             raise CardRemoved("the session is over")
         if command[:2] == SELECT[:2]:
             self._selected += 1
-            return b"\x90\x00"
+            return status.SUCCESS
         if command == COUNT:
-            return bytes([self._selected]) + b"\x90\x00"
+            return bytes([self._selected]) + status.SUCCESS
         if command == WAIT:
             self._waiting = asyncio.get_running_loop().create_future()
             return self._waiting
         if command[:2] == long_answer(0)[:2]:
-            return pattern(int.from_bytes(command[4:7], "big")) + b"\x90\x00"
-        return b"\x6d\x00"
+            return pattern(int.from_bytes(command[4:7], "big")) + status.SUCCESS
+        return status.INSTRUCTION_NOT_SUPPORTED
 
     def finish(self) -> None:
         if self._waiting is not None:
-            self._waiting.set_result(b"\x90\x00")
+            self._waiting.set_result(status.SUCCESS)
             self._waiting = None
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from tests.peers.libcacard import Database
 from tests.peers.pcsc_client import PcscClient
 from tests.peers.pem import make_pem
 from tests.peers.stage import Stage
+from vccid.iso7816 import status
 
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
 
@@ -84,10 +85,10 @@ def test_a_4096_bit_key_by_apdus(stage: Stage, host: Desk, tmp_path: Path, pin_f
     with PcscClient(host.env) as application:
         application.transmit(SELECT_ID)
         verify = bytes.fromhex("0020000008") + PIN.encode().ljust(8, b"\xff")
-        assert application.transmit(verify) == bytes.fromhex("9000")
+        assert application.transmit(verify) == status.SUCCESS
         for part in (block[:240], block[240:480]):
             sign = bytes((0x80, 0x42, 0x80, 0x00, len(part))) + part
-            assert application.transmit(sign) == bytes.fromhex("9000")
+            assert application.transmit(sign) == status.SUCCESS
         answer = application.transmit(bytes((0x80, 0x42, 0x00, 0x00, 32)) + block[480:])
         signature = answer[:-2]
         while answer[-2] == 0x61:

@@ -20,6 +20,7 @@ from tests.peers.pcsc_application import Application
 from tests.peers.plain_card import ATR_T0, ATR_T1, COUNT, SELECT, WAIT, long_answer, pattern
 from tests.peers.plain_daemon import PlainDaemon
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
+from vccid.iso7816 import status
 
 ROOT = Path(__file__).parents[2]
 DRIVER = ROOT / "build" / "libifdvccid.so"
@@ -80,7 +81,7 @@ def test_applications_see_the_card_come_and_go(
     assert application.state(READER)[1] == ATR_T0
     card = application.connect(READER)
     assert card[1] == scard.SCARD_PROTOCOL_T0
-    assert application.transmit(card, SELECT) == b"\x90\x00"
+    assert application.transmit(card, SELECT) == status.SUCCESS
     daemon.ask("remove 0")
     application.wait_for(READER, EMPTY)
     assert application.call("SCardTransmit", *card, list(SELECT))[0] == REMOVED
@@ -111,7 +112,7 @@ def test_an_exchange_of_cards_ends_the_old_handle(
         assert application.call("SCardTransmit", *card, list(SELECT))[0] == REMOVED
         new = application.connect(READER)
         assert new[1] == scard.SCARD_PROTOCOL_T1
-        assert application.transmit(new, COUNT) == b"\x00\x90\x00"
+        assert application.transmit(new, COUNT) == b"\x00" + status.SUCCESS
         application.must("SCardDisconnect", new[0], scard.SCARD_LEAVE_CARD)
         daemon.ask("remove 0")
         application.wait_for(READER, EMPTY)
@@ -154,9 +155,9 @@ def test_a_slow_answer_and_the_longest(daemon: PlainDaemon, application: Applica
     daemon.ask("working 0")
     time.sleep(1.2)  # past the first BUSY
     daemon.ask("finish 0")
-    assert bytes(application.finish()[1][0]) == b"\x90\x00"
+    assert bytes(application.finish()[1][0]) == status.SUCCESS
     for size in (256, 65536):
-        assert application.transmit(card, long_answer(size)) == pattern(size) + b"\x90\x00"
+        assert application.transmit(card, long_answer(size)) == pattern(size) + status.SUCCESS
 
 
 def test_reset_and_unpower_begin_a_new_session(
@@ -165,10 +166,10 @@ def test_reset_and_unpower_begin_a_new_session(
     card = insert(daemon, application)
     for disposition in (scard.SCARD_RESET_CARD, scard.SCARD_UNPOWER_CARD):
         application.transmit(card, SELECT)
-        assert application.transmit(card, COUNT) == b"\x01\x90\x00"
+        assert application.transmit(card, COUNT) == b"\x01" + status.SUCCESS
         both = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
         application.must("SCardReconnect", card[0], scard.SCARD_SHARE_SHARED, both, disposition)
-        assert application.transmit(card, COUNT) == b"\x00\x90\x00"
+        assert application.transmit(card, COUNT) == b"\x00" + status.SUCCESS
 
 
 def test_the_daemon_is_killed_in_a_transaction_and_started_again(
@@ -186,7 +187,7 @@ def test_the_daemon_is_killed_in_a_transaction_and_started_again(
         daemon.ask("insert 0")
         application.wait_for(READER, PRESENT)
         new = application.connect(READER)
-        assert application.transmit(new, COUNT) == b"\x00\x90\x00"
+        assert application.transmit(new, COUNT) == b"\x00" + status.SUCCESS
         application.must("SCardDisconnect", new[0], scard.SCARD_LEAVE_CARD)
         daemon.ask("remove 0")
         application.wait_for(READER, EMPTY)
@@ -212,7 +213,7 @@ def test_a_stopped_daemon_empties_the_reader_until_it_goes_on(
     application.wait_for(READER, EMPTY)
     daemon.signal(signal.SIGCONT)
     application.wait_for(READER, PRESENT)
-    assert application.transmit(application.connect(READER), COUNT) == b"\x00\x90\x00"
+    assert application.transmit(application.connect(READER), COUNT) == b"\x00" + status.SUCCESS
 
 
 def _answer_with(listener: socket.socket, garbage: bytes) -> None:
@@ -264,7 +265,7 @@ def test_pcscd_is_started_again_and_the_card_is_still_there(
     pcscd.start()
     with Application(pcscd.env) as application:
         application.wait_for(READER, PRESENT)
-        assert application.transmit(application.connect(READER), COUNT) == b"\x00\x90\x00"
+        assert application.transmit(application.connect(READER), COUNT) == b"\x00" + status.SUCCESS
     assert f"pid {pcscd.pid}" in daemon.ask("hosts 0")
 
 
@@ -278,11 +279,11 @@ def test_one_readers_work_does_not_hold_up_the_other(
         daemon.ask("insert 1")
         other.wait_for(SECOND, PRESENT)
         second = other.connect(SECOND)
-        assert other.transmit(second, SELECT) == b"\x90\x00"
+        assert other.transmit(second, SELECT) == status.SUCCESS
         daemon.ask("remove 1")
         other.wait_for(SECOND, EMPTY)
     daemon.ask("finish 0")
-    assert bytes(application.finish()[1][0]) == b"\x90\x00"
+    assert bytes(application.finish()[1][0]) == status.SUCCESS
 
 
 def test_two_applications_take_turns_by_transactions(
@@ -295,11 +296,11 @@ def test_two_applications_take_turns_by_transactions(
             application.must("SCardBeginTransaction", card[0])
             other.begin("SCardBeginTransaction", theirs[0])
             application.transmit(card, SELECT)
-            assert application.transmit(card, COUNT) == bytes([2 * turn + 1]) + b"\x90\x00"
+            assert application.transmit(card, COUNT) == bytes([2 * turn + 1]) + status.SUCCESS
             application.must("SCardEndTransaction", card[0], scard.SCARD_LEAVE_CARD)
             assert other.finish()[0] == scard.SCARD_S_SUCCESS
             other.transmit(theirs, SELECT)
-            assert other.transmit(theirs, COUNT) == bytes([2 * turn + 2]) + b"\x90\x00"
+            assert other.transmit(theirs, COUNT) == bytes([2 * turn + 2]) + status.SUCCESS
             other.must("SCardEndTransaction", theirs[0], scard.SCARD_LEAVE_CARD)
 
 

@@ -18,6 +18,7 @@ from tests.peers.ifd_client import Gone, IfdClient
 from tests.peers.libcacard import Database
 from tests.peers.pem import make_pem
 from tests.peers.stage import Stage
+from vccid.iso7816 import status
 
 KILLS = 100  # for each kind of PIN
 
@@ -36,7 +37,7 @@ def verify(pin: str) -> bytes:
 
 def tries_in(answer: bytes) -> int:
     """Tries a status word tells: 63Cx, or 6983 for none."""
-    if answer == bytes.fromhex("6983"):
+    if answer == status.AUTHENTICATION_BLOCKED:
         return 0
     assert answer[0] == 0x63 and answer[1] & 0xF0 == 0xC0, answer.hex()
     return answer[1] & 0x0F
@@ -90,7 +91,7 @@ def verify_takes(stage: Stage) -> float:
     for _ in range(5):
         with connect(stage) as host:
             begin = time.perf_counter()
-            assert host.transmit(verify(PIN)) == bytes.fromhex("9000")
+            assert host.transmit(verify(PIN)) == status.SUCCESS
             spent.append(time.perf_counter() - begin)
         stage.daemon.kill()
         stage.daemon.start()
@@ -125,7 +126,7 @@ def try_pin(host: IfdClient, tally: Tally, chance: random.Random) -> None:
 
 def judge(answer: bytes, right: bool, most: int, least: int, tally: Tally) -> None:
     """An answer must fit what the card may have had before."""
-    if answer == bytes.fromhex("9000"):
+    if answer == status.SUCCESS:
         assert right and most > 0
         tally.known(MAX_TRIES)
         return

@@ -12,6 +12,7 @@ from tests.peers.pcsc_relay import RelayProcess
 from tests.peers.private_pcscd import PrivatePcscd
 from tests.peers.vpcd import READER, PinCard, Vicc, free_port, vpcd_entry
 from tests.unit.fakes import ATR
+from vccid.iso7816 import status
 
 RIGHT = "0020008006313233343536"
 WRONG = "0020008006363534333231"
@@ -36,7 +37,7 @@ def test_viccs_own_card_comes_and_goes(pcscd: PrivatePcscd, port: int) -> None:
                 atr = relay.ask("in")
                 assert atr == "3b951381018073ff01000b"
                 assert relay.ask("on") == atr
-                assert relay.ask("00A4000C023F00") == "9000"
+                assert relay.send("00A4000C023F00") == status.SUCCESS
                 assert relay.ask("host").startswith("CardBusy")
                 assert relay.ask("off") == "off"
                 assert relay.ask("on") == atr
@@ -49,19 +50,19 @@ def test_the_last_tries_are_kept(pcscd: PrivatePcscd, port: int) -> None:
     with RelayProcess(pcscd.env, READER, tries_kept=2) as relay, PinCard(port) as card:
         relay.ask("in")
         relay.ask("on")
-        assert relay.ask(WRONG) == "63c2"
-        assert relay.ask(WRONG) == "63c1"
+        assert relay.send(WRONG) == status.tries_left(2)
+        assert relay.send(WRONG) == status.tries_left(1)
         spent = [command.hex().upper() for command in card.commands]
         # The last one is not for a guest to try: neither a wrong PIN goes out, nor the right.
-        assert relay.ask(WRONG) == "6983"
-        assert relay.ask(RIGHT) == "6983"
+        assert relay.send(WRONG) == status.AUTHENTICATION_BLOCKED
+        assert relay.send(RIGHT) == status.AUTHENTICATION_BLOCKED
         assert card.tries == 1
         assert spent == ["00200080", WRONG, "00200080", WRONG]
         assert all(len(command) == 4 for command in card.commands[4:])
         # Asking costs nothing, and goes through.
-        assert relay.ask("00200080") == "63c1"
+        assert relay.send("00200080") == status.tries_left(1)
         card.tries = 3
-        assert relay.ask(RIGHT) == "9000"
+        assert relay.send(RIGHT) == status.SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -78,8 +79,10 @@ def test_no_way_round_the_guard(pcscd: PrivatePcscd, port: int, hidden: str, ask
         card.tries = 1
         relay.ask("in")
         relay.ask("on")
-        assert relay.ask(hidden) == "6983"
-        assert relay.ask("00C200000B" + WRONG) == "6d00"  # in an ENVELOPE
+        assert relay.send(hidden) == status.AUTHENTICATION_BLOCKED
+        assert (
+            relay.send("00C200000B" + WRONG) == status.INSTRUCTION_NOT_SUPPORTED
+        )  # in an ENVELOPE
         assert [command.hex().upper() for command in card.commands] == [asked]
 
 
@@ -87,7 +90,12 @@ def test_no_guard_where_none_is_wanted(pcscd: PrivatePcscd, port: int) -> None:
     with RelayProcess(pcscd.env, READER, tries_kept=0) as relay, PinCard(port) as card:
         relay.ask("in")
         relay.ask("on")
-        assert [relay.ask(WRONG) for _ in range(4)] == ["63c2", "63c1", "6983", "6983"]
+        assert [relay.send(WRONG) for _ in range(4)] == [
+            status.tries_left(2),
+            status.tries_left(1),
+            status.AUTHENTICATION_BLOCKED,
+            status.AUTHENTICATION_BLOCKED,
+        ]
         assert len(card.commands) == 4
 
 
@@ -95,11 +103,11 @@ def test_nothing_stays_verified_for_the_next_host(pcscd: PrivatePcscd, port: int
     with RelayProcess(pcscd.env, READER) as relay, PinCard(port):
         relay.ask("in")
         relay.ask("on")
-        assert relay.ask(RIGHT) == "9000"
-        assert relay.ask(OTHER) == "9000"
+        assert relay.send(RIGHT) == status.SUCCESS
+        assert relay.send(OTHER) == status.SUCCESS
         relay.ask("off")
         relay.ask("on")
-        assert relay.ask(OTHER) == "6982"
+        assert relay.send(OTHER) == status.SECURITY_STATUS_NOT_SATISFIED
 
 
 def test_exclusive_keeps_other_programs_out(pcscd: PrivatePcscd, port: int) -> None:
@@ -125,7 +133,7 @@ def test_another_program_resets_the_card(pcscd: PrivatePcscd, port: int) -> None
             second.ask("in")
             second.ask("on")
             assert first.ask(OTHER).startswith("CardRemoved")
-            assert second.ask(OTHER) == "6982"
+            assert second.send(OTHER) == status.SECURITY_STATUS_NOT_SATISFIED
         assert first.ask("in") == "3b00"
         assert first.ask("on") == "3b00"
 

@@ -12,14 +12,15 @@ from tests.peers.libcacard import Database
 from tests.peers.pcsc_client import PcscClient
 from tests.peers.pem import make_pem
 from tests.peers.stage import Stage
+from vccid.iso7816 import status
 
 SELECT_ID = bytes.fromhex("00A4040007A0000000790100")
 VERIFY_EMPTY = bytes.fromhex("0020000000")
 #: 240 bytes now, 16 more behind: the first half of a private-key operation.
 SIGN = (bytes.fromhex("80428000F0") + bytes(240), bytes.fromhex("8042000010") + bytes(16))
 
-OK = bytes.fromhex("9000")
-NOT_SATISFIED = bytes.fromhex("6982")
+OK = status.SUCCESS
+NOT_SATISFIED = status.SECURITY_STATUS_NOT_SATISFIED
 
 
 def verify(pin: str) -> bytes:
@@ -67,7 +68,7 @@ def test_the_right_pin_gives_the_tries_back(unblocked: Desk) -> None:
     log_in(unblocked, PIN)
     with PcscClient(unblocked.env) as application:
         assert application.transmit(verify(WRONG_PIN))[:1] == b"\x63"
-        assert application.transmit(VERIFY_EMPTY) == bytes.fromhex("63C2")
+        assert application.transmit(VERIFY_EMPTY) == status.tries_left(2)
 
 
 def test_a_pin_verified_by_one_host_is_not_verified_for_another(
@@ -79,7 +80,7 @@ def test_a_pin_verified_by_one_host_is_not_verified_for_another(
             assert host.transmit(SELECT_ID)[:1] in (b"\x61", b"\x90")
         assert one.transmit(verify(PIN)) == OK
         assert one.transmit(VERIFY_EMPTY) == OK
-        assert other.transmit(VERIFY_EMPTY) == bytes.fromhex("63C3")
+        assert other.transmit(VERIFY_EMPTY) == status.tries_left(3)
 
         assert one.transmit(SIGN[0]) == OK
         assert one.transmit(SIGN[1])[:1] == b"\x61"
@@ -87,7 +88,7 @@ def test_a_pin_verified_by_one_host_is_not_verified_for_another(
         assert other.transmit(SIGN[1]) == NOT_SATISFIED
 
         # A guess there costs a try of the card, and takes nothing from who has proved it here.
-        assert other.transmit(verify(WRONG_PIN)) == bytes.fromhex("63C2")
+        assert other.transmit(verify(WRONG_PIN)) == status.tries_left(2)
         assert one.transmit(SIGN[0]) == OK
         assert one.transmit(SIGN[1])[:1] == b"\x61"
         assert other.transmit(verify(PIN)) == OK

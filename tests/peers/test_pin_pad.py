@@ -22,8 +22,13 @@ from tests.peers.pem import make_pem
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
 from tests.peers.stage import DRIVER, Stage
 from tests.peers.terminal import at_terminal
+from vccid.ccid.pin_entry import CONFIRMATION_FAILED
+from vccid.iso7816.status import SUCCESS, tries_left
 
 PAD = "[reader.vccid0]\npin_pad = true\n"
+
+#: What ends an entry that was cancelled (PC/SC part 10).
+CANCELLED = bytes.fromhex("6401")
 
 #: A program that logs in on the pad: no PIN is given to it, and none is asked for.
 LOG_IN = ("pkcs11-tool", "--module", OPENSC_MODULE, "--login")
@@ -225,7 +230,7 @@ def test_each_prompt_is_asked_for_at_the_terminal(bench: Bench) -> None:
         answers = {"\nPIN:": PIN, "New PIN:": "87654321", "New PIN again:": "87654321"}
         code, said = at_terminal(bench.stage.daemon, answers, "pin", "enter", "--wait=15")
         assert code == 0, said
-        assert application.finish().hex() == "9000"
+        assert application.finish() == SUCCESS
 
 
 def test_what_is_typed_at_the_terminal_goes_to_no_host_that_came_later(bench: Bench) -> None:
@@ -235,7 +240,7 @@ def test_what_is_typed_at_the_terminal_goes_to_no_host_that_came_later(bench: Be
 
         def another_asks() -> str:
             daemon.ctl("pin", "enter", "--cancel")
-            assert application.finish().hex() == "6401"
+            assert application.finish() == CANCELLED
             application.begin_control(MODIFY_PIN_DIRECT, MODIFY_STRUCTURE)
             return "87654321"
 
@@ -244,7 +249,7 @@ def test_what_is_typed_at_the_terminal_goes_to_no_host_that_came_later(bench: Be
         assert code == 1 and "does not wait for it any more" in said, said
         assert PIN not in said
         daemon.ctl("pin", "enter", "--wait=15", "--cancel")
-        assert application.finish().hex() == "6401"
+        assert application.finish() == CANCELLED
 
 
 def test_an_interrupted_wait_types_nothing(bench: Bench, tmp_path: Path) -> None:
@@ -263,7 +268,7 @@ def test_an_interrupted_wait_types_nothing(bench: Bench, tmp_path: Path) -> None
     with PcscClient(bench.desk.env) as application:
         application.begin_control(MODIFY_PIN_DIRECT, MODIFY_STRUCTURE)
         daemon.ctl("pin", "enter", "--wait=15", "--cancel")
-        assert application.finish().hex() == "6401"
+        assert application.finish() == CANCELLED
 
 
 def test_without_a_terminal_nobody_is_waited_for(bench: Bench) -> None:
@@ -274,19 +279,19 @@ def test_without_a_terminal_nobody_is_waited_for(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("typed", "answer", "left"),
     [
-        ((PIN, "87654321", "87654321"), "9000", "87654321"),
-        ((PIN, "87654321", "87654320"), "6402", PIN),
-        ((WRONG_PIN, "87654321", "87654321"), "63c2", PIN),
+        ((PIN, "87654321", "87654321"), SUCCESS, "87654321"),
+        ((PIN, "87654321", "87654320"), CONFIRMATION_FAILED, PIN),
+        ((WRONG_PIN, "87654321", "87654321"), tries_left(2), PIN),
     ],
     ids=["changed", "confirmation differs", "wrong PIN"],
 )
 def test_a_pin_is_changed_on_the_pad(
-    bench: Bench, typed: tuple[str, ...], answer: str, left: str
+    bench: Bench, typed: tuple[str, ...], answer: bytes, left: str
 ) -> None:
     with PcscClient(bench.desk.env) as application:
         application.begin_control(MODIFY_PIN_DIRECT, MODIFY_STRUCTURE)
         bench.enter(*typed)
-        assert application.finish().hex() == answer
+        assert application.finish() == answer
     status, said = bench.says(*LOG_IN, "--list-objects", typed=(left,))
     assert status == 0, said
 

@@ -15,6 +15,7 @@ from tests.peers.pcsc_client import PcscClient
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
 from tests.peers.stage import DRIVER
 from tests.peers.vpcd import Vicc, free_port, vpcd_entry
+from vccid.iso7816 import status
 
 #: SELECT of the master file, no answer wanted: vicc 0.8 ends where one is.
 SELECT_MF = bytes.fromhex("00 A4 00 0C 02 3F 00")
@@ -92,7 +93,7 @@ def test_vicc_in_a_reader_of_ours(tmp_path: Path, port: int) -> None:
                 daemon.wait_for(lambda: "  Yes " in listed())
                 assert daemon.reader("far0")["far_card"]["name"] == "vicc"
                 with PcscClient(pcscd.env) as application:
-                    assert application.transmit(SELECT_MF) == b"\x90\x00"
+                    assert application.transmit(SELECT_MF) == status.SUCCESS
             daemon.wait_for(lambda: "  Yes " not in listed())
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.peers.private_pcscd import ReaderEntry
+from vccid.iso7816 import status
 
 #: Debian installs the module where no Python looks, and it wants pycryptodome's old name.
 _VICC_MODULES = "/usr/lib/python3/site-packages/virtualsmartcard"
@@ -127,12 +128,16 @@ class PinCard:
 
     def _answer(self, command: bytes) -> bytes:
         if command[1] != 0x20:
-            return b"\x90\x00" if self.verified or command[1] == 0xA4 else b"\x69\x82"
+            return (
+                status.SUCCESS
+                if self.verified or command[1] == 0xA4
+                else status.SECURITY_STATUS_NOT_SATISFIED
+            )
         if self.tries == 0:
-            return b"\x69\x83"
+            return status.AUTHENTICATION_BLOCKED
         if len(command) > 5:
             self.verified = command[5:] == self.PIN
             self.tries = 3 if self.verified else self.tries - 1
         if self.verified:
-            return b"\x90\x00"
-        return bytes((0x63, 0xC0 | self.tries)) if self.tries else b"\x69\x83"
+            return status.SUCCESS
+        return status.tries_left(self.tries) if self.tries else status.AUTHENTICATION_BLOCKED

@@ -19,6 +19,7 @@ from vccid.card.card import Card, CardInfo, Session
 from vccid.errors import CardBusy, CardRemoved, VccidError
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import INS_CHANGE_REFERENCE_DATA, INS_VERIFY
+from vccid.trace.lines import command_text
 
 _log = logging.getLogger(__name__)
 
@@ -164,13 +165,15 @@ class PcscSession(OwnedSession):
     def _begin(self, command: bytes, answer: asyncio.Future[bytes]) -> None:
         self._worker.commands += 1
         done = self._worker.run(lambda: self._connection.transmit(command))
-        done.add_done_callback(lambda done: self._answered(done, answer))
+        done.add_done_callback(lambda done: self._answered(command, done, answer))
 
-    def _answered(self, done: asyncio.Future[bytes], answer: asyncio.Future[bytes]) -> None:
+    def _answered(
+        self, command: bytes, done: asyncio.Future[bytes], answer: asyncio.Future[bytes]
+    ) -> None:
         error = done.exception()
         if error is not None:
             if not isinstance(error, VccidError):
-                _log.error("a real card's command failed", exc_info=error)
+                _log.error("a real card: %s failed", command_text(command), exc_info=error)
             self.close()  # which ends `answer` too
         else:
             _finish(answer, done.result())

@@ -42,6 +42,11 @@ def _by_standard(cla: int) -> ClassKind:
 
 
 def _as_libcacard(cla: int) -> ClassKind:
+    """libcacard's classes, but for the bits it passes over in a command an applet takes.
+
+    What was to be secured would be answered in plain, and a command for channel 2 with what is
+    selected on channel 0.
+    """
     if 0x40 <= cla <= 0x7F:
         return ClassKind.SECURE if cla & _FURTHER_SECURE_MESSAGING else ClassKind.CHANNEL
     # GSC-IS 2.1, 5.3.3 has 80, hosts send 00 as well, and libcacard takes A0 for the same.

@@ -31,7 +31,8 @@ T = TypeVar("T")
 #: What a new card's own PIN is where the user names none; to be announced with a warning.
 FACTORY_PIN: Final = b"123456"
 
-#: A card's own PIN: 4 to 8 characters, right-padded with FF on the wire.
+#: A card's own PIN: 4 to 8 characters, right-padded with FF on the wire. OpenSC's CAC
+#: driver has the same limits, and pads to 8 whatever was typed.
 MIN_PIN, MAX_PIN = 4, 8
 
 #: scrypt's n: 16 MiB and some 40 ms are a guess's price, and within a small daemon's memory.

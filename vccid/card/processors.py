@@ -24,7 +24,8 @@ Process = Callable[[Command], Answer]
 #: As much as an extended Lc can say. A chain could go on for ever, and memory would not.
 _LONGEST_CHAIN: Final = 0xFFFF
 
-#: The most data a short response has; where Le is absent it is taken to be so much.
+#: The most data a short response has. Where GET RESPONSE has no Le, which is how Yubico's library
+#: sends it, it is taken to be so much.
 _SHORT_RESPONSE: Final = 256
 
 
@@ -197,7 +198,7 @@ class ResponseChaining:
             self._unfinished.response = b""
             return waiting
         self._unfinished.response = waiting[le:]
-        return waiting[:le] + _bytes_available(count - le)
+        return waiting[:le] + status.bytes_available(count - le)
 
     def _shorten(self, answer: bytes, command: Command) -> bytes:
         """As much as Le allows comes at once; no Le is taken for 256, as Yubico's tools need it."""
@@ -219,8 +220,4 @@ class LibcacardResponseChaining(ResponseChaining):
         if command.ins in self._untouched:
             return answer
         self._unfinished.response = answer
-        return _bytes_available(len(answer) - 2)
-
-
-def _bytes_available(count: int) -> bytes:
-    return status.BYTES_AVAILABLE[count if count < 256 else 256]
+        return status.bytes_available(len(answer) - 2)

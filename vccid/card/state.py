@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from vccid.errors import StateError
 
-#: How often a PIN may be wrong in a row.
+#: How often a PIN may be wrong in a row: as on a CAC, and no more than a PIV card may allow (10).
 MAX_TRIES: Final = 3
 
 #: The version of the file's layout; a file of a later one is not touched.

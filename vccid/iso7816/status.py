@@ -27,8 +27,13 @@ INSTRUCTION_NOT_SUPPORTED: Final = b"\x6d\x00"
 CLASS_NOT_SUPPORTED: Final = b"\x6e\x00"
 NO_PRECISE_DIAGNOSIS: Final = b"\x6f\x00"
 
-#: 61xx by how many bytes wait, 0 to 256; 256 stands for more as well.
-BYTES_AVAILABLE: Final = tuple(bytes((0x61, count & 0xFF)) for count in range(257))
+#: 61xx made beforehand: on T=0 most answers are one.
+_BYTES_AVAILABLE: Final = tuple(bytes((0x61, count & 0xFF)) for count in range(257))
+
+
+def bytes_available(count: int) -> bytes:
+    """61xx: `count` bytes wait for GET RESPONSE, 1 to 255; 256 stands for more as well."""
+    return _BYTES_AVAILABLE[count if count < 256 else 256]
 
 
 def wrong_le(exact: int) -> bytes:

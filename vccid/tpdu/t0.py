@@ -15,6 +15,7 @@ from vccid.errors import RemoteProtocolError
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import INS_GET_RESPONSE, Command
 
+#: P3 is one byte, 00 of which means so many (ISO/IEC 7816-3:2006, 10.3.2).
 _MAX_DATA: Final = 256
 
 
@@ -66,7 +67,7 @@ class T0Session(Session):
         if not self._waiting:
             return data + status_word
         announced = self._allowed(min(len(self._waiting), _MAX_DATA))
-        return data[:count] + status.BYTES_AVAILABLE[announced]
+        return data[:count] + status.bytes_available(announced)
 
     def _allowed(self, count: int) -> int:
         return count - 1 if count and count == self._left_out else count

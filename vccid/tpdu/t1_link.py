@@ -14,7 +14,8 @@ from vccid.iso7816 import status, t1_blocks
 from vccid.iso7816.apdu import MAX_COMMAND
 from vccid.iso7816.t1_blocks import BadBlock, Block, Edc
 
-#: Block waiting times asked for at once.
+#: Block waiting times asked for at once. One: the next is asked for before it runs out, so a host
+#: never waits long for a card that has gone.
 _WTX_MULTIPLIER: Final = 1
 
 

@@ -18,6 +18,8 @@ from vccid.tpdu.t1_link import Execute, GoOn, Link
 #: Waits as long as the card works before it asks for more time.
 Patience = Callable[[], Awaitable[None]]
 
+#: Transmission protocols carried here; the rest are reserved or in no standard (ISO/IEC
+#: 7816-3:2006, 8.2.3).
 _CARRIERS: Final = (0, 1)
 
 

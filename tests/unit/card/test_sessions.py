@@ -17,6 +17,7 @@ from vccid.card.card import Session
 from vccid.card.pin import CardPin
 from vccid.card.state import StateStore
 from vccid.errors import CardRemoved
+from vccid.iso7816 import status
 from vccid.keys.base import Credential, PrivateKey
 
 VERIFY = bytes.fromhex("00 20 00 00 08") + PIN
@@ -44,36 +45,40 @@ async def test_verified_in_one_alone(card: CacCard, held: list[Credential]) -> N
     first, second = await card.connect(), await card.connect()
     await first.transmit(select(PKI0))
     await second.transmit(select(PKI1))
-    assert await first.transmit(VERIFY) == b"\x90\x00"
-    assert await first.transmit(STATUS) == b"\x90\x00"
-    assert await second.transmit(STATUS) == b"\x63\xc3"
-    assert await first.transmit(SIGN) == held[0].key.raw(BLOCK) + b"\x90\x00"
-    assert await second.transmit(SIGN) == b"\x69\x82"
-    assert await second.transmit(VERIFY) == b"\x90\x00"
-    assert await second.transmit(SIGN) == held[1].key.raw(BLOCK) + b"\x90\x00"
+    assert await first.transmit(VERIFY) == status.SUCCESS
+    assert await first.transmit(STATUS) == status.SUCCESS
+    assert await second.transmit(STATUS) == status.tries_left(3)
+    assert await first.transmit(SIGN) == held[0].key.raw(BLOCK) + status.SUCCESS
+    assert await second.transmit(SIGN) == status.SECURITY_STATUS_NOT_SATISFIED
+    assert await second.transmit(VERIFY) == status.SUCCESS
+    assert await second.transmit(SIGN) == held[1].key.raw(BLOCK) + status.SUCCESS
 
 
 async def test_one_counter(card: CacCard) -> None:
     first, second = await card.connect(), await card.connect()
     await first.transmit(VERIFY)
-    assert await second.transmit(WRONG) == b"\x63\xc2"
-    assert await first.transmit(STATUS) == b"\x90\x00", "verified all the same"
-    assert await first.transmit(WRONG) == b"\x63\xc1"
-    assert await second.transmit(STATUS) == b"\x63\xc1"
+    assert await second.transmit(WRONG) == status.tries_left(2)
+    assert await first.transmit(STATUS) == status.SUCCESS, "verified all the same"
+    assert await first.transmit(WRONG) == status.tries_left(1)
+    assert await second.transmit(STATUS) == status.tries_left(1)
 
 
 async def test_selection_response_and_chain_apart(card: CacCard) -> None:
     first, second = await card.connect(), await card.connect()
     await first.transmit(select(PKI0))
-    assert await second.transmit(bytes.fromhex("00 52 00 00 02 01 02")) == b"\x69\x00"
+    assert (
+        await second.transmit(bytes.fromhex("00 52 00 00 02 01 02")) == status.COMMAND_NOT_ALLOWED
+    )
     await second.transmit(select(CCC))
-    assert await first.transmit(bytes.fromhex("00 52 00 00 02 01 04")) == b"\x61\x04"
-    assert await second.transmit(bytes.fromhex("00 C0 00 00 00")) == b"\x6a\x88"
+    assert await first.transmit(bytes.fromhex("00 52 00 00 02 01 04")) == status.bytes_available(4)
+    assert (
+        await second.transmit(bytes.fromhex("00 C0 00 00 00")) == status.REFERENCED_DATA_NOT_FOUND
+    )
     assert len(await first.transmit(bytes.fromhex("00 C0 00 00 04"))) == 6
     await first.transmit(bytes.fromhex("00 42 80 00 01 00"))
     await second.transmit(select(PKI0))
     await second.transmit(VERIFY)
-    assert await second.transmit(SIGN) != b"\x69\x84"
+    assert await second.transmit(SIGN) != status.DATA_INVALID
 
 
 async def test_power_on_begins_anew(card: CacCard) -> None:
@@ -82,8 +87,10 @@ async def test_power_on_begins_anew(card: CacCard) -> None:
     await first.transmit(VERIFY)
     first.close()
     second = await card.connect()
-    assert await second.transmit(STATUS) == b"\x63\xc3"
-    assert await second.transmit(bytes.fromhex("00 52 00 00 02 01 02")) == b"\x69\x00"
+    assert await second.transmit(STATUS) == status.tries_left(3)
+    assert (
+        await second.transmit(bytes.fromhex("00 52 00 00 02 01 02")) == status.COMMAND_NOT_ALLOWED
+    )
 
 
 async def test_many_hosts_guess_at_once(held: list[Credential], tmp_path: Path) -> None:
@@ -92,8 +99,13 @@ async def test_many_hosts_guess_at_once(held: list[Credential], tmp_path: Path) 
     card = CacCard(held, pin, in_thread)
     sessions = [await card.connect() for _ in range(8)]
     answers = await asyncio.gather(*(session.transmit(WRONG) for session in sessions))
-    assert sorted(answers) == [b"\x63\xc0", b"\x63\xc1", b"\x63\xc2", *[b"\x69\x83"] * 5]
-    assert await sessions[0].transmit(VERIFY) == b"\x69\x83"
+    assert sorted(answers) == [
+        status.tries_left(0),
+        status.tries_left(1),
+        status.tries_left(2),
+        *[status.AUTHENTICATION_BLOCKED] * 5,
+    ]
+    assert await sessions[0].transmit(VERIFY) == status.AUTHENTICATION_BLOCKED
 
 
 class Gate:
@@ -166,9 +178,9 @@ async def test_a_command_nobody_waits_for(held: list[Credential], tmp_path: Path
     answer.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answer
-    assert await session.transmit(STATUS) == b"\x90\x00"
+    assert await session.transmit(STATUS) == status.SUCCESS
     gate.opened.set()
-    assert await session.transmit(SIGN) == held[0].key.raw(BLOCK) + b"\x90\x00"
+    assert await session.transmit(SIGN) == held[0].key.raw(BLOCK) + status.SUCCESS
 
 
 async def test_a_slow_key_holds_nobody_up(held: list[Credential], tmp_path: Path) -> None:
@@ -190,11 +202,11 @@ async def test_a_slow_key_holds_nobody_up(held: list[Credential], tmp_path: Path
     await first.transmit(VERIFY)
     answer = await waiting(first, SIGN)
     await asyncio.sleep(0)
-    assert (await second.transmit(select(PKI0)))[-2:] == b"\x90\x00"
-    assert await second.transmit(VERIFY) == b"\x90\x00"
+    assert (await second.transmit(select(PKI0)))[-2:] == status.SUCCESS
+    assert await second.transmit(VERIFY) == status.SUCCESS
     assert not answer.done()
     release.set()
-    assert (await answer)[-2:] == b"\x90\x00"
+    assert (await answer)[-2:] == status.SUCCESS
 
 
 async def test_no_secret_in_a_log_or_a_repr(
@@ -204,7 +216,7 @@ async def test_no_secret_in_a_log_or_a_repr(
     session = await card.connect()
     await session.transmit(VERIFY)
     StateStore(tmp_path).path(card.serial).write_bytes(b"")
-    assert await session.transmit(VERIFY) == b"\x69\x83"
+    assert await session.transmit(VERIFY) == status.AUTHENTICATION_BLOCKED
     told = caplog.text + repr(session) + repr(card.pin) + repr(vars(card.pin)) + repr(vars(session))
     assert "damaged" in told and "pin reset" in told
     assert PIN.decode() not in told and PIN.hex() not in told

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from tests.unit.tpdu.t1_host import Host, lrc_block
 from vccid.errors import LocalProtocolError
+from vccid.iso7816 import status
 from vccid.iso7816.t1_blocks import Edc
 from vccid.tpdu.t1_link import Execute, GoOn, Link
 
 SELECT = bytes.fromhex("00A4040000")
-OK = b"\x90\x00"
+OK = status.SUCCESS
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def test_a_command_longer_than_any_is_a_wrong_length(link: Link) -> None:
     for _ in range(65_544 // 254 + 1):
         assert link.receive(i_block(number, bytes(254), more=True)) == r_block(number ^ 1)
         number ^= 1
-    assert link.receive(i_block(number, b"x")) == i_block(0, b"\x67\x00")
+    assert link.receive(i_block(number, b"x")) == i_block(0, status.WRONG_LENGTH)
 
 
 def test_only_what_was_asked_is_answered(link: Link) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.fakes import ATR, Answer, FakeSession
 from tests.unit.tpdu.t1_host import lrc_block
 from vccid.errors import CardMute, CardRemoved
+from vccid.iso7816 import status
 from vccid.iso7816.atr import T1_ATR
 from vccid.tpdu.tpdu_session import TpduSession
 
@@ -19,7 +20,7 @@ BOTH_ATR = bytes.fromhex("3B" "80" "80" "51" "20" "01" "70")  # fmt: skip
 SPECIFIC_ATR = bytes.fromhex("3B" "80" "90" "11" "01" "00")  # fmt: skip
 
 SELECT = bytes.fromhex("00A4040000")
-OK = b"\x90\x00"
+OK = status.SUCCESS
 
 
 class Clock:
@@ -78,14 +79,16 @@ async def test_pps_for_a_protocol_the_card_has_not_is_not_answered(atr: bytes, p
 async def test_in_specific_mode_and_after_a_command_there_is_no_pps() -> None:
     specific = session_of(SPECIFIC_ATR, select_ok)
     assert execute(specific, bytes.fromhex("FF01FE")) == lrc_block(0x81)
-    later = session_of(ATR, lambda command: b"\x6e\x00" if command[0] == 0xFF else OK)
+    later = session_of(
+        ATR, lambda command: status.CLASS_NOT_SUPPORTED if command[0] == 0xFF else OK
+    )
     execute(later, SELECT)
-    assert execute(later, bytes.fromhex("FF1018F7")) == b"\x6e\x00"
+    assert execute(later, bytes.fromhex("FF1018F7")) == status.CLASS_NOT_SUPPORTED
 
 
 async def test_a_command_of_class_ff_is_no_pps() -> None:
-    session = session_of(ATR, lambda command: b"\x6e\x00")
-    assert execute(session, bytes.fromhex("FFCA000000")) == b"\x6e\x00"
+    session = session_of(ATR, lambda command: status.CLASS_NOT_SUPPORTED)
+    assert execute(session, bytes.fromhex("FFCA000000")) == status.CLASS_NOT_SUPPORTED
 
 
 async def test_a_t1_card_that_works_long_asks_for_time() -> None:

@@ -57,7 +57,8 @@ class _Rule(NamedTuple):
     methods: tuple[tuple[int, int], ...] = ()
 
 
-#: In a real card's order: 06 before 04.
+#: In a real card's order: 06 before 04. The keys of 09 and 0B are those of libcacard's own
+#: comment; its table has others.
 _RULES: Final = (
     _Rule(0x00, _ALWAYS, 0x00),
     _Rule(0x01, _NEVER, 0x00),
@@ -79,7 +80,8 @@ _PROVIDERS: Final = (
     (_PROVIDER_EXTERNAL, bytes.fromhex("01000000")),
 )
 
-#: Service applets but for the PKI applets before them (table 5-21).
+#: Service applets but for the PKI applets before them (table 5-21). The CCC is 4F in every table,
+#: or its rules could not be asked for by its AID; libcacard has F4 in one of them.
 _SERVICES: Final = (
     (0x40, RID_GSC + b"\x30\x00"),
     (0x4F, CCC_AID),

@@ -12,7 +12,8 @@ from vccid.card.session import Lifetime
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import INS_GET_RESPONSE, INS_SELECT, INS_VERIFY, Command
 
-#: SELECT's P1 (ISO/IEC 7816-4:2020, 11.2.2; GSC-IS 2.1, 5.3.3.2).
+#: SELECT's P1 (ISO/IEC 7816-4:2020, 11.2.2; GSC-IS 2.1, 5.3.3.2). To the standard 02 is an EF: an
+#: applet has no files, and GSC-IS means its objects.
 SELECT_OBJECT: Final = 0x02
 SELECT_BY_NAME: Final = 0x04
 

@@ -16,7 +16,7 @@ from vccid.card.cac.card_capability import CARD_ID_SIZE, ccc_applet
 from vccid.card.cac.card_manager import CPLC_SERIAL_SIZE, card_manager, microsoft_applet
 from vccid.card.cac.containers import RID_DOD, RID_GSC, data_container, generic_container
 from vccid.card.cac.pin_instructions import change_reference_data, get_challenge, verify
-from vccid.card.cac.pki import INS_GET_CERTIFICATE, PkiApplet
+from vccid.card.cac.pki import PkiApplet
 from vccid.card.card import Card, CardInfo, Offload
 from vccid.card.line_ups import as_libcacard
 from vccid.card.pin import Pin
@@ -29,6 +29,7 @@ from vccid.iso7816.apdu import (
 )
 from vccid.iso7816.atr import LIBCACARD_ATR
 from vccid.keys.base import Credential
+from vccid.trace.gsc_is import INS_GET_CERTIFICATE
 
 #: As many PKI applets as libcacard makes; OpenSC looks for 16.
 MAX_CREDENTIALS: Final = 10

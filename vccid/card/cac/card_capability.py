@@ -17,7 +17,8 @@ from vccid.iso7816 import tlv
 
 CCC_AID: Final = RID_GSC + b"\xdb\x00"
 
-#: How many bytes of F0 are the card's own; OpenSC's serial number is all of them.
+#: How many bytes of F0 are the card's own; OpenSC's serial number is all of them. They must differ
+#: from card to card: by them OpenSC finds what it keeps of a card's certificates.
 CARD_ID_SIZE: Final = 14
 
 _GENERIC, _PKI = 0x01, 0x04

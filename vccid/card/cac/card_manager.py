@@ -18,7 +18,8 @@ _CARD_MANAGER_FCI: Final = file_control_information(
     CARD_MANAGER_AID + b"\x00", bytes.fromhex("9F6E06129151810100 9F6501FF")
 )
 
-#: Card production life cycle, but for IC serial number (4) and batch (2), which come between.
+#: Card production life cycle, libcacard's but for IC serial number (4) and batch (2), which come
+#: between.
 _CPLC_BEFORE_SERIAL: Final = bytes.fromhex(
     "9F7F2A"  # tag, length
     "0005"  # IC fabricator
@@ -40,6 +41,7 @@ _CPLC_BEHIND_BATCH: Final = bytes.fromhex(
     "0000"  # its date
     "000929BB"  # its equipment
 )
+#: IC serial number and batch: with the rest alike, they alone tell one card from another.
 CPLC_SERIAL_SIZE: Final = 6
 
 #: Card recognition data (GlobalPlatform 2.3, H.2): object identifiers.

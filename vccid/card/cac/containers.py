@@ -112,7 +112,11 @@ class ContainerApplet(Applet):
         return status.SUCCESS
 
     def read_buffer(self, session: AppletSession, command: Command) -> bytes:
-        """READ BUFFER (GSC-IS 2.1, 5.3.3.3): P1 P2 the offset, data the buffer and a count."""
+        """READ BUFFER (GSC-IS 2.1, 5.3.3.3): P1 P2 the offset, data the buffer and a count.
+
+        Tags and lengths are free to read, values may want the PIN: so a host learns how much there
+        is before it logs in.
+        """
         if len(command.data) != 2:
             return status.DATA_INVALID
         kind, count = command.data

@@ -13,7 +13,9 @@ from vccid.card.pin import Outcome, Verdict
 from vccid.card.processors import Answer
 from vccid.errors import KeyOperationError, StateError, TokenGone
 from vccid.iso7816 import status
-from vccid.iso7816.apdu import Command
+from vccid.iso7816.apdu import INS_CHANGE_REFERENCE_DATA, Command
+from vccid.trace.gsc_is import GSC_IS
+from vccid.trace.lines import outcome_text
 
 #: A PIN on the wire is right-padded with FF; a token's password may be longer than 8 bytes.
 MAX_PIN_FIELD: Final = 255
@@ -29,10 +31,11 @@ def verify(session: AppletSession, command: Command) -> Answer:
     if command.p1 or command.p2:
         return status.PARAMETERS_WRONG
     if not command.data:
+        # libcacard does not count, and answers 6A88, or 63C3 whatever is left.
         return status.SUCCESS if session.verified else status.tries_left(session.pin.tries_left)
     if len(command.data) > MAX_PIN_FIELD:
         return status.WRONG_LENGTH
-    return _decide(session, session.pin.verify(_unpadded(command.data)))
+    return _decide(session, command.ins, session.pin.verify(_unpadded(command.data)))
 
 
 def change_reference_data(session: AppletSession, command: Command) -> Answer:
@@ -46,7 +49,11 @@ def change_reference_data(session: AppletSession, command: Command) -> Answer:
 
 
 def get_challenge(session: AppletSession, command: Command) -> bytes:
-    """GET CHALLENGE (11.5.3): 1 to 256 random bytes."""
+    """GET CHALLENGE (11.5.3): 1 to 256 random bytes.
+
+    libcacard has none, and `pkcs11-tool --test` counts that as an error: OpenSC's random numbers
+    come from here.
+    """
     if command.data or not 1 <= command.le <= 256:
         return status.WRONG_LENGTH
     return os.urandom(command.le) + status.SUCCESS
@@ -54,25 +61,24 @@ def get_challenge(session: AppletSession, command: Command) -> bytes:
 
 async def _change(session: AppletSession, old: bytes, new: bytes) -> bytes:
     try:
-        return await _decide(session, session.pin.change(old, new))
+        return await _decide(session, INS_CHANGE_REFERENCE_DATA, session.pin.change(old, new))
     except ValueError:
         return status.INCORRECT_DATA
 
 
-async def _decide(session: AppletSession, attempt: Coroutine[Any, Any, Outcome]) -> bytes:
+async def _decide(session: AppletSession, ins: int, attempt: Coroutine[Any, Any, Outcome]) -> bytes:
     """Wait for a PIN's verdict; whatever it is, what was verified before is over."""
     session.verified = False
     try:
         verdict, tries_left = await session.lifetime.wait_for(attempt)
     except StateError as error:
-        _report(session, error)
-        return status.MEMORY_FAILURE
+        return _failed(session, ins, error, status.MEMORY_FAILURE)
     except TokenGone as error:
-        _report(session, error)
-        return status.EXECUTION_ERROR
+        return _failed(session, ins, error, status.EXECUTION_ERROR)
     except KeyOperationError as error:
-        _report(session, error)
-        return status.CONDITIONS_NOT_SATISFIED
+        return _failed(session, ins, error, status.CONDITIONS_NOT_SATISFIED)
+    # libcacard says 6985, which tells a program nothing: by 63Cx OpenSC knows a wrong PIN, by 6983
+    # a blocked one.
     if verdict is Verdict.BLOCKED:
         return status.AUTHENTICATION_BLOCKED
     if verdict is Verdict.WRONG:
@@ -85,5 +91,12 @@ def _unpadded(field: bytes) -> bytes:
     return field.rstrip(b"\xff")
 
 
-def _report(session: AppletSession, error: StateError | TokenGone | KeyOperationError) -> None:
-    _log.error("%s; %s", error.message, error.hint, extra={"card": session.serial})
+def _failed(
+    session: AppletSession,
+    ins: int,
+    error: StateError | TokenGone | KeyOperationError,
+    answer: bytes,
+) -> bytes:
+    told = outcome_text(ins, answer, GSC_IS)
+    _log.error("%s: %s; %s", told, error.message, error.hint, extra={"card": session.serial})
+    return answer

@@ -28,8 +28,9 @@ from vccid.iso7816 import status, tlv
 from vccid.iso7816.apdu import Command
 from vccid.keys.base import Credential
 from vccid.keys.libcrypto import rsa_modulus
+from vccid.trace.gsc_is import GSC_IS, INS_GET_CERTIFICATE
+from vccid.trace.lines import outcome_text
 
-INS_GET_CERTIFICATE: Final = 0x36
 INS_SIGN_DECRYPT: Final = 0x42
 
 MIN_KEY_BITS, MAX_KEY_BITS = 1024, 4096
@@ -109,13 +110,17 @@ class PkiApplet(ContainerApplet):
         if command.p1 != _LAST_BLOCK:
             return status.INCORRECT_P1_P2
         if not session.verified:
+            # Not libcacard's 6985: on 6982 OpenSC verifies again by itself and repeats the command.
             return status.SECURITY_STATUS_NOT_SATISFIED
         if len(block) != self._size or int.from_bytes(block, "big") >= self._modulus:
             return status.DATA_INVALID
         return self._operate(session, block)
 
     def get_certificate(self, session: AppletSession, command: Command) -> bytes:
-        """GET CERTIFICATE of the first CAC: Le bytes, then 63xx while xx more bytes follow."""
+        """GET CERTIFICATE of the first CAC: Le bytes, then 63xx while xx more bytes follow.
+
+        libcacard has it no more; programs from before GSC-IS 2.1 know nothing else.
+        """
         selection = session.selection
         start = selection.certificate_offset
         end = start + (command.le or 256)
@@ -141,7 +146,8 @@ class PkiApplet(ContainerApplet):
         self, session: AppletSession, error: KeyOperationError | KeySourceError, answer: bytes
     ) -> bytes:
         _log.error(
-            "the key of %s failed: %s; %s",
+            "%s: the key of %s failed: %s; %s",
+            outcome_text(INS_SIGN_DECRYPT, answer, GSC_IS),
             self._credential.name,
             error.message,
             error.hint,

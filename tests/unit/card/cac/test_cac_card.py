@@ -25,6 +25,7 @@ from vccid.card.cac.cac_card import CacCard, card_serial
 from vccid.errors import (
     RemoteProtocolError,
 )
+from vccid.iso7816 import status
 from vccid.iso7816.apdu import Command
 from vccid.iso7816.atr import T1_ATR
 
@@ -80,8 +81,8 @@ def test_atr(make: MakeDriver) -> None:
 def test_as_many_pki_applets_as_certificates(make: MakeDriver, count: int) -> None:
     driver = make(*(credential(f"small{index}", 1024) for index in range(count)))
     for index in range(count):
-        assert driver.hex(select_command(f"A0 00 00 00 79 01 {index:02X}"))[-5:] == "90 00"
-    assert driver.hex(select_command(f"A0 00 00 00 79 01 {count:02X}")) == "6A 82"
+        assert driver.send(select_command(f"A0 00 00 00 79 01 {index:02X}"))[-2:] == status.SUCCESS
+    assert driver.send(select_command(f"A0 00 00 00 79 01 {count:02X}")) == status.NOT_FOUND
     driver.hex(select_command(CCC))
     urls = [value for tag, value in tags_and_values(driver) if tag == 0xF3]
     assert urls[11:] == [
@@ -174,7 +175,7 @@ def test_pki_properties(make: MakeDriver) -> None:
 
 def test_properties_opensc_can_read(driver: Driver) -> None:
     driver.hex(select_command(PERSON_INSTANCE))
-    assert driver.hex("00 56 01 00 FF") == "6C 1D"
+    assert driver.send("00 56 01 00 FF") == status.wrong_le(29)
     assert driver.hex("00 56 01 00 1D") == (
         "01 05 10 02 06 02 03 "
         "40 01 01 "
@@ -195,7 +196,7 @@ def test_data_behind_the_pin(make: MakeDriver) -> None:
     driver.hex(select_command(PERSON_INSTANCE))
     assert "42 05 00 08 00 0D 00" in driver.hex("80 56 01 00 1D")
     assert driver.hex("80 52 00 00 02 01 FF 08") == "06 00 01 05 02 00 03 06 90 00"
-    assert driver.hex("80 52 00 00 02 02 FF 0D") == "69 82"
+    assert driver.send("80 52 00 00 02 02 FF 0D") == status.SECURITY_STATUS_NOT_SATISFIED
     driver.hex(VERIFY)
     assert driver.hex("80 52 00 00 02 02 FF 0D") == "0B 00 4D 61 72 69 65 54 75 72 6E 65 72 90 00"
 
@@ -209,22 +210,23 @@ def test_data_that_is_none(make: MakeDriver) -> None:
 
 
 def test_pin_status_and_tries(driver: Driver) -> None:
-    assert driver.hex("00 20 00 00") == "63 C3"
-    assert driver.hex("00 20 00 00 00") == "63 C3", "T=0 sends five bytes"
-    for answer in ("63 C2", "63 C1", "63 C0", "69 83"):
-        assert driver.hex("00 20 00 00 08 30 30 30 30 FF FF FF FF") == answer
-    assert driver.hex(VERIFY) == "69 83"
-    assert driver.hex("00 20 00 00") == "63 C0"
+    assert driver.send("00 20 00 00") == status.tries_left(3)
+    assert driver.send("00 20 00 00 00") == status.tries_left(3), "T=0 sends five bytes"
+    for left in (2, 1, 0):
+        assert driver.send("00 20 00 00 08 30 30 30 30 FF FF FF FF") == status.tries_left(left)
+    assert driver.send("00 20 00 00 08 30 30 30 30 FF FF FF FF") == status.AUTHENTICATION_BLOCKED
+    assert driver.send(VERIFY) == status.AUTHENTICATION_BLOCKED
+    assert driver.send("00 20 00 00") == status.tries_left(0)
     driver.run(driver.card.pin.reset())
-    assert driver.hex(VERIFY) == "90 00"
-    assert driver.hex("00 20 00 00") == "90 00"
+    assert driver.send(VERIFY) == status.SUCCESS
+    assert driver.send("00 20 00 00") == status.SUCCESS
 
 
 @pytest.mark.parametrize("field", ["31 32 33 34 35 36 37 38", "31 32 33 34 35 36 37 38 FF FF"])
 @pytest.mark.parametrize("cla", ["00", "80"])
 def test_padding_is_taken_off(driver: Driver, field: str, cla: str) -> None:
     data = bytes.fromhex(field)
-    assert driver.hex(f"{cla} 20 00 00 {len(data):02X} {field}") == "90 00"
+    assert driver.send(f"{cla} 20 00 00 {len(data):02X} {field}") == status.SUCCESS
 
 
 def test_a_long_password(tmp_path: Path) -> None:
@@ -232,8 +234,8 @@ def test_a_long_password(tmp_path: Path) -> None:
     making = card_with_token(three_credentials(), tmp_path, MemoryToken(password))
     driver = Driver(making)
     try:
-        assert driver.hex(f"00 20 00 00 {len(password):02X}" + password.hex()) == "90 00"
-        assert driver.hex("00 20 00 00 00 01 00" + "31" * 256) == "67 00"
+        assert driver.send(f"00 20 00 00 {len(password):02X}" + password.hex()) == status.SUCCESS
+        assert driver.send("00 20 00 00 00 01 00" + "31" * 256) == status.WRONG_LENGTH
     finally:
         driver.close()
 
@@ -241,86 +243,86 @@ def test_a_long_password(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", ["00 24 00 00", "80 24 01 00"])
 def test_change_reference_data(driver: Driver, header: str) -> None:
     old, new = PIN.hex(), "36 35 34 33 32 31 FF FF"
-    assert driver.hex(f"{header} 10 {'30' * 8} {new}") == "63 C2"
-    assert driver.hex(f"{header} 10 {old} {new}") == "90 00"
-    assert driver.hex(VERIFY) == "63 C2"
-    assert driver.hex("00 20 00 00 06 36 35 34 33 32 31") == "90 00"
+    assert driver.send(f"{header} 10 {'30' * 8} {new}") == status.tries_left(2)
+    assert driver.send(f"{header} 10 {old} {new}") == status.SUCCESS
+    assert driver.send(VERIFY) == status.tries_left(2)
+    assert driver.send("00 20 00 00 06 36 35 34 33 32 31") == status.SUCCESS
 
 
 @pytest.mark.parametrize(
     ("command", "answer"),
     [
-        ("00 24 02 00 10" + "31" * 16, "6A 86"),
-        ("00 24 00 01 10" + "31" * 16, "6A 86"),
-        ("00 24 00 00", "67 00"),
-        ("00 24 00 00 08" + "31" * 8, "67 00"),
-        ("00 24 00 00 10" + PIN.hex() + "31 32 33 FF FF FF FF FF", "6A 80"),
-        ("00 24 00 00 10" + PIN.hex() + "FF" * 8, "6A 80"),
+        ("00 24 02 00 10" + "31" * 16, status.INCORRECT_P1_P2),
+        ("00 24 00 01 10" + "31" * 16, status.INCORRECT_P1_P2),
+        ("00 24 00 00", status.WRONG_LENGTH),
+        ("00 24 00 00 08" + "31" * 8, status.WRONG_LENGTH),
+        ("00 24 00 00 10" + PIN.hex() + "31 32 33 FF FF FF FF FF", status.INCORRECT_DATA),
+        ("00 24 00 00 10" + PIN.hex() + "FF" * 8, status.INCORRECT_DATA),
     ],
 )
-def test_change_reference_data_refused(driver: Driver, command: str, answer: str) -> None:
-    assert driver.hex(command) == answer
-    assert driver.hex("00 20 00 00") == "63 C3", "no try was spent"
+def test_change_reference_data_refused(driver: Driver, command: str, answer: bytes) -> None:
+    assert driver.send(command) == answer
+    assert driver.send("00 20 00 00") == status.tries_left(3), "no try was spent"
 
 
 @pytest.mark.parametrize("le", [1, 8, 0xFF, 0x100])
 def test_challenge(driver: Driver, le: int) -> None:
     command = bytes.fromhex("00 84 00 00") + bytes((le & 0xFF,))
     first, second = driver.transmit(command), driver.transmit(command)
-    assert len(first) == le + 2 and first[-2:] == b"\x90\x00"
+    assert len(first) == le + 2 and first[-2:] == status.SUCCESS
     assert le < 8 or first != second
 
 
 @pytest.mark.parametrize("command", ["00 84 00 00", "00 84 00 00 00 01 01", "00 84 00 00 01 00 08"])
 def test_no_challenge(driver: Driver, command: str) -> None:
-    assert driver.hex(command) == "67 00"
+    assert driver.send(command) == status.WRONG_LENGTH
 
 
 @pytest.mark.parametrize(
     ("command", "answer"),
     [
-        ("01 A4 04 00", "68 81"),
-        ("02 A4 04 00", "68 81"),
-        ("83 52 00 00 02 01 02", "68 81"),
-        ("41 A4 04 00", "68 81"),
-        ("04 A4 04 00", "68 82"),
-        ("0C 20 00 00", "68 82"),
-        ("8C 52 00 00 02 01 02", "68 82"),
-        ("60 A4 04 00", "68 82"),
-        ("FF 11 18 F6", "69 00"),
-        ("20 A4 04 00", "69 00"),
-        ("00 A4", "67 00"),
+        ("01 A4 04 00", status.CHANNEL_NOT_SUPPORTED),
+        ("02 A4 04 00", status.CHANNEL_NOT_SUPPORTED),
+        ("83 52 00 00 02 01 02", status.CHANNEL_NOT_SUPPORTED),
+        ("41 A4 04 00", status.CHANNEL_NOT_SUPPORTED),
+        ("04 A4 04 00", status.SECURE_MESSAGING_NOT_SUPPORTED),
+        ("0C 20 00 00", status.SECURE_MESSAGING_NOT_SUPPORTED),
+        ("8C 52 00 00 02 01 02", status.SECURE_MESSAGING_NOT_SUPPORTED),
+        ("60 A4 04 00", status.SECURE_MESSAGING_NOT_SUPPORTED),
+        ("FF 11 18 F6", status.COMMAND_NOT_ALLOWED),
+        ("20 A4 04 00", status.COMMAND_NOT_ALLOWED),
+        ("00 A4", status.WRONG_LENGTH),
     ],
 )
-def test_classes_and_lengths(driver: Driver, command: str, answer: str) -> None:
-    assert driver.hex(command) == answer
+def test_classes_and_lengths(driver: Driver, command: str, answer: bytes) -> None:
+    assert driver.send(command) == answer
 
 
 def test_chains(driver: Driver) -> None:
     """Any command can be chained (5.3.3); another one in between drops the chain."""
     first, last = "10 A4 04 00 04 A0 00 00 00", "00 A4 04 00 03 79 01 00 00"
-    assert driver.hex(first) == "90 00"
+    assert driver.send(first) == status.SUCCESS
     assert driver.hex(last)[:17] == "6F 0B 84 07 A0 00"
     driver.hex(first)
     driver.hex("00 20 00 00")
-    assert driver.hex(last) == "6A 82"
+    assert driver.send(last) == status.NOT_FOUND
     driver.hex(first)
     driver.hex("00 A4 04 0C 00")  # another P2
-    assert driver.hex(last) == "6A 82"
+    assert driver.send(last) == status.NOT_FOUND
 
 
 def test_a_chain_without_end(driver: Driver) -> None:
     part = bytes.fromhex("10 A4 04 00 00 FF FF") + bytes(65_535)
-    assert driver.transmit(part) == b"\x90\x00"
-    assert driver.transmit(part) == b"\x67\x00"
-    assert driver.transmit(part) == b"\x90\x00"
-    assert driver.hex("00 A4 04 00 01 00") == "67 00"
+    assert driver.transmit(part) == status.SUCCESS
+    assert driver.transmit(part) == status.WRONG_LENGTH
+    assert driver.transmit(part) == status.SUCCESS
+    assert driver.send("00 A4 04 00 01 00") == status.WRONG_LENGTH
 
 
 def test_get_response_without_le(driver: Driver) -> None:
-    assert driver.hex(select_command(PKI0, "")) == "61 0D"
-    assert driver.hex("00 C0 00 00")[-5:] == "90 00"
-    assert driver.hex("00 C0 00 00") == "6A 88"
+    assert driver.send(select_command(PKI0, "")) == status.bytes_available(13)
+    assert driver.send("00 C0 00 00")[-2:] == status.SUCCESS
+    assert driver.send("00 C0 00 00") == status.REFERENCED_DATA_NOT_FOUND
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

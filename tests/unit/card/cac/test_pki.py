@@ -29,6 +29,7 @@ from vccid.errors import (
     TokenGone,
     VccidError,
 )
+from vccid.iso7816 import status
 from vccid.keys.base import Credential, PrivateKey
 
 MakeDriver = Callable[..., Driver]
@@ -45,7 +46,7 @@ def test_key_sizes(make: MakeDriver, bits: int, units: int) -> None:
     block = bytes(bits // 8 - 1) + b"\x02"
     length = (bits // 8).to_bytes(2, "big").hex()
     assert driver.transmit(bytes.fromhex("80 42 00 00 00" + length) + block + b"\x00\x00") == (
-        held.key.raw(block) + b"\x90\x00"
+        held.key.raw(block) + status.SUCCESS
     )
 
 
@@ -75,7 +76,7 @@ def test_get_certificate(make: MakeDriver, le: int) -> None:
             assert len(answer) - 2 == min(le, 256)
             assert answer[-1] == min(len(held.certificate) + 1 - len(stored), 255)
             answer = driver.transmit(bytes.fromhex("00 36 00 00") + bytes((le & 0xFF,)))
-        assert answer[-2:] == b"\x90\x00"
+        assert answer[-2:] == status.SUCCESS
         assert stored + answer[:-2] == b"\x00" + held.certificate
 
 
@@ -138,7 +139,7 @@ def test_a_block_in_parts(driver: Driver, form: list[str]) -> None:
     driver.hex(select_command(PKI0))
     driver.hex(VERIFY)
     answers = [driver.transmit(filled(command)) for command in form]
-    assert answers[-1] == three_credentials()[0].key.raw(BLOCK) + b"\x90\x00"
+    assert answers[-1] == three_credentials()[0].key.raw(BLOCK) + status.SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_parts_that_are_forgotten(driver: Driver, between: str) -> None:
     first, last = (filled(form) for form in FORMS[0])
     driver.transmit(first)
     driver.hex(between)
-    assert driver.transmit(last) == b"\x69\x84"
+    assert driver.transmit(last) == status.DATA_INVALID
 
 
 def test_parts_without_end(driver: Driver) -> None:
@@ -166,26 +167,28 @@ def test_parts_without_end(driver: Driver) -> None:
     tracemalloc.start()
     try:
         for _ in range(20):
-            assert driver.transmit(part) == b"\x90\x00"
+            assert driver.transmit(part) == status.SUCCESS
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert kept < len(part)
-    assert driver.hex("80 42 00 00 00") == "69 84"
+    assert driver.send("80 42 00 00 00") == status.DATA_INVALID
 
 
 def test_without_the_pin(driver: Driver) -> None:
     driver.hex(select_command(PKI0))
-    assert driver.transmit(filled(FORMS[6][0])) == b"\x69\x82"
+    assert driver.transmit(filled(FORMS[6][0])) == status.SECURITY_STATUS_NOT_SATISFIED
     driver.hex(VERIFY)
     driver.hex("00 20 00 00 04 31 31 31 31")
-    assert driver.transmit(filled(FORMS[6][0])) == b"\x69\x82", "a wrong PIN ends it"
+    assert (
+        driver.transmit(filled(FORMS[6][0])) == status.SECURITY_STATUS_NOT_SATISFIED
+    ), "a wrong PIN ends it"
 
 
 def test_a_block_above_the_modulus(driver: Driver) -> None:
     driver.hex(select_command(PKI0))
     driver.hex(VERIFY)
-    assert driver.hex("80 42 00 00 00 01 00" + "FF" * 256) == "69 84"
+    assert driver.send("80 42 00 00 00 01 00" + "FF" * 256) == status.DATA_INVALID
 
 
 class FailingKey(PrivateKey):
@@ -203,24 +206,25 @@ class FailingKey(PrivateKey):
 @pytest.mark.parametrize(
     ("error", "answer"),
     [
-        (KeyOperationError("refused"), "69 84"),
-        (PrivateKeyMissing("not there"), "6A 88"),
-        (TokenGone("pulled"), "64 00"),
-        (PasswordNeeded("locked"), "6F 00"),
+        (KeyOperationError("refused"), status.DATA_INVALID),
+        (PrivateKeyMissing("not there"), status.REFERENCED_DATA_NOT_FOUND),
+        (TokenGone("pulled"), status.EXECUTION_ERROR),
+        (PasswordNeeded("locked"), status.NO_PRECISE_DIAGNOSIS),
     ],
 )
 def test_a_key_that_fails(
-    make: MakeDriver, caplog: pytest.LogCaptureFixture, error: VccidError, answer: str
+    make: MakeDriver, caplog: pytest.LogCaptureFixture, error: VccidError, answer: bytes
 ) -> None:
     held = credential("small0", 1024)
     driver = make(Credential("mine", held.certificate, FailingKey(error), None))
     driver.hex(select_command(PKI0))
     driver.hex(VERIFY)
-    assert driver.hex("00 42 00 00 80" + "00" * 128 + "00") == answer
+    assert driver.send("00 42 00 00 80" + "00" * 128 + "00") == answer
     [record] = caplog.records
     assert "mine" in record.getMessage() and error.message in record.getMessage()
+    assert record.getMessage().startswith(f"SIGN/DECRYPT → {answer.hex().upper()} (")
     assert record.__dict__["card"] == driver.card.serial
-    assert driver.hex("00 20 00 00") == "90 00"
+    assert driver.send("00 20 00 00") == status.SUCCESS
 
 
 def test_keys_no_applet_can_hold(make: MakeDriver) -> None:
