@@ -455,6 +455,25 @@ def test_readers_come_and_go(door: Door, card: PlainDaemon) -> None:
     assert list(client.states()) == [READER, OTHER]
 
 
+def test_a_reader_that_goes_keeps_nobody(door: Door, card: PlainDaemon) -> None:
+    working, waiting, leaving, coming = (door() for _ in range(4))
+    mine, its, other = connected(working), connected(waiting), connected(leaving)
+    assert working.begin(mine) == pc.SUCCESS
+    working.send_transmit(mine, WAIT)
+    assert card.ask("working 0") == "ok"
+    waiting.send_begin(its)
+    leaving.send(pc.DISCONNECT, struct.pack("=iII", other, pc.RESET, 0))
+    coming.begin_connect(READER)
+    assert coming.silent(0.01)
+    card.ask("hide 0")
+    assert working.answer_transmit()[0] == pc.NO_SMARTCARD
+    assert waiting.answer_begin() == pc.INVALID_VALUE
+    assert struct.unpack("=iII", leaving.receive(12))[2] == pc.SUCCESS
+    assert coming.end_connect()[0] == pc.UNKNOWN_READER
+    card.ask("show 0")
+    assert coming.connect(READER)[0] == pc.SUCCESS
+
+
 # -- what none can break -----------------------------------------------------------------------
 
 MALFORMED = {

@@ -181,7 +181,7 @@ class SharedCard:
     async def reset(self, but: Handle | None = None) -> bool:
         """Reset the card, and let every handle but one tell; whether it answered."""
         async with self.turns:
-            if self._slot.power is Power.ABSENT:
+            if self._slot.power is Power.ABSENT or self._slot.is_gone:
                 return False
             self._slot.tell(MarkEvent.RESET, but)
             self.power_off(PowerEvent.FAILED)

@@ -78,9 +78,7 @@ class ShownReader(Host):
 
     def leave(self) -> None:
         """The reader is no more: its handles lead nowhere."""
-        for handle in tuple(self.slot.handles):
-            handle.is_gone = True
-            self.slot.close(handle)
+        self.slot.gone()
         self.card.stop_resting()
         self.card.power_off(PowerEvent.UNUSED)
         self.reader.detach(self)
@@ -99,8 +97,9 @@ class ShownReader(Host):
         if await self.pass_lock(handle, None):
             slot.lock.end(handle)
         try:
-            if not direct:
+            if not direct and not slot.is_gone:
                 await self.card.power_up(Rv.W_UNPOWERED_CARD)
+            refuse(Rv.E_UNKNOWN_READER if slot.is_gone else None)
             refuse(slot.choose(handle, request.protocols, direct=direct))
             refuse(slot.share(handle, request.mode))
         finally:
@@ -153,7 +152,8 @@ class ShownReader(Host):
         """
         lock = self.slot.lock
         self.card.abandon(handle)
-        if (lock.exclusive is handle or lock.owner is handle) and not handle.mark:
+        held = lock.exclusive is handle or lock.owner is handle
+        if held and not handle.mark and not handle.is_gone:
             return self.close(handle, Disposition.RESET)
         self.forget(handle)
         return None

@@ -79,6 +79,7 @@ class Slot:
         protocol: chosen for the card, of `Protocols`; 0 before that.
         handles: open ones.
         lock: whose the card is.
+        is_gone: the reader is no more.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -88,6 +89,7 @@ class Slot:
         self.protocol = 0
         self.handles: set[Handle] = set()
         self.lock: Lock[Handle] = Lock()
+        self.is_gone = False
         self._comings = 0
 
     @property
@@ -153,6 +155,15 @@ class Slot:
             if (rv := self._fails(check, request, handle)) is not None:
                 return rv
         return None
+
+    def gone(self) -> None:
+        """The reader is no more; whoever waits for its card hears of that."""
+        self.is_gone = True
+        for handle in self.handles:
+            handle.is_gone = True
+        self.handles.clear()
+        self.lock.exclusive = None
+        self.lock.drop()
 
     def is_free_for(self, handle: Handle, protocol: int) -> bool:
         """Whether `refusal` has nothing against an APDU: what nearly every one comes to."""
