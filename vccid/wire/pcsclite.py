@@ -80,8 +80,7 @@ class Protocols:
     T1: Final = 2
     RAW: Final = 4
     T15: Final = 8
-    #: what a program of long ago may say for all of them
-    ANY_OLD: Final = 0x1000
+    ANY_OLD: Final = 0x1000  # T0 and T1, as programs of long ago say
 
 
 class ReaderState:
