@@ -132,3 +132,11 @@ class RemoteProtocolError(ProtocolError):
 
 class LocalProtocolError(ProtocolError):
     """Our own code asked a protocol for something it does not allow."""
+
+
+def unexpected(error: Exception) -> VccidError:
+    """What outermost places tell of an error that nobody foresaw; the traceback is the log's."""
+    what = f"{type(error).__name__}: {error}".removesuffix(": ")
+    if isinstance(error, MemoryError):
+        return VccidError("there is no memory left", "end something else, or allow it more")
+    return VccidError(f"something unexpected went wrong: {what}", "its log has more")

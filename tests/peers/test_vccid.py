@@ -75,6 +75,18 @@ def test_a_second_one_is_sent_away(daemon: Daemon) -> None:
     assert daemon.run_ctl("status").returncode == 0, "the first one goes on"
 
 
+def test_one_directory_for_everything(daemon: Daemon) -> None:
+    """As README has it; no second one gets in."""
+    one = {f"{what}_DIRECTORY": str(daemon.runtime) for what in ("STATE", "CONFIGURATION")}
+    daemon.start(["env", *(f"{name}={value}" for name, value in one.items())])
+    assert daemon.reader()["card"] is None
+    second = subprocess.run(
+        daemon.command, env={**daemon.env, **one},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert second.returncode == 75
+
+
 def test_two_side_by_side(daemon: Daemon, tmp_path: Path, database: str) -> None:
     daemon.start()
     with Daemon(tmp_path / "w") as other:
@@ -103,9 +115,15 @@ def test_an_ordinary_user_runs_one(tmp_path_factory: pytest.TempPathFactory) -> 
             assert daemon.control.stat().st_uid == 65534
 
 
+def socket_activate(daemon: Daemon) -> list[str]:
+    """systemd's own tool, which hands on what it is told to of the environment."""
+    kept = [f"--setenv={name}" for name in daemon.env if name.endswith(("_DIRECTORY", "_SOCKET"))]
+    return ["systemd-socket-activate", f"--listen={daemon.control}", "--fdname=control", *kept]
+
+
 def test_systemd_hands_it_the_control_socket(daemon: Daemon, tmp_path: Path) -> None:
     """By systemd's own tool; the socket is not the daemon's to remove or to change."""
-    daemon.launch(["systemd-socket-activate", f"--listen={daemon.control}", "--fdname=control"])
+    daemon.launch(socket_activate(daemon))
     daemon.wait_for(lambda: "Listening on" in daemon.printed())
     daemon.control.chmod(0o640)
     assert daemon.ctl_json("status")["pid"] == daemon.pid
@@ -115,6 +133,17 @@ def test_systemd_hands_it_the_control_socket(daemon: Daemon, tmp_path: Path) -> 
     assert daemon.control.stat().st_mode & 0o777 == 0o640
     assert daemon.stop() == 0
     assert daemon.control.exists()
+
+
+def test_those_who_wait_hear_why_there_is_no_daemon(daemon: Daemon) -> None:
+    """A connection left in the queue would have systemd start it again and again."""
+    daemon.settings.write_text("[log]\nlevel = 3\n")
+    daemon.launch(socket_activate(daemon))
+    daemon.wait_for(lambda: "Listening on" in daemon.printed())
+    told = daemon.run_ctl("status")
+    assert told.returncode == 1
+    assert "vccid.toml:2: log.level must be a string" in told.stderr
+    assert daemon.wait() == 78
 
 
 def test_settings_may_be_checked_without_starting(daemon: Daemon) -> None:

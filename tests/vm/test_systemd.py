@@ -116,3 +116,13 @@ def test_stop_is_clean(guest: Guest, quiet_kernel: None) -> None:
 
 def test_pcscd_shows_an_empty_reader_without_the_daemon(guest: Guest) -> None:
     assert "No" in guest.run(until("opensc-tool -l | grep '^0 *No'")).text
+
+
+def test_unfit_settings_are_told_to_each_and_the_socket_stays(guest: Guest) -> None:
+    guest.write("/etc/vccid/vccid.toml", "nonsense = 1\n")
+    guest.run("systemctl start vccid.socket")
+    for _ in range(8):
+        told = guest.run("vccidctl status", check=False)
+        assert (told.code, "vccid.toml:1: unknown table [nonsense]" in told.errors) == (1, True), told
+    assert int(shown(guest, "NRestarts")["NRestarts"]) == 0
+    guest.run("rm /etc/vccid/vccid.toml && vccidctl status")

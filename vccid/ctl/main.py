@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from vccid import __version__
+from vccid import __version__, streams
 from vccid.ctl import cards, output, readers
 from vccid.ctl import mount as files
 from vccid.ctl.client import DaemonError
@@ -66,9 +66,11 @@ for command in (
 
 def main() -> None:
     """Run one verb; errors end as one line, a hint and an exit code."""
+    streams.set_up()
     context = Context()
     try:
         cli.main(prog_name="vccidctl", obj=context, standalone_mode=False)
+        streams.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -79,6 +81,10 @@ def main() -> None:
         output.print_error(error, kind, context.json)
         sys.exit(exit_code(error))
     except BrokenPipeError:
+        sys.exit(Exit.FAILED)
+    except OSError as error:
+        explained = streams.explained(error)
+        output.print_error(explained, type(explained).__name__, context.json)
         sys.exit(Exit.FAILED)
 
 

@@ -16,7 +16,7 @@ from vccid.control.server import ControlServer
 from vccid.daemon import logging as daemon_logging
 from vccid.daemon import socket_and_lock
 from vccid.daemon.sd_notify import Notifier, watchdog_interval
-from vccid.errors import VccidError
+from vccid.errors import VccidError, unexpected
 from vccid.readers.manager import Service
 from vccid.settings import config
 from vccid.settings.config import Settings
@@ -47,6 +47,7 @@ class Daemon:
         self._overrides = overrides
         self._settings = settings
         self._handed = handed
+        self._made_socket = False
         self._service = Service(directories, settings)
         self._service.frontends.may_use = self._may_use_readers
         self._users = Access(settings.pcsc.group or settings.control.group)
@@ -82,20 +83,27 @@ class Daemon:
             await self._end()
 
     async def _end(self) -> None:
+        """Leave, as far as it can be done: what fails keeps nothing else from it."""
         self._notifier.stopping()
         log.info("stopping")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._control.stop()
-        if self._handed is None:
+        for leave in (self._control.stop, self._remove_socket, self._service.stop):
+            try:
+                await leave()
+            except Exception:
+                log.exception("something did not end as it should")
+
+    async def _remove_socket(self) -> None:
+        if self._made_socket:
             self._directories.control.unlink(missing_ok=True)
-        await self._service.stop()
 
     def _socket(self) -> socket.socket:
         if self._handed is not None:
             return self._handed
         made = socket_and_lock.make_socket(self._directories.control)
+        self._made_socket = True
         control = self._settings.control
         socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
         return made
@@ -106,7 +114,12 @@ class Daemon:
     def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s: %s", task.get_name(), error, exc_info=error)
 
     async def _watch(self, interval: float) -> None:
         while True:
@@ -137,6 +150,9 @@ class Daemon:
         except VccidError as error:
             log.error("the settings stay as they were: %s; %s", error.message, error.hint)
             status = f"settings unfit: {error.message}"
+        except Exception as error:  # no thread, no memory: the daemon goes on, and says so
+            log.exception("the settings could not be read again")
+            status = f"settings not read: {unexpected(error).message}"
         self._notifier.ready(status)
 
     def _apply(self, settings: Settings) -> None:

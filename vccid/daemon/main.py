@@ -7,7 +7,9 @@ import asyncio
 import ctypes
 import os
 import resource
+import socket
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,10 +18,10 @@ from typing import Any, Final
 
 import click
 
-from vccid import __version__
+from vccid import __version__, streams
 from vccid.daemon import logging as daemon_logging
 from vccid.daemon import sd_notify, socket_and_lock
-from vccid.errors import ConfigError, DaemonRunning, VccidError
+from vccid.errors import ConfigError, DaemonRunning, VccidError, unexpected
 from vccid.readers import card_threads
 from vccid.settings import config, directories
 
@@ -128,32 +130,42 @@ def cli(
     places = directories.find(
         os.environ, os.geteuid(), runtime_directory, state_directory, configuration_directory
     )
-    loaded = config.load(places.configuration, overrides)
     if check:
-        _say(loaded)
+        _say(config.load(places.configuration, overrides))
     else:
-        run(places, loaded, overrides)
+        run(places, overrides)
 
 
-def run(
-    places: directories.Directories,
-    settings: config.Settings,
-    overrides: dict[tuple[str, str], str],
-) -> None:
+def run(places: directories.Directories, overrides: dict[tuple[str, str], str]) -> None:
     """Be the daemon until told to end.
 
     Raises:
         DaemonRunning: there is one in this runtime directory.
-        ConfigError: directories or sockets cannot be had.
+        ConfigError: settings, directories or sockets cannot be had.
     """
+    handed = sd_notify.control_socket(os.environ)
+    try:
+        _serve(places, overrides, handed)
+    except Exception as error:
+        if handed is not None:
+            told = error if isinstance(error, VccidError) else unexpected(error)
+            _answer_waiting(handed, told)
+        raise
+
+
+def _serve(
+    places: directories.Directories,
+    overrides: dict[tuple[str, str], str],
+    handed: socket.socket | None,
+) -> None:
+    settings = config.load(places.configuration, overrides)
     _keep_memory_private()
     _keep_memory_small()
     _open_many_files()
     daemon_logging.start(settings.log.level, os.environ)
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
-    locks = [socket_and_lock.InstanceLock(place) for place in (places.runtime, places.state)]
-    handed = sd_notify.control_socket(os.environ)
+    lock = socket_and_lock.InstanceLock(places.runtime, places.state)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         from vccid.daemon.daemon import Daemon
 
@@ -161,27 +173,54 @@ def run(
             await Daemon(places, settings, overrides, handed).run()
 
         runner.run(live())
-    del locks
+    del lock
+
+
+def _answer_waiting(handed: socket.socket, error: VccidError) -> None:
+    from vccid.control.callers import Access
+    from vccid.control.no_daemon import answer_waiting
+
+    # Which group may know is a setting, and those may be what is wrong: its default, then.
+    answer_waiting(handed, error, Access(config.Settings().control.group))
 
 
 def main() -> None:
     """Run `vccid`; errors end as one line, a hint and an exit code."""
-    code: int = Exit.OK
-    try:
-        cli.main(prog_name="vccid", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except click.Abort:
-        code = Exit.FAILED
-    except VccidError as error:
-        click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
-        code = _exit_code(error)
-    sys.stdout.flush()
+    streams.set_up()
+    code = _run_to_its_end()
     if not card_threads.finish(_LAST_WAIT):
         # A module that never answers must not keep a daemon that was told to end.
         os._exit(code)
     sys.exit(code)
+
+
+def _run_to_its_end() -> int:
+    """Returns the exit code."""
+    try:
+        cli.main(prog_name="vccid", standalone_mode=False)
+        streams.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return Exit.FAILED
+    except VccidError as error:
+        _complain(error)
+        return _exit_code(error)
+    except BrokenPipeError:
+        return Exit.FAILED
+    except OSError as error:
+        _complain(streams.explained(error))
+        return Exit.FAILED
+    except Exception as error:  # whatever comes: a fault of ours, or no memory, or no thread
+        traceback.print_exc()
+        _complain(unexpected(error))
+        return Exit.FAILED
+    return Exit.OK
+
+
+def _complain(error: VccidError) -> None:
+    click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
 
 
 def _exit_code(error: VccidError) -> Exit:

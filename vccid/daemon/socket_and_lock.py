@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from vccid.control.callers import group_id
-from vccid.errors import ConfigError, DaemonRunning
+from vccid.errors import ConfigError, DaemonRunning, VccidError
 
 #: Connections the kernel keeps waiting; the loop takes them in one go.
 BACKLOG: Final = 128
@@ -20,34 +21,58 @@ BACKLOG: Final = 128
 class InstanceLock:
     """Held for as long as the daemon runs; the kernel lets go of it however that ends."""
 
-    def __init__(self, directory: Path) -> None:
-        """Take the lock.
+    def __init__(self, *directories: Path) -> None:
+        """Take the lock of each; one that is another by a link, or given twice, counts once.
 
         Raises:
-            DaemonRunning: another daemon has it.
-            ConfigError: its file cannot be made.
+            DaemonRunning: another daemon has one.
+            ConfigError: a lock's file cannot be made.
         """
-        path = directory / "lock"
+        held: dict[tuple[int, int], int] = {}
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise ConfigError(
-                f"{path} cannot be made: {error.strerror}",
-                f"{directory} must belong to the daemon's user",
-            ) from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._fd)
-            raise DaemonRunning(
-                f"another vccid (pid {pid or 'unknown'}) uses {directory}",
-                "stop it first, or give this one directories of its own (vccid --help)",
-            ) from error
-        # The pid only helps a message: a full disk must not keep the daemon from starting.
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            for directory in directories:
+                fd = _open_lock(directory)
+                status = os.fstat(fd)
+                if held.setdefault((status.st_dev, status.st_ino), fd) != fd:
+                    os.close(fd)  # flock(2): a file opened twice would be locked against itself
+                else:
+                    _lock(fd, directory)
+        except VccidError:
+            for fd in held.values():
+                os.close(fd)
+            raise
+        self._held = tuple(held.values())
+
+
+def _open_lock(directory: Path) -> int:
+    path = directory / "lock"
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be made: {error.strerror}",
+            f"{directory} must belong to the daemon's user",
+        ) from error
+
+
+def _lock(fd: int, directory: Path) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        pid = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+        raise DaemonRunning(
+            f"another vccid (pid {pid or 'unknown'}) uses {directory}",
+            "stop it first, or give this one directories of its own (vccid --help)",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{directory / 'lock'} cannot be locked: {error.strerror}",
+            "name a directory on a file system that has locks",
+        ) from error
+    # The pid only helps a message: a full disk must not keep the daemon from starting.
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
 
 def make_socket(path: Path) -> socket.socket:
@@ -87,8 +112,11 @@ def share(path: Path, group: str, mode: int) -> None:
         if gid is not None and gid != path.stat().st_gid:
             try:
                 os.chown(path, -1, gid)
-            except PermissionError:
-                # Only a member may give a file to a group; then it stays our own user's.
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EINVAL):
+                    raise
+                # Only a member may give a file to a group, and only to one that the user
+                # namespace knows (EINVAL); else it stays our own user's.
                 mode &= ~0o070
         path.chmod(mode)
     except OSError as error:

@@ -7,17 +7,19 @@ import glob
 import os
 import shutil
 import sys
+import traceback
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
 import vccid
+from vccid import streams
 from vccid.ctl import cards
 from vccid.daemon.main import Given
-from vccid.errors import RunFailed, VccidError
+from vccid.errors import RunFailed, VccidError, unexpected
 from vccid.run.pcscd import MOST_READERS
 
 
@@ -90,7 +92,7 @@ def _complete_command(
 )
 @click.option(
     "--log",
-    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),
     help="File to which the log of daemon and pcscd is added.",
 )
 @click.pass_obj
@@ -108,22 +110,39 @@ def run(
     A daemon and a pcscd of its own start before COMMAND and end with it. The daemon's options
     stand before "run"; without them it has no settings and forgets its cards' PIN tries.
     """
-    from vccid.run import launch, process
+    from vccid.run import job, launch
 
     try:
-        _check_command(command[0])
-        request = _card_request(generate, card)
-        wish = launch.Wish(given, request, generate, readers, _driver(driver), log)
-        status = launch.run(wish, list(command))
+        with launch.interruptible():
+            _check_command(command[0])
+            request = _card_request(generate, card)
+            closed = streams.closed()
+            wish = launch.Wish(given, request, generate, readers, _driver(driver), log, closed)
+            status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
+        beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
+        click.echo(f"{beginning}vccid: interrupted before the command began", err=True)
         status = interrupted.number  # the wait status of who was ended by it
     except click.UsageError as error:
         error.exit_code = Exit.FAILED
         raise
+    except click.Abort:
+        _fail(VccidError("nothing was entered", "give it in a file"))
     except VccidError as error:
-        click.echo(f"vccid: {error.message}\n  {error.hint}".rstrip(), err=True)
-        sys.exit(Exit.FAILED)
-    process.end_as(status)
+        _fail(error)
+    except OSError as error:
+        _fail(streams.explained(error))
+    except Exception as error:  # whatever comes is not to be taken for the command's end
+        traceback.print_exc()
+        _fail(unexpected(error))
+    job.end_as(status)
+
+
+def _fail(error: VccidError) -> NoReturn:
+    *quoted, message = error.message.splitlines()
+    lines = (*quoted, f"vccid: {message}", f"  {error.hint}")
+    click.echo("\n".join(lines).rstrip(), err=True)
+    sys.exit(Exit.FAILED)
 
 
 def _check_command(name: str) -> None:

@@ -2,7 +2,8 @@
 """The process that keeps a private daemon and pcscd for as long as `vccid run` lives.
 
 It is apart so that everything ends and the scratch folder goes however `vccid run` ends, by
-SIGKILL too: it then reads the end of a pipe that nobody else holds.
+SIGKILL too: it then reads the end of a pipe that nobody else holds. What it has to say comes by a
+second pipe, a JSON object a line; one that ends without its line tells of the keeper's own end.
 """
 
 from __future__ import annotations
@@ -10,248 +11,129 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import traceback
 from typing import Any, Final, NoReturn
 
-from vccid.ctl.client import Client
-from vccid.daemon.socket_and_lock import make_socket
-from vccid.errors import RunFailed, VccidError
-from vccid.run import pcscd, process
-from vccid.wire.varlink import Parameters
+from vccid.errors import RunFailed, VccidError, unexpected
+from vccid.run import process, scratch
+from vccid.run.plan import Plan
+from vccid.run.servers import PATIENCE, Life, Over, readable, serving
 
-#: Seconds a server is given to leave, and pcscd to come to the readers.
-PATIENCE: Final = 20.0
-
-#: Lines of the log that are shown when something failed.
-_TAIL: Final = 15
-
-#: What a service manager told `vccid run`, which is not for the daemon.
-_MANAGERS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDNAMES")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be kept.
-
-    Attributes:
-        directory: scratch, removed at the end.
-        runtime: where the daemon's sockets and pcscd's are.
-        daemon: the daemon's command line.
-        pcscd: the program.
-        driver: libifdvccid.so.
-        readers: how many there must be, named vccid0 and on.
-        log: what daemon and pcscd print.
-    """
-
-    directory: Path
-    runtime: Path
-    daemon: list[str]
-    pcscd: str
-    driver: Path
-    readers: int
-    log: Path
-
-    @property
-    def control(self) -> Path:
-        """The daemon's control socket."""
-        return self.runtime / "control"
-
-    @property
-    def pcscd_socket(self) -> Path:
-        """Where pcscd's clients connect."""
-        return self.runtime / "pcscd.comm"
+_HINT: Final = "the system's log may say why; out of memory, say"
 
 
 class Keeper:
     """The keeper, as `vccid run` sees it."""
 
     def __init__(self, plan: Plan) -> None:
-        """Start it. Not for a process with threads."""
-        word, self._word = os.pipe()
-        self._life, life = os.pipe()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._pid = os.fork()
-        if not self._pid:
-            os.close(word)
-            os.close(life)
-            _keep(plan, self._life, self._word)
-        os.close(self._word)
-        os.close(self._life)
-        self._word, self._life = word, life
-        self._said = os.fdopen(word, encoding="utf-8")
-
-    def wait(self) -> None:
-        """Wait until pcscd has come to the readers.
+        """Start it. Not for a process with threads.
 
         Raises:
-            RunFailed: daemon or pcscd did not come up.
+            RunFailed: there can be no more processes or pipes.
+        """
+        try:
+            self._word, word = os.pipe()
+            life, self._life = os.pipe()
+            self._trail, trail = os.pipe()
+            self._pid = os.fork()
+        except OSError as error:
+            raise RunFailed(f"no process can be started: {error.strerror}") from error
+        if not self._pid:
+            _keep(plan, Life(life), word, keep=(life, word, trail, plan.log.fd), trail=trail)
+        for fd in (word, life, trail):
+            os.close(fd)
+        self._said = os.fdopen(self._word, encoding="utf-8")
+        self._failed = False
+
+    def wait(self) -> None:
+        """Wait until the servers can be used.
+
+        Raises:
+            RunFailed: they did not come up, or the keeper itself was ended.
         """
         word = self._next()
+        self._failed = "ready" not in word
         if "error" in word:
             raise RunFailed(word["error"], word["hint"])
+        if self._failed:
+            raise RunFailed("what keeps daemon and pcscd ended before they were ready", _HINT)
+
+    def check(self) -> None:
+        """Look once more, now that the command is about to begin.
+
+        Raises:
+            RunFailed: the keeper was ended.
+        """
+        if readable(self._word, seconds=0):
+            self._failed = True
+            raise RunFailed("what keeps daemon and pcscd has ended", _HINT)
 
     def end(self) -> list[str]:
-        """End daemon and pcscd; returns which of them had ended before."""
+        """End the servers; returns who had ended before, and was not told of yet."""
         os.close(self._life)
-        ended = self._next().get("ended", [])
+        word = self._next()
         self._said.close()
         os.waitpid(self._pid, 0)
-        return [str(name) for name in ended]
+        # Had it been killed, the kernel has told the servers to end; they may write till then.
+        readable(self._trail, seconds=PATIENCE)
+        os.close(self._trail)
+        if self._failed:
+            return []
+        return [str(name) for name in word.get("ended", ["what keeps daemon and pcscd"])]
 
     def _next(self) -> dict[str, Any]:
         line = self._said.readline()
-        return dict(json.loads(line)) if line else {}
+        return dict(json.loads(line)) if line.endswith("\n") else {}
 
 
-class _Server:
-    """A child that has a socket."""
-
-    def __init__(self, name: str, pid: int) -> None:
-        self.name = name
-        self.fd = os.pidfd_open(pid)
-        self._pid = pid
-
-    def ended(self) -> bool:
-        return bool(select.select([self.fd], [], [], 0)[0])
-
-    def end(self) -> None:
-        if not self._waited(0):
-            os.kill(self._pid, signal.SIGTERM)
-            if not self._waited(PATIENCE):
-                os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-
-    def _waited(self, seconds: float) -> bool:
-        return bool(select.select([self.fd], [], [], seconds)[0])
-
-
-def _keep(plan: Plan, life: int, word: int) -> NoReturn:
+def _keep(plan: Plan, life: Life, word: int, keep: tuple[int, ...], trail: int) -> NoReturn:
     """Be the keeper."""
-    last: dict[str, object] = {}
+    last: dict[str, object] = {"ended": []}
     try:
-        _stand_apart(plan.log)
-        with _servers(plan) as servers:
+        _stand_apart(plan.log.fd, keep)
+        os.set_inheritable(trail, True)  # held by the servers too, until they have ended
+        with serving(plan, life) as servers:
             _say(word, {"ready": True})
-            select.select([life], [], [])
-            last = {"ended": [server.name for server in servers if server.ended()]}
+            life.wait_for_end()
+            last = {"ended": [server.name for server in servers if server.ended]}
+    except Over:
+        pass
     except VccidError as error:
-        last = {"error": _with_log(plan.log, error.message), "hint": error.hint}
+        last = _failed(plan, error)
     except OSError as error:
-        last = {"error": _with_log(plan.log, str(error)), "hint": ""}
+        last = _failed(plan, scratch.no_room(error, plan.directory))
+    except Exception as error:  # no memory, no thread, a fault of ours
+        traceback.print_exc()
+        last = _failed(plan, unexpected(error))
     finally:
         shutil.rmtree(plan.directory, ignore_errors=True)
         _say(word, last)
         os._exit(0)
 
 
-def _stand_apart(log: Path) -> None:
-    """Leave the terminal, and print to the log from now on."""
+def _stand_apart(log: int, keep: tuple[int, ...]) -> None:
+    """Leave the terminal and what else we inherited, and print to the log from now on."""
     os.setsid()
     for ignored in process.PASSED_ON:
         signal.signal(ignored, signal.SIG_IGN)  # `vccid run` says when it is over
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    to_log = os.open(log, flags, 0o600)
-    for number, fd in enumerate((os.open(os.devnull, os.O_RDWR), to_log, to_log)):
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, process.PASSED_ON)
+    for number, fd in enumerate((os.open(os.devnull, os.O_RDWR), log, log)):
         os.dup2(fd, number)
+    _close_all_but(keep)
 
 
-@contextlib.contextmanager
-def _servers(plan: Plan) -> Iterator[list[_Server]]:
-    """The daemon and pcscd, looking at all its readers."""
-    with contextlib.ExitStack() as end:
-        daemon = _start_daemon(plan)
-        end.callback(plan.control.unlink, missing_ok=True)
-        end.callback(daemon.end)
-        with Client(plan.control) as client:
-            readers = _readers(client, plan)
-            service = _start_pcscd(plan, readers)
-            end.callback(plan.pcscd_socket.unlink, missing_ok=True)
-            end.callback(service.end)
-            _await_pcscd(client, readers, service)
-        yield [daemon, service]
+def _close_all_but(keep: tuple[int, ...]) -> None:
+    """Beyond the standard streams; somebody may wait for the end of a pipe that we inherited."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd not in keep:
+            with contextlib.suppress(OSError):  # the one that listed them
+                os.close(fd)
 
 
-def _start_daemon(plan: Plan) -> _Server:
-    environment = {k: v for k, v in os.environ.items() if k not in _MANAGERS}
-    with make_socket(plan.control) as listening:
-        return _Server("vccid", process.spawn_server(plan.daemon, environment, listening, 2))
-
-
-def _readers(client: Client, plan: Plan) -> dict[str, Path]:
-    """The sockets of the readers pcscd shall have, by name; those wanted are made."""
-    known = {reader["name"] for reader in client.call("ListReaders")["readers"]}
-    for name in (f"vccid{number}" for number in range(plan.readers)):
-        if name not in known:
-            client.call("AddReader", {"name": name})
-    sockets = {
-        reader["name"]: Path(frontend["status"])
-        for reader in client.call("ListReaders")["readers"]
-        for frontend in reader["frontends"]
-        if frontend["kind"] == "ifd" and frontend["up"]
-    }
-    if len(sockets) > pcscd.MOST_READERS:
-        raise RunFailed(
-            f"there are {len(sockets)} readers, and a pcscd takes {pcscd.MOST_READERS}",
-            "give the others ifd = false in the settings",
-        )
-    return sockets
-
-
-def _start_pcscd(plan: Plan, readers: dict[str, Path]) -> _Server:
-    ipc, empty, configuration = (plan.directory / name for name in ("ipc", "empty", "pcscd"))
-    ipc.mkdir()
-    empty.mkdir()
-    # By a link, since reader.conf(5) takes few characters in a path.
-    driver = plan.directory / plan.driver.name
-    driver.symlink_to(plan.driver)
-    pcscd.declare(configuration, readers, driver)
-    with make_socket(plan.pcscd_socket) as listening:
-        plan.pcscd_socket.chmod(0o666)  # as pcscd's own; the folder tells who gets this far
-        pid = process.spawn_server(
-            pcscd.command(plan.pcscd, configuration),
-            pcscd.environment(os.environ, empty),
-            listening,
-            2,
-            lambda: pcscd.isolate(ipc, empty),
-        )
-    return _Server("pcscd", pid)
-
-
-def _await_pcscd(client: Client, readers: dict[str, Path], service: _Server) -> None:
-    """Wait until pcscd looks at each reader, and sees what came back into it."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        now = client.call("ListReaders")["readers"]
-        if all(_settled(reader) for reader in now if reader["name"] in readers):
-            return
-        if service.ended():
-            raise RunFailed("pcscd ended at once", pcscd.hint())
-        if time.monotonic() > deadline:
-            raise RunFailed("pcscd does not see the readers", pcscd.hint())
-        time.sleep(0.01)
-
-
-def _settled(reader: Parameters) -> bool:
-    if reader["wanted"] and not (reader["card"] or reader["problem"]):
-        return False
-    return bool(reader["hosts"]) and all(host["seen"] for host in reader["hosts"])
-
-
-def _with_log(log: Path, message: str) -> str:
-    """The message, below what the daemon and pcscd said last."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:]
-    except OSError:
-        lines = []
-    return "\n".join((*(f"| {line}" for line in lines), message))
+def _failed(plan: Plan, error: VccidError) -> dict[str, object]:
+    return {"error": plan.log.quoted(error.message), "hint": error.hint}
 
 
 def _say(word: int, what: dict[str, object]) -> None:

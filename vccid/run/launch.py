@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +16,19 @@ from typing import Final, NoReturn
 import click
 
 from vccid.ctl import cards, output, secrets
-from vccid.ctl.client import Client
+from vccid.ctl.client import Client, NoDaemon
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed
-from vccid.run import pcscd, process
-from vccid.run.keeper import Keeper, Plan
+from vccid.run import job, pcscd, scratch
+from vccid.run.keeper import Keeper
+from vccid.run.log import Log
+from vccid.run.plan import Plan
 from vccid.settings.config import DEFAULT_READER
 from vccid.settings.directories import Directories
 from vccid.wire.varlink import Parameters
 
-#: A folder whose path pcscd's reader.conf(5) takes, short enough for a socket's, and not hidden
-#: by a /run of pcscd's own.
-_FIT: Final = re.compile(r"(?!/run/)[A-Za-z0-9=/._@:-]{1,60}")
+#: What tells us to end while there is no command that it could be passed on to.
+_INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: Seconds pcscd is given to see the card.
 _WAIT: Final = 30.0
@@ -46,6 +45,7 @@ class Wish:
         readers: how many.
         driver: libifdvccid.so.
         log: where daemon and pcscd log to, or None.
+        closed: standard streams that the command shall find closed.
     """
 
     given: Given
@@ -54,6 +54,7 @@ class Wish:
     readers: int
     driver: Path
     log: Path | None
+    closed: tuple[int, ...]
 
 
 class Interrupted(BaseException):
@@ -76,33 +77,18 @@ def run(wish: Wish, command: list[str]) -> int:
         VccidError: the card cannot be made.
     """
     program = pcscd.find()
-    with _interruptible(), _scratch() as directory:
+    with scratch.folder() as directory:
         plan = _plan(wish, directory, program)
         with _kept(plan) as keeper:
             new = _new_certificates() if wish.generate else {}  # while daemon and pcscd start
             keeper.wait()
-            _insert({**_generated(new, directory), **wish.card}, plan)
-            return process.run_command(command, _environment(plan))
-
-
-def _environment(plan: Plan) -> dict[str, str]:
-    """What leads the command's programs to daemon and pcscd."""
-    return {
-        **os.environ,
-        "VCCID_SOCKET": str(plan.control),
-        "PCSCLITE_CSOCK_NAME": str(plan.pcscd_socket),
-    }
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """A new folder, ours alone; the keeper removes it too, in case we cannot."""
-    base = tempfile.gettempdir()
-    place = base if _FIT.fullmatch(base) else "/tmp"
-    with tempfile.TemporaryDirectory(
-        prefix="vccid-run.", dir=place, ignore_cleanup_errors=True
-    ) as directory:
-        yield Path(directory)
+            try:
+                _insert({**_generated(new, directory), **wish.card}, plan)
+            except NoDaemon as error:
+                keeper.check()
+                raise RunFailed(plan.log.quoted(error.message), "see --log") from error
+            keeper.check()
+            return job.run_command(command, plan.handed_on(os.environ), wish.closed)
 
 
 def _plan(wish: Wish, directory: Path, program: str) -> Plan:
@@ -110,7 +96,9 @@ def _plan(wish: Wish, directory: Path, program: str) -> Plan:
 
     Raises:
         ConfigError: a directory that was named cannot be made.
+        RunFailed: the log cannot be had.
     """
+    log = Log.open(wish.log or directory / "log")
     places = Directories(
         runtime=(wish.given.runtime or directory / "run").absolute(),
         state=(wish.given.state or directory / "state").absolute(),
@@ -118,11 +106,13 @@ def _plan(wish: Wish, directory: Path, program: str) -> Plan:
         credentials=None,
     )
     places.create()
+    # A control socket for our own user alone, unless somebody says otherwise.
+    settings = {("control", "mode"): "0600", **wish.given.overrides}
     options = [
         f"--runtime-directory={places.runtime}",
         f"--state-directory={places.state}",
         f"--configuration-directory={places.configuration}",
-        *(f"--{'-'.join(key)}={value}" for key, value in wish.given.overrides.items()),
+        *(f"--{'-'.join(key)}={value}" for key, value in settings.items()),
     ]
     return Plan(
         directory=directory,
@@ -131,18 +121,18 @@ def _plan(wish: Wish, directory: Path, program: str) -> Plan:
         pcscd=program,
         driver=wish.driver,
         readers=wish.readers,
-        log=wish.log or directory / "log",
+        log=log,
     )
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Have signals that mean the end undo what was begun."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise Interrupted(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _INTERRUPTS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the command would end unseen
@@ -152,11 +142,16 @@ def _interruptible() -> Iterator[None]:
 @contextlib.contextmanager
 def _kept(plan: Plan) -> Iterator[Keeper]:
     """Daemon and pcscd, once the keeper was waited for."""
-    keeper = Keeper(plan)
+    keeper = None
     try:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        try:
+            keeper = Keeper(plan)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield keeper
     finally:
-        for name in keeper.end():
+        for name in keeper.end() if keeper is not None else ():
             click.echo(f"vccid: {name} ended before the command did; see --log", err=True)
 
 
@@ -172,8 +167,11 @@ def _generated(certificates: dict[str, bytes], directory: Path) -> Parameters:
         return {}
     from vccid.run import generate
 
-    pin = secrets.encoded(generate.PIN)
-    return {"certificates": generate.write(certificates, directory), "pin": pin}
+    try:
+        files = generate.write(certificates, directory)
+    except OSError as error:
+        raise scratch.no_room(error, directory) from error
+    return {"certificates": files, "pin": secrets.encoded(generate.PIN)}
 
 
 def _insert(card: Parameters, plan: Plan) -> None:

@@ -78,17 +78,18 @@ def declare(configuration: Path, readers: Mapping[str, Path], driver: Path) -> N
     (configuration / "vccid").write_text("\n".join(records))
 
 
-def isolate(ipc: Path, empty: Path) -> None:
+def isolate(ipc: Path, empty: Path, needed: Iterable[Path]) -> None:
     """Give this process a /run/pcscd of its own and no USB drivers, where the kernel lets us.
 
     Args:
-        ipc: what it shall see as /run/pcscd; not below /run.
+        ipc: what it shall see as /run/pcscd.
         empty: an empty folder.
+        needed: folders that it shall see where they are.
     """
     try:
         _own_mounts(os.geteuid(), os.getegid())
         if not IPC_DIRECTORY.is_dir():
-            _mount("tmpfs", IPC_DIRECTORY.parent, "tmpfs", 0)
+            _cover(IPC_DIRECTORY.parent, needed)
             IPC_DIRECTORY.mkdir()
         _mount(str(ipc), IPC_DIRECTORY, None, _MS_BIND)
         for bundle in _USB_DRIVERS.glob("*.bundle"):
@@ -115,6 +116,17 @@ def _own_mounts(uid: int, gid: int) -> None:
 
 def _maps(uid: int, gid: int) -> Iterable[tuple[str, str]]:
     return ("uid_map", f"{uid} {uid} 1"), ("setgroups", "deny"), ("gid_map", f"{gid} {gid} 1")
+
+
+def _cover(folder: Path, needed: Iterable[Path]) -> None:
+    """Put an empty folder over one, in which those needed below it are at their places."""
+    below = [path for path in map(Path.resolve, needed) if path.is_relative_to(folder)]
+    held = {path: os.open(path, os.O_PATH | os.O_DIRECTORY) for path in below}
+    _mount("tmpfs", folder, "tmpfs", 0)
+    for path, fd in held.items():
+        path.mkdir(parents=True, exist_ok=True)
+        _mount(f"/proc/self/fd/{fd}", path, None, _MS_BIND | _MS_REC)
+        os.close(fd)
 
 
 def _mount(source: str | None, target: Path, kind: str | None, flags: int) -> None:

@@ -40,8 +40,11 @@ class Directories:
         """Make the runtime and state directories where they are missing.
 
         Raises:
-            ConfigError: they cannot be made, or are open to others.
+            ConfigError: they cannot be made, or are open to others, or have a name that cannot
+                be told in JSON.
         """
+        for path in (self.runtime, self.state, self.configuration):
+            _check_name(path)
         _create(self.runtime, 0o755)
         _create(self.state, 0o700)
 
@@ -94,6 +97,16 @@ def _default(uid: int, system: str, environ: Mapping[str, str], xdg: str, user: 
     return Path(system if uid == 0 else environ.get(xdg) or user) / "vccid"
 
 
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        name = os.fsencode(path).decode("ascii", "backslashreplace")
+        raise ConfigError(
+            f"directory {name} has a name that is no UTF-8", "name another (vccid --help)"
+        ) from error
+
+
 def _create(path: Path, mode: int) -> None:
     try:
         path.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -104,9 +117,11 @@ def _create(path: Path, mode: int) -> None:
             "make it for the daemon's user, or name another (vccid --help)",
         ) from error
     # Whoever can write there could put a socket of their own in the place of ours.
-    if status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH:
+    others = stat.S_IWGRP | stat.S_IWOTH
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & others:
         raise ConfigError(
             f"directory {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}, "
             f"owner {status.st_uid})",
-            "name one that belongs to the daemon's user and that others cannot write to",
+            "name one that belongs to the daemon's user and that neither a group nor others "
+            f"can write to: chmod go-w {path}",
         )

@@ -115,3 +115,45 @@ def test_a_daemon_that_is_gone_is_asked_once(
     daemon.errors = {"one": NoDaemon("the daemon closed the connection")}
     assert "closed the connection" in str(run(script, "detach", monkeypatch))
     assert daemon.calls == calls("Detach", "one")
+
+
+def test_what_could_not_be_attached_is_attached_the_next_time(
+    script: ModuleType, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(script, "detach", monkeypatch)
+    daemon.errors = {
+        "two": DaemonError("ReaderError", "no port is free", ""),
+        "three": NoDaemon("the daemon closed the connection"),
+    }
+    run(script, "attach", monkeypatch)
+    daemon.errors = {}
+    daemon.calls.clear()
+    assert run(script, "attach", monkeypatch) is None
+    assert run(script, "attach", monkeypatch) is None, "nothing is left to do"
+    assert daemon.calls == calls("Attach", "two", "three")
+
+
+def test_another_sleep_forgets_nothing(
+    script: ModuleType, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(script, "detach", monkeypatch)
+    daemon.errors = {"one": DaemonError("ReaderError", "no port is free", "")}
+    run(script, "attach", monkeypatch)
+    daemon.readers[0]["frontends"] = []
+    run(script, "detach", monkeypatch)
+    daemon.errors = {}
+    daemon.calls.clear()
+    assert run(script, "attach", monkeypatch) is None
+    assert daemon.calls == calls("Attach", "one", "two", "three")
+
+
+def test_a_reader_that_was_removed_meanwhile_is_forgotten(
+    script: ModuleType, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(script, "detach", monkeypatch)
+    del daemon.readers[1]
+    daemon.errors = {"two": DaemonError("ReaderError", "there is no reader two", "")}
+    assert run(script, "attach", monkeypatch) == "vccid-sleep: two: there is no reader two"
+    daemon.calls.clear()
+    assert run(script, "attach", monkeypatch) is None
+    assert daemon.calls == []

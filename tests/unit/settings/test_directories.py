@@ -76,7 +76,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         Directories(tmp_path / "file/r", tmp_path / "s", tmp_path / "c", None).create()
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o1777])
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o775, 0o2770])
 def test_a_directory_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r").chmod(mode)
@@ -90,3 +90,10 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path / "s", 65534, -1)
     with pytest.raises(ConfigError, match=r"/s is open to others .* owner 65534\)"):
         Directories(tmp_path / "r", tmp_path / "s", tmp_path / "c", None).create()
+
+
+def test_a_name_that_no_answer_could_tell_is_refused(tmp_path: Path) -> None:
+    name = tmp_path / "s\udcff"
+    with pytest.raises(ConfigError, match=r"s\\xff has a name that is no UTF-8"):
+        Directories(tmp_path / "r", name, tmp_path / "c", None).create()
+    assert not name.exists()
