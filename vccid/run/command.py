@@ -86,9 +86,14 @@ def _complete_command(
     help="Readers, named vccid0, vccid1 and on; the card is in the first.",
 )
 @click.option(
+    "--pcscd",
+    is_flag=True,
+    help="Have a pcscd of its own between, with our driver, as a host with real readers has it.",
+)
+@click.option(
     "--driver",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
-    help="libifdvccid.so, where it is not where the package has it.",
+    help="libifdvccid.so for --pcscd, where it is not where the package has it.",
 )
 @click.option(
     "--log",
@@ -101,14 +106,16 @@ def run(
     command: tuple[str, ...],
     generate: bool,
     readers: int,
+    pcscd: bool,
     driver: Path | None,
     log: Path | None,
     **card: Any,
 ) -> None:
     """Run COMMAND with a smart card reader that nothing else sees, as any user.
 
-    A daemon and a pcscd of its own start before COMMAND and end with it. The daemon's options
-    stand before "run"; without them it has no settings and forgets its cards' PIN tries.
+    A daemon of its own starts before COMMAND and ends with it; programs of PC/SC find it as they
+    find pcscd. The daemon's options stand before "run"; without them it has no settings and
+    forgets its cards' PIN tries.
     """
     from vccid.run import job, launch
 
@@ -116,8 +123,9 @@ def run(
         with launch.interruptible():
             _check_command(command[0])
             request = _card_request(generate, card)
+            driver = _driver(driver) if pcscd or driver is not None else None
             closed = streams.closed()
-            wish = launch.Wish(given, request, generate, readers, _driver(driver), log, closed)
+            wish = launch.Wish(given, request, generate, readers, driver, log, closed)
             status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
         beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"

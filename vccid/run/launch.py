@@ -22,13 +22,17 @@ from vccid.errors import RunFailed
 from vccid.run import job, pcscd, scratch
 from vccid.run.keeper import Keeper
 from vccid.run.log import Log
-from vccid.run.plan import Plan
+from vccid.run.plan import Pcscd, Plan
 from vccid.settings.config import DEFAULT_READER
 from vccid.settings.directories import Directories
 from vccid.wire.varlink import Parameters
 
 #: What tells us to end while there is no command that it could be passed on to.
 _INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: Readers that OpenSC's PKCS#11 module shows by itself, and where its settings are.
+_OPENSC_READERS: Final = 4
+_OPENSC_CONF: Final = Path("/etc/opensc/opensc.conf")
 
 #: Seconds pcscd is given to see the card.
 _WAIT: Final = 30.0
@@ -43,7 +47,7 @@ class Wish:
         card: parameters of Insert, or empty where no card was asked for.
         generate: whether the card's certificates are to be made.
         readers: how many.
-        driver: libifdvccid.so.
+        driver: libifdvccid.so, where pcscd is to be between; else None.
         log: where daemon and pcscd log to, or None.
         closed: standard streams that the command shall find closed.
     """
@@ -52,7 +56,7 @@ class Wish:
     card: Parameters
     generate: bool
     readers: int
-    driver: Path
+    driver: Path | None
     log: Path | None
     closed: tuple[int, ...]
 
@@ -70,15 +74,15 @@ class Interrupted(BaseException):
 
 
 def run(wish: Wish, command: list[str]) -> int:
-    """Start daemon and pcscd, insert the card, run the command, end all; returns its wait status.
+    """Start the servers, insert the card, run the command, end all; returns its wait status.
 
     Raises:
         RunFailed: daemon or pcscd cannot be had.
         VccidError: the card cannot be made.
     """
-    program = pcscd.find()
+    behind = None if wish.driver is None else Pcscd(pcscd.find(), wish.driver)
     with scratch.folder() as directory:
-        plan = _plan(wish, directory, program)
+        plan = _plan(wish, directory, behind)
         with _kept(plan) as keeper:
             new = _new_certificates() if wish.generate else {}  # while daemon and pcscd start
             keeper.wait()
@@ -91,7 +95,7 @@ def run(wish: Wish, command: list[str]) -> int:
             return job.run_command(command, plan.handed_on(os.environ), wish.closed)
 
 
-def _plan(wish: Wish, directory: Path, program: str) -> Plan:
+def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
     """Settle who is where.
 
     Raises:
@@ -106,23 +110,46 @@ def _plan(wish: Wish, directory: Path, program: str) -> Plan:
         credentials=None,
     )
     places.create()
-    # A control socket for our own user alone, unless somebody says otherwise.
-    settings = {("control", "mode"): "0600", **wish.given.overrides}
+    settings = {**_defaults(behind is None), **wish.given.overrides}
     options = [
         f"--runtime-directory={places.runtime}",
         f"--state-directory={places.state}",
         f"--configuration-directory={places.configuration}",
         *(f"--{'-'.join(key)}={value}" for key, value in settings.items()),
     ]
+    if os.geteuid() == 0 and behind is None:
+        directory.chmod(0o711)  # for whoever our command becomes; nobody else knows its name
+    _show_all_in_opensc(directory / "opensc.conf", wish.readers)
     return Plan(
         directory=directory,
         runtime=places.runtime,
         daemon=[sys.executable, "-P", "-m", "vccid.daemon.main", *options],
-        pcscd=program,
-        driver=wish.driver,
+        behind=behind,
         readers=wish.readers,
         log=log,
     )
+
+
+def _defaults(at_the_daemon: bool) -> dict[tuple[str, str], str]:
+    """Settings, unless somebody says otherwise."""
+    # A control socket for our own user alone.
+    settings = {("control", "mode"): "0600"}
+    if at_the_daemon:
+        settings["pcsc", "all"] = "true"
+        # root's command may become another user, who finds the folder by its environment.
+        settings["pcsc", "everyone"] = str(os.geteuid() == 0).lower()
+    return settings
+
+
+def _show_all_in_opensc(path: Path, readers: int) -> None:
+    """OpenSC's PKCS#11 module has 16 slots, four of them for each reader, unless it is told."""
+    if readers <= _OPENSC_READERS or "OPENSC_CONF" in os.environ:
+        return
+    with contextlib.suppress(OSError):
+        own = _OPENSC_CONF.read_text() if _OPENSC_CONF.exists() else ""
+        slots = f"pkcs11 {{ max_virtual_slots = {4 * readers}; }}"
+        path.write_text(f"{own}\napp opensc-pkcs11 {{ {slots} }}\n")
+        path.chmod(0o644)
 
 
 @contextlib.contextmanager
