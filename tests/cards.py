@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,11 +172,13 @@ class Driver:
     """A card driven without a loop around: APDU in, APDU out. Close it at the end.
 
     Attributes:
+        pin: its PIN, unless it was made with another.
         card: the card.
         session: the session with it since the last power-on.
     """
 
     def __init__(self, making: Awaitable[CacCard]) -> None:
+        self.pin = PIN
         self._runner = asyncio.Runner()
         self.card = self.run(making)
         self.session: CardSession = self.run(self.card.connect())
@@ -196,6 +197,14 @@ class Driver:
         self.session.close()
         self.session = self.run(self.card.connect())
         return self.session.atr
+
+    def remove(self) -> None:
+        """Out of the reader: the session is over."""
+        self.session.close()
+
+    def insert(self) -> None:
+        """Back again."""
+        self.power_on()
 
     def transmit(self, command: bytes) -> Answer:
         answer = self.session.execute(command)
@@ -223,17 +232,3 @@ class Driver:
 def select_command(aid: str, le: str = "00") -> str:
     """SELECT by name, in hexadecimal."""
     return f"00 A4 04 00 {len(bytes.fromhex(aid)):02X} {aid} {le}"
-
-
-def simple_tlv(data: bytes) -> list[tuple[int, bytes]]:
-    """SIMPLE-TLV taken apart, written apart from the code it tests."""
-    items = []
-    stream = iter(data)
-    for tag in stream:
-        length = next(stream)
-        if length == 0xFF:
-            length = next(stream) + 256 * next(stream)
-        value = bytes(itertools.islice(stream, length))
-        assert len(value) == length, "cut short"
-        items.append((tag, value))
-    return items

@@ -11,6 +11,7 @@ import pytest
 
 from tests import answers
 from tests import debian_packages as packages
+from tests.docs.doors import Held
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +42,22 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Of this run; with xdist, the workers' reports come here too.
+HELD = Held()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note the conversations that a test held, wherever it ran."""
+    if report.when == "call" and report.passed:
+        HELD.take(report.user_properties)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a CI run that skipped a test: there everything a test needs can be installed."""
+    """Write the table of doors after a run over all of them; and fail a CI run that skipped a test,
+    since there everything a test needs can be installed."""
+    if HELD.is_whole and not hasattr(session.config, "workerinput"):
+        HELD.write()
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter is not None else []
     if skipped and os.environ.get("CI") == "true" and session.exitstatus == pytest.ExitCode.OK:

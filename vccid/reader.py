@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vccid.card.card import Card, Session
+from vccid.cleanup import take_all
 from vccid.errors import CardRemoved, ReaderError
 
 
@@ -97,11 +98,10 @@ class Reader:
             raise ReaderError(f"reader {self.name} holds no card")
         card, self.card = self.card, None
         sessions, self._sessions = self._sessions, set()
-        for session in sessions:
-            session.close()
+        take_all(*(session.close for session in sessions))
         self._wake_waiters()
         generation = self._changed(Event("card-removed", self.name, _known_as(card)))
-        card.close()
+        take_all(card.close)
         return generation
 
     async def power_on(self) -> Session:
@@ -164,8 +164,7 @@ class Reader:
     def _changed(self, event: Event) -> int:
         self.generation += 1
         self._publish(event)
-        for host in tuple(self.hosts):
-            host.card_changed()
+        take_all(*(host.card_changed for host in tuple(self.hosts)))
         return self.generation
 
     def _wake_waiters(self) -> None:

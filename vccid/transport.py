@@ -25,6 +25,9 @@ from vccid.errors import ConfigError, NotPermitted
 P = TypeVar("P", bound=asyncio.Protocol)
 
 _TCP = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:/\[\]]+)):(?P<port>[0-9]{1,5})")
+#: Seconds a peer may take for TLS's handshake.
+HANDSHAKE_TIMEOUT = 5.0
+
 _UCRED = struct.Struct("3i")  # unix(7), SO_PEERCRED: pid, uid, gid
 
 
@@ -136,7 +139,11 @@ class Endpoint:
         loop = asyncio.get_running_loop()
         if isinstance(self.address, TcpAddress):
             return await loop.create_server(
-                protocol, self.address.host, self.address.port, ssl=self.tls
+                protocol,
+                self.address.host,
+                self.address.port,
+                ssl=self.tls,
+                ssl_handshake_timeout=None if self.tls is None else HANDSHAKE_TIMEOUT,
             )
         _clear_stale_socket(self.address.path)
         listener = socket.socket(socket.AF_UNIX)

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from tests.cac_scenarios import CCC, PKI0
 from tests.cards import PIN, Driver, MemoryToken, card_with_token, pkcs12_of, three_credentials
+from tests.conversations.cac import CCC, PKI0
 from tests.peers.libcacard import Libcacard, fill_database
 
 #: What an OpenSC session is made of, most of it T=0: each answer is fetched.

@@ -10,6 +10,8 @@ import os
 import socket
 import struct
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -297,3 +299,35 @@ def test_a_daemon_of_an_ordinary_user_serves_that_user(open_directory: Path) -> 
     with Daemon(open_directory / "v", user=NOBODY) as daemon:
         assert ctl_as(daemon, "status", groups=[]).returncode == 0
         assert daemon.run_ctl("status").returncode == 0, "and root"
+
+
+CONNECTS = """
+import contextlib, socket, sys
+for number in range(1500):
+    with socket.socket(socket.AF_UNIX) as peer, contextlib.suppress(OSError):
+        peer.connect(sys.argv[1 + number % 2])
+        peer.sendall(b"noise" + bytes(1))
+"""
+
+
+@as_root
+def test_strangers_who_come_and_go_without_end() -> None:
+    """At the control socket, open as systemd's is, and at pcscd's driver's."""
+    with tempfile.TemporaryDirectory(prefix="vccid-") as name:
+        os.chmod(name, 0o755)
+        with Daemon(Path(name) / "v", settings='[control]\nmode = "0666"\n') as daemon:
+            strangers = [
+                subprocess.Popen(
+                    [sys.executable, "-c", CONNECTS, str(daemon.control), str(daemon.ifd())],
+                    user=NOBODY, group=NOBODY, extra_groups=[], stderr=subprocess.DEVNULL,
+                )
+                for _ in range(4)
+            ]  # fmt: skip
+            try:
+                while any(stranger.poll() is None for stranger in strangers):
+                    assert still_serves(daemon)
+            finally:
+                for stranger in strangers:
+                    stranger.kill()
+                    stranger.wait()
+            assert len(daemon.printed().splitlines()) < 60

@@ -7,19 +7,28 @@ libcacard_differences.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.cac_scenarios import (
+from tests.cards import (
+    PIN,
+    Driver,
+    MemoryToken,
+    card_with_token,
+    pkcs12_of,
+    three_credentials,
+)
+from tests.conversations.cac import (
     ACA,
     ACF,
     BARE,
     CARD_MANAGER,
     CCC,
+    CONVERSATIONS,
     EMPTY,
     MICROSOFT,
     PERSON_INSTANCE,
@@ -27,18 +36,10 @@ from tests.cac_scenarios import (
     PKI0,
     PKI1,
     PKI2,
-    SCENARIOS,
-    Card,
 )
-from tests.cards import (
-    PIN,
-    Driver,
-    MemoryToken,
-    card_with_token,
-    pkcs12_of,
-    simple_tlv,
-    three_credentials,
-)
+from tests.conversations.doors import LIBCACARD
+from tests.conversations.steps import Card
+from tests.conversations.steps import Conversation as Held
 from tests.peers.libcacard import (
     POWER_ON,
     Database,
@@ -47,6 +48,7 @@ from tests.peers.libcacard import (
     make_database,
 )
 from tests.peers.libcacard_differences import DIFFERENCES, Conversation, name
+from tests.simple_tlv import simple_tlv
 from vccid.iso7816 import status
 
 APPLETS = (
@@ -81,6 +83,7 @@ class Both:
     """Sends each command to both cards and compares; answers as one of them does."""
 
     def __init__(self, libcacard: Libcacard, ours: Driver, lead: str) -> None:
+        self.pin = ours.pin
         self._libcacard, self._ours, self._lead = libcacard, ours, lead
         self.conversation = Conversation()
 
@@ -89,6 +92,11 @@ class Both:
         theirs, ours = self._libcacard.transmit([POWER_ON])[0], self._ours.power_on()
         assert theirs == ours
         return ours
+
+    def remove(self) -> None:
+        raise NotImplementedError("libcacard's reader is never empty")
+
+    insert = remove
 
     def transmit(self, command: bytes) -> bytes:
         theirs, ours = self._libcacard.transmit([command])[0], self._ours.transmit(command)
@@ -107,14 +115,10 @@ def exchange(
 
 
 @pytest.mark.parametrize("lead", ["libcacard", "ours"])
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.__name__))
-def test_scenario(
-    libcacard: Libcacard, ours: Driver, scenario: Callable[[Card], None], lead: str
-) -> None:
-    """Each scenario is led by either card's answers, where it goes by them."""
-    both = Both(libcacard, ours, lead)
-    both.power_on()
-    scenario(both)
+@pytest.mark.parametrize("held", LIBCACARD.open_to(CONVERSATIONS), ids=lambda held: str(held.name))
+def test_conversation(libcacard: Libcacard, ours: Driver, held: Held, lead: str) -> None:
+    """Each conversation is led by either card's answers, where it goes by them."""
+    held.hold(Both(libcacard, ours, lead))
 
 
 def body(data: bytes, form: int, le: int) -> bytes:

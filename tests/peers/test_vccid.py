@@ -318,14 +318,19 @@ def test_a_full_disk(tmp_path: Path, database: str) -> None:
     try:
         daemon.start()
         serial = insert(daemon, database)
+        daemon.ctl("reader", "add", "old")
+        daemon.ctl("attach", "pty", "--reader", "old")
         fill(daemon.state / "ballast")
+        check_what_is_lost_is_told(daemon)
         assert daemon.run_ctl("reader", "add", "lab").returncode == 1
         refused = daemon.run_ctl("reader", "add", "lab")
         assert "readers.json cannot be written: No space left" in refused.stderr
         assert {reader["name"] for reader in daemon.ctl_json("reader", "list")["readers"]} == {
             "vccid0"
         }, "what cannot be kept is not added"
-        assert daemon.ctl_json("remove")["reader"] == "vccid0", "but a card always comes out"
+        removed = daemon.ctl_json("remove")
+        assert removed["reader"] == "vccid0", "but a card always comes out"
+        assert any("be back after a restart" in warning for warning in removed["warnings"])
         assert "No space left" in daemon.ctl_json("status")["problems"][0]
         again = daemon.ctl_json("insert")
         assert again["card"]["serial"] == serial
@@ -337,6 +342,21 @@ def test_a_full_disk(tmp_path: Path, database: str) -> None:
     finally:
         daemon.stop()
         subprocess.run(["umount", daemon.state], check=True)
+
+
+def check_what_is_lost_is_told(daemon: Daemon) -> None:
+    """In text; it is done all the same."""
+    for verb, lost in (
+        (("detach", "pty", "--reader", "old"), "it will be attached after a restart"),
+        (("attach", "pty", "--reader", "old"), "it will not be attached after a restart"),
+        (("reader", "remove", "old"), "the reader will be back after a restart"),
+    ):
+        done = daemon.run_ctl(*verb)
+        assert done.returncode == 0
+        assert done.stderr == (
+            f"warning: {lost}: {daemon.state}/readers.json cannot be written: "
+            "No space left on device\n"
+        )
 
 
 def fill(path: Path) -> None:

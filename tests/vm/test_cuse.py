@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.cards import PIN
+from tests.conversations.cac import CONVERSATIONS
+from tests.conversations.doors import NODE as NODE_DOOR
+from tests.conversations.doors import note
 from tests.peers.libcacard import make_database
 
 from .conftest import MakeGuest
+from .conversations import Record
 from .guest import Guest, GuestOptions, until
 from .installation import SHARE_DATABASE, install
 
@@ -85,30 +89,48 @@ def test_a_shell(guest: Guest, card: None) -> None:
     assert guest.run(f"{USER} sh", stdin=script.encode()).text == lines[start + 3][4:] + "\n"
 
 
-def test_the_same_conversations_as_everywhere(guest: Guest, card: None) -> None:
-    def converse(node: str) -> int:
+def test_the_same_conversations_as_everywhere(
+    guest: Guest, card: None, record_property: Record
+) -> None:
+    def converse(node: str, pin: str, insert: str) -> dict[str, str]:
+        import shlex
+        import subprocess
         import sys
 
         sys.path[:0] = ["/src", "/src/docs/examples"]
         from device_node import Card
 
-        from tests.cac_scenarios import SCENARIOS
+        from tests.conversations.cac import CONVERSATIONS
 
         class Driven(Card):
             def power_on(self) -> bytes:
                 self.reset()
                 return self.atr
 
-        for scenario in SCENARIOS:
-            driven = Driven(node)
-            try:
-                scenario(driven)
-            except AssertionError as error:
-                raise AssertionError(scenario.__name__) from error
-            driven.close()
-        return len(SCENARIOS)
+            def remove(self) -> None:
+                self.close()
+                subprocess.run(["vccidctl", "remove"], check=True)
 
-    assert guest.call(converse, NODE) > 15
+            def insert(self) -> None:
+                subprocess.run(shlex.split(insert), check=True)
+                self.__init__(node)
+                self.pin = pin.encode()
+
+        told = {}
+        for conversation in CONVERSATIONS:
+            driven = Driven(node)
+            driven.pin = pin.encode()
+            try:
+                conversation.hold(driven)
+                told[conversation.name] = ""
+            except AssertionError as error:
+                told[conversation.name] = str(error)
+            driven.close()
+        return told
+
+    note(
+        NODE_DOOR, CONVERSATIONS, guest.call(converse, NODE, PIN.decode(), INSERT), record_property
+    )
 
 
 def test_a_stranger_is_kept_out(guest: Guest, card: None) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import pytest
 
 from tests.cards import PIN
+from tests.conversations.doors import TTY
 from tests.peers.libcacard import make_database
 
 from .conftest import MakeGuest
+from .conversations import Record, converse
 from .guest import Guest, GuestOptions, until
 from .installation import SHARE_DATABASE, install
 
@@ -79,6 +81,12 @@ def test_names_and_rights(guest: Guest, quiet_kernel: None) -> None:
 def test_opensc_tests_the_card(guest: Guest, quiet_kernel: None, slot: int) -> None:
     command = f"pkcs11-tool --slot-index {slot} --test --login --pin {PIN.decode()}"
     assert guest.run(command, timeout=100).text.splitlines()[-1] == "No errors"
+
+
+def test_every_conversation(guest: Guest, quiet_kernel: None, record_property: Record) -> None:
+    insert = f"vccidctl insert second {CARD} --atr t1"
+    hands = ("vccidctl remove second", insert)
+    converse(guest, TTY, PIN.decode(), record_property, *hands, reader="twin1")
 
 
 def test_t1_over_the_pseudo_terminal(guest: Guest, quiet_kernel: None) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.conversations.doors import USBIP, VHCI
 from tests.peers.libcacard import make_database
 
+from .conversations import Record, converse
 from .guest import Guest, until
 
 PIN = "123456"
@@ -22,6 +24,7 @@ MODULE = "/usr/lib/x86_64-linux-gnu/opensc-pkcs11.so"
 KERNEL_NOISE = ("vhci_device speed not set", "enqueue for inactive port", "sendmsg failed")
 KERNEL_NOISE += (r"\(pcscd\) did not claim interface 0 before use",)
 CARD = "--certs cert1,cert2,cert3 --db sql:/etc/pki/nssdb"
+HANDS = ("vccidctl remove vccid0", f"vccidctl insert vccid0 {CARD}")
 #: Another card: what is done to the PIN of one stays with its certificates.
 OTHER_CARD = "--certs cert3,cert1 --db sql:/etc/pki/nssdb"
 USB = "lsusb -d 0e0f:0004 >/dev/null"
@@ -61,11 +64,12 @@ VERIFY = (
     "0020000008FFFFFFFFFFFFFFFF"
 )
 LOOKS = "/etc/vccid/vccid.toml.d/looks.toml"
-#: Gemalto's id, at 5 Gbit/s.
-OTHER_LOOKS = """[usbip]
+LOOPBACK = """[usbip]
 address = "127.0.0.1"
 allow = []
-[usb]
+"""
+#: Gemalto's id, at 5 Gbit/s.
+OTHER_LOOKS = f"""{LOOPBACK}[usb]
 vendor_id = "08e6"
 product_id = "4433"
 speed = "super"
@@ -178,6 +182,17 @@ def test_what_status_tells_of_a_reader_in_use(guest: Guest) -> None:
     # pcscd may have asked for something since.
     told = re.search(r"host of vccid0: vhci port 0, (\d+) APDUs", guest.run("vccidctl status").text)
     assert told is not None and int(told[1]) >= host["commands"]
+
+
+def test_every_conversation_over_vhci(guest: Guest, record_property: Record) -> None:
+    guest.run(f"vccidctl insert vccid0 {CARD} && vccidctl attach vhci --reader vccid0")
+    converse(guest, VHCI, PIN, record_property, *HANDS)
+
+
+def test_every_conversation_over_usbip(guest: Guest, record_property: Record) -> None:
+    guest.run(f"vccidctl insert vccid0 {CARD}")
+    with looks(guest, LOOPBACK), exported(guest):
+        converse(guest, USBIP, PIN, record_property, *HANDS)
 
 
 def test_its_own_usb_reader_is_no_real_card(guest: Guest) -> None:

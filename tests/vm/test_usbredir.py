@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.cards import PIN, MemoryToken, card_with_token, three_credentials
+from tests.conversations.doors import USBREDIR
 from tests.unit.fakes import FakeCard
+from tests.vm.conversations import Record, converse
 from tests.vm.guest import Guest, GuestOptions, until
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir import UsbRedirFrontend
@@ -83,6 +86,15 @@ async def test_answers_of_every_length(guest: Guest, path: Path, quiet_kernel: N
         commands = " ".join(f"-s 00B0{length:04X}00" for length in lengths)
         said = await text(guest, f"opensc-tool {commands}")
         assert said.count("SW1=0x90, SW2=0x00") == len(lengths)
+
+
+async def test_every_conversation(
+    guest: Guest, quiet_kernel: None, tmp_path: Path, record_property: Record
+) -> None:
+    reader = Reader("vccid0")
+    reader.insert(await card_with_token(three_credentials(), tmp_path, MemoryToken()))
+    async with shown(guest, reader, CALLED):
+        await asyncio.to_thread(converse, guest, USBREDIR, PIN.decode(), record_property)
 
 
 async def test_insert_and_remove_are_seen(guest: Guest, quiet_kernel: None) -> None:

@@ -16,11 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.cards import PIN as CARD_PIN
+from tests.cards import MemoryToken, card_with_token, three_credentials
+from tests.conversations.doors import VSC
 from tests.peers.far import FarReaders
 from tests.peers.far import until as until_here
 from tests.peers.libcacard import Database, make_database
 from tests.peers.vsc_client import VscClient
 from tests.unit.fakes import FakeCard
+from tests.vm.conversations import Record, converse
 from tests.vm.devices import usb_ccid_passthru, usb_controller
 from tests.vm.guest import Guest, GuestOptions, until
 from vccid.backends.vsc import VscListener
@@ -100,6 +104,16 @@ async def text(guest: Guest, command: str) -> str:
 
 CARD_IN = until("opensc-tool -l | grep -q '^0 *Yes'")
 CARD_OUT = until("opensc-tool -l | grep -q '^0 *No'")
+
+
+@ONE_GUEST
+async def test_every_conversation(
+    guest: Guest, path: Path, tmp_path: Path, record_property: Record
+) -> None:
+    reader = Reader("vccid0")
+    reader.insert(await card_with_token(three_credentials(), tmp_path, MemoryToken(CARD_PIN)))
+    async with shown(reader, path, guest):
+        await asyncio.to_thread(converse, guest, VSC, CARD_PIN.decode(), record_property)
 
 
 async def test_opensc_logs_in_and_signs(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from vccid.complaints import Complaints
 from vccid.errors import ReaderError
 from vccid.reader import Reader
 from vccid.transport import Endpoint, peer_name
@@ -113,6 +114,7 @@ class FarListener(Generic[C]):
         self.clients: dict[C, asyncio.Task[None]] = {}
         self._pool = pool
         self._make = make
+        self._refused = Complaints(_log)
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -153,7 +155,8 @@ class FarListener(Generic[C]):
     def _accept(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # As many again as can have a reader may wait for one.
         if len(self.clients) >= 2 * self.limits.readers:
-            _log.warning("%s was refused: too many far cards", peer_name(writer.transport))
+            peer = peer_name(writer.transport)
+            self._refused.tell("", logging.WARNING, "%s was refused: too many far cards", peer)
             writer.transport.abort()
             return
         client = self._make(self, stream, writer)

@@ -19,7 +19,8 @@ from smartcard import scard
 from vccid.backends.pcsc_card import PcscCard, RelaySettings, Worker
 from vccid.backends.pcsc_watch import PcscRefusal, PcscWatch, check_reader
 from vccid.card.card import Card
-from vccid.errors import ReaderError, VccidError
+from vccid.cleanup import take_all_async
+from vccid.errors import ReaderError, VccidError, unexpected
 from vccid.reader import Reader
 
 _log = logging.getLogger(__name__)
@@ -59,8 +60,7 @@ class Follower(ABC):
 
     async def stop(self) -> None:
         """Take the card out and follow no more. May be repeated."""
-        await self._watch.stop()
-        self._told(b"", "")
+        await take_all_async(self._watch.stop, lambda: self._told(b"", ""))
 
     def _told(self, atr: bytes, trouble: str) -> None:
         """A card with this ATR came, or b"": none is there any more."""
@@ -104,8 +104,7 @@ class PcscRelay(Follower):
         self._worker = Worker(name)
 
     async def stop(self) -> None:
-        await super().stop()
-        self._worker.end()
+        await take_all_async(super().stop, self._worker.end)
 
     @property
     def status(self) -> str:
@@ -146,6 +145,9 @@ class PcscEmulation(Follower):
             self._insert(await self._make())
         except VccidError as error:
             self._note(error.message)
+        except Exception as error:
+            _log.exception("%s: no card can be made of the one in it", self.name)
+            self._note(unexpected(error).message)
         self._looked.set()
 
 

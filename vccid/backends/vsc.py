@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 from vccid.backends.far_card import FarReader
 from vccid.backends.far_listener import FarClient, FarListener, Limits, ReaderPool
+from vccid.cleanup import take_all_async
 from vccid.errors import ProtocolError, ReaderError, RemoteProtocolError
 from vccid.transport import Endpoint, keep_alive, peer_name
 from vccid.wire import vsc
@@ -60,8 +62,7 @@ class VscClient(FarClient):
             _log.warning("VSC client %s: %s", self.peer, error)
         finally:
             self._writer.transport.abort()
-            for reader_id in tuple(self._readers):
-                await self._remove_reader(reader_id)
+            await take_all_async(*(partial(self._remove_reader, id) for id in self._readers))
 
     def send(self, message: vsc.Message) -> None:
         """Send it a message."""

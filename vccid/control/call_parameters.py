@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 from typing import Final
 
+from vccid import texts
 from vccid.errors import VccidError
 from vccid.wire.varlink import Parameters
 
@@ -28,6 +29,14 @@ class BadParameter(VccidError):
         self.name = name
 
 
+class Unfit(BadParameter):
+    """A parameter is of its type, and of no use: a name no file can have, a time too long."""
+
+    def __init__(self, name: str, message: str, hint: str) -> None:
+        super().__init__(name)
+        self.message, self.hint = f"{name}: {message}", hint
+
+
 class Taker:
     """Takes parameters out of a call."""
 
@@ -36,13 +45,13 @@ class Taker:
         self._left = {name: value for name, value in parameters.items() if value is not None}
 
     def text(self, name: str) -> str | None:
-        """A printable string."""
+        """A string that a file, certificate or token can be called."""
         if name not in self._left:
             return None
         return _text(name, self._left.pop(name))
 
     def texts(self, name: str) -> tuple[str, ...] | None:
-        """A list of printable strings."""
+        """A list of such strings."""
         if name not in self._left:
             return None
         value = self._left.pop(name)
@@ -80,7 +89,7 @@ class Taker:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise BadParameter(name)
         if not 0 <= value <= LONGEST_WAIT:  # neither is NaN
-            raise BadParameter(name)
+            raise Unfit(name, "no time to wait", f"wait 0 to {LONGEST_WAIT:g} seconds")
         return float(value)
 
     def done(self) -> None:
@@ -90,9 +99,15 @@ class Taker:
 
 
 def _text(name: str, value: object) -> str:
-    # No control characters and no lone surrogates: it goes into file names and log lines.
-    if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
+    # What goes on to a log line or a terminal is made printable there.
+    if not isinstance(value, str):
         raise BadParameter(name)
+    if len(value) > LONGEST_TEXT:
+        hint = f"no name, path or URI has more than {LONGEST_TEXT}"
+        raise Unfit(name, f"{len(value)} characters", hint)
+    if fault := texts.fault(value):
+        hint = "rename it, or name a link to it that has none"
+        raise Unfit(name, f"'{texts.shown(value)}' has {fault} in its name", hint)
     return value
 
 

@@ -6,24 +6,31 @@ Source: unix(7), SO_PEERCRED; SO_PEERGROUPS of <asm-generic/socket.h>, Linux 4.1
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import grp
 import os
-import pwd
 import socket
 import struct
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from vccid import user_names
 from vccid.errors import NotPermitted
 
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid
 _SO_PEERGROUPS: Final = 59
 _GID_BYTES: Final = 4
 _MOST_BYTES: Final = 1024  # what Python's getsockopt takes: 256 groups
+_MOST_GROUPS: Final = 65536  # NGROUPS_MAX
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class _Socket(Protocol):
     """What asyncio and uvloop both give for a connection's socket."""
+
+    def fileno(self) -> int: ...
 
     def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
 
@@ -51,18 +58,27 @@ def peer_of(connection: _Socket) -> Peer:
     pid, uid, gid = _UCRED.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     )
-    return Peer(pid, uid, frozenset((gid, *_supplementary(connection, uid, gid))))
+    return Peer(pid, uid, frozenset((gid, *_supplementary(connection))))
 
 
-def _supplementary(connection: _Socket, uid: int, gid: int) -> list[int]:
+def _supplementary(connection: _Socket) -> tuple[int, ...]:
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_BYTES)
-    except OSError:  # ERANGE: more groups than fit; what the user database says, then
-        try:
-            return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
-        except KeyError:
-            return []
-    return list(struct.unpack(f"{len(raw) // _GID_BYTES}I", raw))
+    except OSError as error:
+        if error.errno != errno.ERANGE:
+            raise
+        raw = _many_groups(connection.fileno())
+    return struct.unpack(f"{len(raw) // _GID_BYTES}I", raw)
+
+
+def _many_groups(fd: int) -> bytes:
+    """As getsockopt(2) itself has them, with room for all that a process can be in."""
+    groups = ctypes.create_string_buffer(_GID_BYTES * _MOST_GROUPS)
+    length = ctypes.c_uint32(len(groups))
+    if _libc.getsockopt(fd, socket.SOL_SOCKET, _SO_PEERGROUPS, groups, ctypes.byref(length)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return groups.raw[: length.value]
 
 
 class Access:
@@ -106,7 +122,4 @@ def group_id(name: str) -> int | None:
 
 
 def _user(uid: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"user {uid}"
+    return f"user {user_names.names.get(uid)}"

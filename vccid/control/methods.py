@@ -69,8 +69,8 @@ class Methods:
     async def remove(self, given: Taker) -> Parameters:
         reader, wait = given.text("reader"), given.seconds("wait")
         given.done()
-        station, generation = await self._service.remove(reader)
-        return await _seen(station, generation, wait)
+        station, generation, warnings = await self._service.remove(reader)
+        return {**await _seen(station, generation, wait), "warnings": warnings}
 
     async def status(self, given: Taker) -> Parameters:
         given.done()
@@ -101,20 +101,19 @@ class Methods:
     async def remove_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
         given.done()
-        await self._service.remove_reader(name)
-        return {}
+        return {"warnings": await self._service.remove_reader(name)}
 
     async def attach(self, given: Taker) -> Parameters:
         reader, attachment = given.text("reader"), _attachment(given)
         given.done()
-        station, status = await self._service.attach(reader, attachment)
-        return {"reader": station.name, "status": status}
+        station, status, warnings = await self._service.attach(reader, attachment)
+        return {"reader": station.name, "status": status, "warnings": warnings}
 
     async def detach(self, given: Taker) -> Parameters:
         reader, attachment = given.text("reader"), _attachment(given)
         given.done()
-        station = await self._service.detach(reader, attachment)
-        return {"reader": station.name}
+        station, warnings = await self._service.detach(reader, attachment)
+        return {"reader": station.name, "warnings": warnings}
 
     async def asked_pin(self, given: Taker) -> Parameters:
         station, wait = self._service.station(given.text("reader")), given.seconds("wait")

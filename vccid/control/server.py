@@ -8,17 +8,26 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from vccid import __version__, wire
-from vccid.control.call_parameters import BadParameter, Taker
+from vccid import __version__, user_names, wire
+from vccid.complaints import Complaints
+from vccid.control.call_parameters import BadParameter, Taker, Unfit
 from vccid.control.callers import Access, Peer, peer_of
 from vccid.control.methods import Methods
-from vccid.errors import NotPermitted, RemoteProtocolError, VccidError, WrongPassword
+from vccid.doorman import Doorman
+from vccid.errors import (
+    NotPermitted,
+    RemoteProtocolError,
+    VccidError,
+    WrongPassword,
+    unexpected,
+)
 from vccid.wire.varlink import (
     INTERFACE,
     MAX_MESSAGE_BYTES,
@@ -58,43 +67,72 @@ class ControlServer:
     def __init__(self, methods: Methods, access: Access) -> None:
         self.access = access
         self._methods = methods
-        self._server: asyncio.AbstractServer | None = None
+        self._doormen: list[Doorman] = []
         self._connections: dict[asyncio.Task[None], Peer] = {}
+        self._strangers = Complaints(log)
 
-    async def start(self, listening: socket.socket) -> None:
-        """Serve a listening unix socket."""
-        self._server = await asyncio.start_unix_server(self._accept, sock=listening)
+    async def start(self, *listening: socket.socket) -> None:
+        """Serve listening unix sockets."""
+        self._doormen += [Doorman(each, self._admit) for each in listening]
 
     async def stop(self) -> None:
         """End every connection; calls under way are not answered any more."""
-        if self._server is not None:
-            self._server.close()
+        for doorman in self._doormen:
+            doorman.close()
         tasks = tuple(self._connections)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _admit(self, connection: socket.socket) -> Callable[[], asyncio.BaseProtocol] | None:
+        peer = peer_of(connection)
+        if self._crowded(peer):
+            return None
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._serve(reader, writer, peer)
+
+        return lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), serve)
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer
+    ) -> None:
         task = asyncio.current_task()
         assert task is not None, "asyncio runs this as a task"
-        peer = peer_of(writer.get_extra_info("socket"))
-        if self._crowded(peer):
-            log.warning("refused a connection: too many are open", extra={"peer": peer})
+        if self._crowded(peer):  # by those who were let in at the same time
             writer.transport.abort()
             return
         self._connections[task] = peer
+        tell = partial(self._tell, peer)
         try:
-            await _Connection(reader, writer, peer, self._methods, self.access).serve()
+            await _Connection(reader, writer, peer, self._methods, self.access, tell).serve()
         except RemoteProtocolError as error:
-            log.warning("dropped a connection: %s", error.message, extra={"peer": peer})
+            self._tell(peer, logging.WARNING, "dropped a connection: %s", error.message)
             writer.transport.abort()
         except OSError as error:
             log.debug("lost a connection: %s", error, extra={"peer": peer})
+        except Exception:
+            log.exception("dropped a connection", extra={"peer": peer})
+            writer.transport.abort()
         finally:
             del self._connections[task]
             writer.close()
 
+    def _tell(self, peer: Peer, level: int, text: str, *arguments: object) -> None:
+        """Log a line on a peer; a stranger gets no more than its share of the log."""
+        if self.access.admits(peer):
+            log.log(level, text, *arguments, extra={"peer": peer})
+        else:
+            self._strangers.tell(peer.uid, level, text, *arguments, peer=peer)
+
     def _crowded(self, peer: Peer) -> bool:
+        """Whether there is no room for one more, which the log tells then."""
+        crowded = self._has_no_room(peer)
+        if crowded:
+            self._tell(peer, logging.WARNING, "refused a connection: too many are open")
+        return crowded
+
+    def _has_no_room(self, peer: Peer) -> bool:
         admitted = self.access.admits(peer)
         alike = [p for p in self._connections.values() if self.access.admits(p) == admitted]
         if not admitted:
@@ -113,12 +151,15 @@ class _Connection:
         peer: Peer,
         methods: Methods,
         access: Access,
+        tell: Callable[..., None],
     ) -> None:
+        """`tell` logs a line: its level, text and arguments."""
         self._reader = reader
         self._writer = writer
         self._peer = peer
         self._methods = methods
         self._access = access
+        self._tell = tell
         self._decoder = Decoder()
         self._messages: deque[bytes] = deque()
 
@@ -178,7 +219,7 @@ class _Connection:
             return _about_the_service(call)
         if call.interface != INTERFACE:
             return service_error("InterfaceNotFound", interface=call.interface)
-        if (refusal := self._refusal(call)) is not None:
+        if (refusal := await self._refusal(call)) is not None:
             return refusal
         try:
             if call.member == "Monitor":
@@ -187,7 +228,7 @@ class _Connection:
             if method is None:
                 return service_error("MethodNotFound", method=call.method)
             return Reply(await method(Taker(call.parameters)))
-        except (VccidError, OSError) as error:
+        except Exception as error:  # whatever it is, the caller waits for an answer
             return self._failed(call, error)
 
     async def _unless_hung_up(self, answer: Coroutine[Any, Any, Reply]) -> Reply | None:
@@ -215,13 +256,15 @@ class _Connection:
 
     async def _stream(self, call: Call) -> None:
         """Answer Monitor until the peer hangs up."""
-        if (refusal := self._refusal(call)) is not None:
+        if (refusal := await self._refusal(call)) is not None:
             await self._send(refusal)
             return
         try:
             async with aclosing(self._methods.monitor(Taker(call.parameters))) as replies:
                 await self._forward(replies)
-        except VccidError as error:
+        except (RemoteProtocolError, OSError):
+            raise
+        except Exception as error:
             await self._send(self._failed(call, error))
 
     async def _forward(self, replies: AsyncIterator[Parameters]) -> None:
@@ -244,30 +287,35 @@ class _Connection:
         finally:
             await _cancel(sending, hanging_up)
 
-    def _refusal(self, call: Call) -> Reply | None:
+    async def _refusal(self, call: Call) -> Reply | None:
         """What a peer hears that may not drive the daemon: the only one to be NotPermitted."""
+        if self._access.admits(self._peer):
+            return None
+        await user_names.names.wait(self._peer.uid)
         try:
             self._access.check(self._peer)
         except NotPermitted as error:
             return replace(self._failed(call, error), error=f"{INTERFACE}.NotPermitted")
         return None
 
-    def _failed(self, call: Call, error: VccidError | OSError) -> Reply:
-        if isinstance(error, BadParameter):
+    def _failed(self, call: Call, error: Exception) -> Reply:
+        if isinstance(error, BadParameter) and not isinstance(error, Unfit):
             return service_error("InvalidParameter", parameter=error.name)
+        if isinstance(error, VccidError):
+            self._tell(logging.INFO, "%s: %s", call.method, error.message)
+            return error_reply(error)
+        # The host is short of something, or we erred; the caller is told what, and the log where.
+        log.error("%s: %s", call.method, error, exc_info=error, extra={"peer": self._peer})
         if isinstance(error, OSError):
-            # The host is short of something; the caller is told what, and the log where.
-            log.error("%s: %s", call.method, error, exc_info=error, extra={"peer": self._peer})
             return error_reply(VccidError(error.strerror or str(error), "see: journalctl -u vccid"))
-        log.info("%s: %s", call.method, error.message, extra={"peer": self._peer})
-        return error_reply(error)
+        return error_reply(unexpected(error))
 
 
 async def _cancel(*tasks: asyncio.Future[Any]) -> None:
     """End them, whatever they come to."""
     for task in tasks:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, VccidError, OSError):
+        with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
 
 

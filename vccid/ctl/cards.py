@@ -28,6 +28,8 @@ from vccid.wire.varlink import Parameters
 
 #: What certutil writes before a nickname; with it, a "/" in a nickname makes no path of it.
 _NSS_PREFIXES = ("NSS Certificate DB:", "NSS FIPS 140-2 Certificate DB:")
+#: The types NSS knows, before a database's folder.
+_NSS_TYPES: Final = ("sql", "dbm", "rdb", "extern", "nssutil")
 _FILE_SUFFIXES = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
 
 #: What the key pad's prompts are called.
@@ -45,21 +47,23 @@ ask_pin_option = click.option("--ask-pin", is_flag=True, help="Ask for the card'
 def split_items(text: str) -> list[str]:
     r"""Items divided by commas; `\,` is a comma within one."""
     items = re.split(r"(?<!\\),", text)
-    return [item.replace("\\,", ",").strip() for item in items if item.strip()]
+    return [stripped.replace("\\,", ",") for item in items if (stripped := item.strip(" \t\n"))]
 
 
 def absolute_item(item: str) -> str:
     """A file's path made absolute, since the daemon stands in another directory."""
     if item.startswith(("pkcs11:", *_NSS_PREFIXES)):
         return item
-    is_file = "/" in item or (item.lower().endswith(_FILE_SUFFIXES) and os.path.exists(item))
+    is_file = "/" in item or (item.lower().endswith(_FILE_SUFFIXES) and os.path.lexists(item))
     return os.path.abspath(item) if is_file else item
 
 
 def absolute_database(database: str) -> str:
-    """An NSS database's folder made absolute, its type kept."""
-    kind, colon, path = database.rpartition(":")
-    return f"{kind}{colon}{os.path.abspath(path)}"
+    """An NSS database's folder made absolute, its type kept; other colons are the folder's."""
+    kind, colon, path = database.partition(":")
+    if kind not in _NSS_TYPES or not colon:
+        return os.path.abspath(database)
+    return f"{kind}:{os.path.abspath(path)}"
 
 
 def card_options(command: F) -> F:
@@ -212,6 +216,7 @@ def remove(context: Context, reader: str | None, wait: float | None) -> None:
     if context.json:
         output.print_json(reply)
     else:
+        output.print_warnings(reply["warnings"])
         click.echo(f"{reply['reader']}: the card is out")
     _end_of_wait(context, reply)
 

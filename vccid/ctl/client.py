@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections import deque
@@ -33,18 +34,38 @@ class DaemonError(VccidError):
         self.kind = kind
 
 
-def default_socket() -> Path:
-    """The caller's own daemon where one runs, else the system's."""
+def connect(path: Path | None = None, patience: float | None = None) -> Client:
+    """The daemon at `path`; without one the caller's own where one runs, else the system's.
+
+    Raises:
+        NoDaemon, NotPermitted: as Client.
+    """
+    own = None if path is not None else _own_socket()
+    if own is not None:
+        # A killed daemon leaves its socket behind.
+        with contextlib.suppress(NoDaemon, NotPermitted):
+            return Client(own, patience)
+    return Client(path or SYSTEM_SOCKET, patience)
+
+
+def _own_socket() -> Path | None:
+    """The caller's, if XDG_RUNTIME_DIR is: after su and sudo -E it may be another user's."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.geteuid() != 0:
-        own = Path(runtime) / "vccid" / "control"
-        if own.exists():
-            return own
-    return SYSTEM_SOCKET
+    if not runtime or os.geteuid() == 0:
+        return None
+    try:
+        is_ours = os.stat(runtime).st_uid == os.geteuid()
+    except OSError:
+        return None
+    return Path(runtime) / "vccid" / "control" if is_ours else None
 
 
 class Client:
-    """A connected control socket; a context manager."""
+    """A connected control socket; a context manager.
+
+    Attributes:
+        path: where it is.
+    """
 
     def __init__(self, path: Path, patience: float | None = None) -> None:
         """Connect.
@@ -56,6 +77,7 @@ class Client:
             NoDaemon: nobody listens there.
             NotPermitted: the socket is closed to this user.
         """
+        self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(patience)
         self._decoder = Decoder()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,13 +14,16 @@ from typing import Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from vccid.ctl.client import Client, NoDaemon, default_socket
+from vccid.ctl.client import Client, NoDaemon, connect
 from vccid.errors import NotPermitted, VccidError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Seconds a daemon is given to answer while somebody waits for a completion.
 PROMPT: Final = 0.5
+
+#: The longest the daemon waits, in seconds.
+LONGEST_WAIT: Final = 3600.0
 
 #: How long --wait waits when no seconds are given.
 DEFAULT_WAIT: Final = 30.0
@@ -51,7 +56,7 @@ class Context:
 
     def connect(self, patience: float | None = None) -> Client:
         """The daemon."""
-        return Client(self.socket or default_socket(), patience)
+        return connect(self.socket, patience)
 
 
 pass_context = click.make_pass_decorator(Context, ensure=True)
@@ -74,19 +79,53 @@ json_option = click.option(
 
 
 class WaitCommand(click.Command):
-    """A verb with `wait_option`: a reader's name behind a bare --wait is not taken for seconds."""
+    """A verb with `wait_option`: a reader's name behind a bare --wait is not taken for seconds.
+
+    A number is, unless there is a reader of that name and no other is named: that is to be said.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         following = [*args, ""][1:]
+        number = next(
+            (after for word, after in zip(args, following, strict=True) if word == "--wait"), ""
+        )
         spelt = [
             f"{word}={DEFAULT_WAIT:g}" if word == "--wait" and not _is_number(after) else word
             for word, after in zip(args, following, strict=True)
         ]
-        return super().parse_args(ctx, spelt)
+        rest = super().parse_args(ctx, spelt)
+        if _is_number(number) and ctx.params.get("reader") is None:
+            self._check_no_reader(ctx, number)
+        return rest
+
+    @staticmethod
+    def _check_no_reader(ctx: click.Context, number: str) -> None:
+        if number in _reader_names(ctx, None):
+            raise click.UsageError(
+                f"{number} may be the reader or seconds: write --wait={number}, or {number} --wait",
+                ctx,
+            )
+
+
+_NUMBER: Final = re.compile(r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def _is_number(word: str) -> bool:
-    return word.replace(".", "", 1).isdecimal()
+    return _NUMBER.fullmatch(word) is not None
+
+
+class _Seconds(click.FloatRange):
+    """0 to LONGEST_WAIT; "nan" is none, though no comparison says so."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
 
 
 def wait_option(until: str) -> Callable[[F], F]:
@@ -94,7 +133,7 @@ def wait_option(until: str) -> Callable[[F], F]:
     return click.option(
         "--wait",
         metavar="[=SECONDS]",
-        type=click.FloatRange(min=0),
+        type=_Seconds(min=0, max=LONGEST_WAIT),
         is_flag=False,
         flag_value=DEFAULT_WAIT,
         default=None,
@@ -106,14 +145,17 @@ def complete_reader(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The names of the daemon's readers; none where no daemon answers."""
-    try:
-        # While completing, click parses the line and calls nothing that would note the socket.
-        with Context(socket=ctx.find_root().params.get("socket")).connect(PROMPT) as client:
-            readers = client.call("ListReaders")["readers"]
-    except VccidError:
-        return []  # a completion has nobody to complain to
-    names = (reader["name"] for reader in readers)
+    names = _reader_names(ctx, PROMPT)
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _reader_names(ctx: click.Context, patience: float | None) -> list[str]:
+    try:
+        # While it parses the line, click calls nothing that would note the socket.
+        with Context(socket=ctx.find_root().params.get("socket")).connect(patience) as client:
+            return [reader["name"] for reader in client.call("ListReaders")["readers"]]
+    except VccidError:
+        return []  # a completion has nobody to complain to, and the verb will complain itself
 
 
 def reader_argument(required: bool = False) -> Callable[[F], F]:

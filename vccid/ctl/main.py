@@ -72,7 +72,10 @@ def main() -> None:
         cli.main(prog_name="vccidctl", obj=context, standalone_mode=False)
         streams.flush()
     except click.ClickException as error:
-        error.show()
+        if _wants_json(context):
+            _print_usage_error(error)
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)  # 128 + SIGINT, as a shell has it
@@ -86,6 +89,19 @@ def main() -> None:
         explained = streams.explained(error)
         output.print_error(explained, type(explained).__name__, context.json)
         sys.exit(Exit.FAILED)
+
+
+def _wants_json(context: Context) -> bool:
+    """Also where the command line went wrong before --json was come to."""
+    words = sys.argv[1:]
+    return context.json or "--json" in words[: words.index("--") if "--" in words else None]
+
+
+def _print_usage_error(error: click.ClickException) -> None:
+    where = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"see: {where.command_path} --help" if where is not None else "see: vccidctl --help"
+    message = error.format_message()
+    output.print_error(VccidError(message, hint), type(error).__name__, as_json=True)
 
 
 if __name__ == "__main__":

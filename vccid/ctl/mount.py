@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from vccid.ctl import output
-from vccid.ctl.client import NoDaemon, default_socket
+from vccid.ctl.client import NoDaemon
 from vccid.ctl.context import Context, json_option, pass_context
 from vccid.errors import VccidError
 
@@ -38,7 +38,7 @@ def mount(
     serving.check()
     with context.connect() as client:
         client.call("Generation")
-    socket = Path(os.path.abspath(context.socket or default_socket()))
+        socket = Path(os.path.abspath(client.path))
     place = mounting.prepare(directory)
 
     def serve(ready: Callable[[], None]) -> None:

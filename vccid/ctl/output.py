@@ -20,7 +20,17 @@ _GAP: Final = 2
 
 def print_json(value: object) -> None:
     """One line, so that a stream can be read line by line."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+    click.echo(_json(value, sys.stdout.encoding))
+
+
+def _json(value: object, encoding: str | None) -> str:
+    """Text as it is where the stream can carry it, else escaped as JSON has it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    try:
+        text.encode(encoding or "ascii")
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(", ", ": "))
+    return text
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -52,7 +62,7 @@ def print_error(error: VccidError, kind: str, as_json: bool) -> None:
     """What is wrong and what to do, on standard error."""
     if as_json:
         fields = {"error": kind, "message": error.message, "hint": error.hint}
-        click.echo(json.dumps(fields, ensure_ascii=False), err=True)
+        click.echo(_json(fields, sys.stderr.encoding), err=True)
         return
     click.secho(f"vccidctl: {_printable(error.message)}", fg="red", err=True)
     if error.hint:

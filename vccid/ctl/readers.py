@@ -90,6 +90,7 @@ def reader_remove(context: Context, reader: str) -> None:
     if context.json:
         output.print_json(reply)
     else:
+        output.print_warnings(reply["warnings"])
         click.echo(f"reader {reader} is gone")
 
 
@@ -140,6 +141,7 @@ def attach(
     if context.json:
         output.print_json(reply)
     else:
+        output.print_warnings(reply["warnings"])
         click.echo(f"{reply['reader']}: attached to {kind}: {reply['status']}")
 
 
@@ -155,6 +157,7 @@ def detach(
     if context.json:
         output.print_json(reply)
     else:
+        output.print_warnings(reply["warnings"])
         click.echo(f"{reply['reader']}: detached from {kind}")
 
 

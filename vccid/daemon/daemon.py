@@ -9,7 +9,9 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine, Mapping
+from pathlib import Path
 
+from vccid.cleanup import take_all_async
 from vccid.control.callers import Access, peer_of
 from vccid.control.methods import Methods
 from vccid.control.server import ControlServer
@@ -21,6 +23,7 @@ from vccid.readers.manager import Service
 from vccid.settings import config
 from vccid.settings.config import Settings
 from vccid.settings.directories import Directories
+from vccid.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +38,24 @@ class Daemon:
         directories: Directories,
         settings: Settings,
         overrides: Overrides,
-        handed: socket.socket | None,
+        handed: tuple[socket.socket, ...],
     ) -> None:
         """Put it together.
 
         Args:
             overrides: settings of the command line, which a reload keeps.
-            handed: the control socket systemd made, or None to make one.
+            handed: the control sockets systemd made; none to make one.
         """
         self._directories = directories
         self._overrides = overrides
         self._settings = settings
         self._handed = handed
         self._made_socket = False
-        self._service = Service(directories, settings)
+        place = Path(handed[0].getsockname()) if handed else directories.control
+        self._service = Service(directories, settings, place)
         self._service.frontends.may_use = self._may_use_readers
         self._users = Access(settings.pcsc.group or settings.control.group)
-        self._methods = Methods(self._service, settings, str(directories.control))
+        self._methods = Methods(self._service, settings, str(place))
         self._control = ControlServer(self._methods, Access(settings.control.group))
         self._notifier = Notifier()
         self._stop = asyncio.Event()
@@ -66,11 +70,12 @@ class Daemon:
             ConfigError: a socket cannot be made.
         """
         loop = asyncio.get_running_loop()
+        loop.set_default_executor(Threads(thread_name_prefix="vccid"))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         try:
             await self._service.start()
-            await self._control.start(self._socket())
+            await self._control.start(*self._sockets())
             loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
             self._service.changed = self._tell
             self._notifier.ready(self._service.summary())
@@ -89,24 +94,25 @@ class Daemon:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for leave in (self._control.stop, self._remove_socket, self._service.stop):
-            try:
-                await leave()
-            except Exception:
-                log.exception("something did not end as it should")
+        await take_all_async(self._control.stop, self._remove_socket, self._service.stop)
 
-    async def _remove_socket(self) -> None:
+    def _remove_socket(self) -> None:
         if self._made_socket:
             self._directories.control.unlink(missing_ok=True)
 
-    def _socket(self) -> socket.socket:
-        if self._handed is not None:
+    def _sockets(self) -> tuple[socket.socket, ...]:
+        if self._handed:
             return self._handed
         made = socket_and_lock.make_socket(self._directories.control)
         self._made_socket = True
-        control = self._settings.control
-        socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
-        return made
+        self._share(self._settings)
+        return (made,)
+
+    def _share(self, settings: Settings) -> None:
+        """Let others connect as the settings want it; systemd's socket is systemd's affair."""
+        if not self._handed:
+            control = settings.control
+            socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
 
     def _may_use_readers(self, connected: socket.socket) -> bool:
         return self._settings.pcsc.everyone or self._users.admits(peer_of(connected))
@@ -144,7 +150,12 @@ class Daemon:
         try:
             settings = config.load(self._directories.configuration, self._overrides)
             await self._service.apply(settings)
-            self._apply(settings)
+            # The group's name may have to be asked for far away.
+            await asyncio.to_thread(self._share, settings)
+            control, users = settings.control.group, settings.pcsc.group
+            access = await asyncio.to_thread(Access, control)
+            self._users = await asyncio.to_thread(Access, users) if users else access
+            self._apply(settings, access)
             log.info("settings read again: %s", self._service.summary())
             status = self._service.summary()
         except VccidError as error:
@@ -155,13 +166,9 @@ class Daemon:
             status = f"settings not read: {unexpected(error).message}"
         self._notifier.ready(status)
 
-    def _apply(self, settings: Settings) -> None:
+    def _apply(self, settings: Settings, access: Access) -> None:
         """What concerns the daemon itself."""
         daemon_logging.set_level(settings.log.level)
-        self._control.access = Access(settings.control.group)
-        self._users = Access(settings.pcsc.group or settings.control.group)
+        self._control.access = access
         self._methods.settings = settings
-        if self._handed is None:
-            control = settings.control
-            socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
         self._settings = settings

@@ -143,20 +143,20 @@ def run(places: directories.Directories, overrides: dict[tuple[str, str], str]) 
         DaemonRunning: there is one in this runtime directory.
         ConfigError: settings, directories or sockets cannot be had.
     """
-    handed = sd_notify.control_socket(os.environ)
+    handed = sd_notify.control_sockets(os.environ)
     try:
         _serve(places, overrides, handed)
     except Exception as error:
-        if handed is not None:
-            told = error if isinstance(error, VccidError) else unexpected(error)
-            _answer_waiting(handed, told)
+        told = error if isinstance(error, VccidError) else unexpected(error)
+        for listening in handed:
+            _answer_waiting(listening, told)
         raise
 
 
 def _serve(
     places: directories.Directories,
     overrides: dict[tuple[str, str], str],
-    handed: socket.socket | None,
+    handed: tuple[socket.socket, ...],
 ) -> None:
     settings = config.load(places.configuration, overrides)
     _keep_memory_private()
@@ -176,12 +176,12 @@ def _serve(
     del lock
 
 
-def _answer_waiting(handed: socket.socket, error: VccidError) -> None:
+def _answer_waiting(listening: socket.socket, error: VccidError) -> None:
     from vccid.control.callers import Access
     from vccid.control.no_daemon import answer_waiting
 
     # Which group may know is a setting, and those may be what is wrong: its default, then.
-    answer_waiting(handed, error, Access(config.Settings().control.group))
+    answer_waiting(listening, error, Access(config.Settings().control.group))
 
 
 def main() -> None:

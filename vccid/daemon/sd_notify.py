@@ -6,8 +6,10 @@ Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import stat
 import time
 from collections.abc import MutableMapping
 from typing import Final
@@ -15,6 +17,11 @@ from typing import Final
 from sdnotify import SystemdNotifier
 
 from vccid.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+#: What systemd calls a socket that is meant for us: by vccid.socket, or where nothing is said.
+_OUR_NAMES: Final = ("control", "unknown", "", "vccid.socket")
 
 #: SD_LISTEN_FDS_START
 _FIRST_FD: Final = 3
@@ -66,35 +73,54 @@ def watchdog_interval(environ: MutableMapping[str, str]) -> float | None:
     return int(usec) / 1e6 / 2
 
 
-def control_socket(environ: MutableMapping[str, str]) -> socket.socket | None:
-    """The listening socket systemd made for us, or None; the variables are used up.
+def control_sockets(environ: MutableMapping[str, str]) -> tuple[socket.socket, ...]:
+    """The listening sockets systemd made for us; the variables are used up.
+
+    To be asked before anything is opened, lest a wrong LISTEN_FDS count that in. Whatever its
+    name, a socket somebody may connect to is served: one let go of would keep its clients
+    waiting for as long as systemd holds it.
 
     Raises:
-        ConfigError: what was handed over is no listening unix stream socket.
+        ConfigError: there are fewer, or one called control listens for no unix streams.
     """
     count, pid = environ.pop("LISTEN_FDS", ""), environ.pop("LISTEN_PID", "")
     names = environ.pop("LISTEN_FDNAMES", "").split(":")
     if not count.isdecimal() or pid != str(os.getpid()):
-        return None
-    found = None
-    for index, fd in enumerate(range(_FIRST_FD, _FIRST_FD + int(count))):
-        name = names[index] if index < len(names) else ""
-        if found is None and name in ("control", "unknown", "", "vccid.socket"):
-            found = _listening(fd)
+        return ()
+    found: list[socket.socket] = []
+    for index in range(int(count)):
+        fd, name = _FIRST_FD + index, names[index] if index < len(names) else ""
+        _check_socket(fd, int(count))
+        handed = socket.socket(fileno=fd)
+        handed.set_inheritable(False)
+        if _listens(handed):
+            found.append(handed)
+        elif name in _OUR_NAMES:
+            raise ConfigError(
+                "the socket handed over by systemd is no listening unix stream socket",
+                "give vccid.socket nothing but ListenStream= with absolute paths",
+            )
         else:
-            os.close(fd)
-    return found
+            log.warning("the socket %s that systemd handed over is none of ours", name)
+            handed.close()
+    return tuple(found)
 
 
-def _listening(fd: int) -> socket.socket:
-    handed = socket.socket(fileno=fd)
-    handed.set_inheritable(False)
-    if handed.family != socket.AF_UNIX or not handed.getsockopt(
-        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-    ):
-        handed.close()
+def _check_socket(fd: int, count: int) -> None:
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except (OSError, OverflowError):
+        is_socket = False
+    if not is_socket:
         raise ConfigError(
-            "the socket handed over by systemd is no listening unix stream socket",
-            "give vccid.socket one ListenStream= with an absolute path",
+            f"LISTEN_FDS promises {count} sockets, and file descriptor {fd} is none",
+            "let systemd set it, by vccid.socket, or leave it out",
         )
-    return handed
+
+
+def _listens(handed: socket.socket) -> bool:
+    return (
+        handed.family == socket.AF_UNIX
+        and handed.type == socket.SOCK_STREAM
+        and bool(handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    )

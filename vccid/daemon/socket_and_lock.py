@@ -7,7 +7,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,10 @@ from vccid.errors import ConfigError, DaemonRunning, VccidError
 
 #: Connections the kernel keeps waiting; the loop takes them in one go.
 BACKLOG: Final = 128
+
+
+#: What a lock holds: the pid of who has it, or had it last.
+_LOCK_CONTENT: Final = re.compile(rb"([0-9]{1,10}\n?)?")
 
 
 class InstanceLock:
@@ -46,13 +52,22 @@ class InstanceLock:
 
 def _open_lock(directory: Path) -> int:
     path = directory / "lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(path, flags, 0o600)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be made: {error.strerror}",
             f"{directory} must belong to the daemon's user",
         ) from error
+    is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+    if not is_file or not _LOCK_CONTENT.fullmatch(os.pread(fd, 20, 0)):
+        os.close(fd)
+        raise ConfigError(
+            f"{path} is in the way: it is no lock of vccid's",
+            "move it elsewhere, or name another directory (vccid --help)",
+        )
+    return fd
 
 
 def _lock(fd: int, directory: Path) -> None:
@@ -81,12 +96,13 @@ def make_socket(path: Path) -> socket.socket:
     Whoever holds the `InstanceLock` may replace a socket that a killed daemon left behind.
 
     Raises:
-        ConfigError: the path is too long for a socket, or cannot be made.
+        ConfigError: the path is too long for a socket, or cannot be made, or something else is
+            there, or somebody listens there.
     """
+    _make_way(path)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o177)
     try:
-        path.unlink(missing_ok=True)
         listening.bind(str(path))
         listening.listen(BACKLOG)
     except OSError as error:
@@ -99,6 +115,23 @@ def make_socket(path: Path) -> socket.socket:
     finally:
         os.umask(umask)
     return listening
+
+
+def _make_way(path: Path) -> None:
+    """Remove a socket that nobody listens at any more, and nothing else."""
+    hint = "move it elsewhere, or name another place: vccid --runtime-directory DIRECTORY"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ConfigError(f"{path} is in the way: it is no socket", hint)
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass  # its backlog is full: somebody listens
+        raise ConfigError(f"another program listens at {path}", hint)
 
 
 def share(path: Path, group: str, mode: int) -> None:

@@ -158,7 +158,7 @@ def fusermount3() -> str:
 
 
 def _check_device() -> None:
-    if not _DEVICE.exists():
+    if not os.path.lexists(_DEVICE):
         raise MountFailed(
             f"there is no {_DEVICE}",
             "as root: modprobe fuse; in a container it has to be let in (--device /dev/fuse)",

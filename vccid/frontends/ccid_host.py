@@ -18,6 +18,7 @@ from vccid.ccid.actions import Action, AskPin, Cancel, Noticed, PowerOff, PowerO
 from vccid.ccid.codes import Error, Feature
 from vccid.ccid.interface import Interface
 from vccid.ccid.pin_entry import PinEnd, PinRequest
+from vccid.cleanup import take_all
 from vccid.errors import CardBusy, CardMute, CardRemoved, LocalProtocolError, VccidError
 from vccid.frontends.pin_pad import PinPad
 from vccid.reader import Host, Reader
@@ -108,8 +109,7 @@ class CcidHost:
     def detach(self) -> None:
         """The host is gone: end its sessions and all it waits for."""
         slots, self._slots = self._slots, []
-        for slot in slots:
-            slot.close()
+        take_all(*(slot.close for slot in slots))
 
     def work(self) -> bool:
         """Do what the interface asks for; whether there was anything.

@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar, cast
 
+from vccid.cleanup import take_all_async
+from vccid.complaints import Complaints
 from vccid.errors import ConfigError, ProtocolError
 from vccid.transport import Endpoint, keep_alive
 
@@ -144,6 +146,8 @@ class Call(Generic[L]):
         self.trouble = ""
         self.connections = 0
         self._log = log_of(_log, reader)
+        self._refused = Complaints(_log)
+        self._reader = reader
         self._peer = peer
         self._endpoint = endpoint
         self._make = make
@@ -179,15 +183,18 @@ class Call(Generic[L]):
 
     async def close(self) -> None:
         """Take leave of the peer, and stop. May be repeated."""
+        self.state = "closed"  # nobody comes in any more, who is through the handshake only now
         if self._server is not None:
             self._server.close()
-        if self.link is not None:
-            await self.link.leave()
+        link = self.link
+        await take_all_async(*([] if link is None else [link.leave]), self._end_tasks)
+        self.state, self.trouble = "closed", ""
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        self.state, self.trouble = "closed", ""
 
     async def _dial(self) -> None:
         retry = self._timing.first_retry
@@ -206,12 +213,19 @@ class Call(Generic[L]):
             retry = min(retry * 2, self._timing.last_retry)
 
     def _accept(self) -> asyncio.Protocol:
-        if self.link is not None:
-            self._log.warning("%s: a second peer is refused, there is one", self._peer)
-            return _Refusal()
-        self.link = self._make()
-        self._keep(self._serve_accepted(self.link))
-        return self.link
+        return _Newcomer(self._came)
+
+    def _came(self, transport: asyncio.Transport) -> None:
+        """A peer is there, through TLS's handshake where there is TLS."""
+        if self.link is not None or self.state == "closed":
+            text = "%s: a second peer is refused, there is one"
+            self._refused.tell("", logging.WARNING, text, self._peer, reader=self._reader)
+            transport.close()
+            return
+        self.link = link = self._make()
+        transport.set_protocol(link)
+        link.connection_made(transport)
+        self._keep(self._serve_accepted(link))
 
     async def _serve_accepted(self, link: L) -> None:
         await self._serve(link)
@@ -252,8 +266,15 @@ class Call(Generic[L]):
         self.trouble = trouble
 
 
-class _Refusal(asyncio.Protocol):
-    """Hangs up at once."""
+class _Newcomer(asyncio.Protocol):
+    """Who has connected and is no peer before there is a transport to it.
+
+    With TLS that is after the handshake, which one that is silent never comes through.
+    """
+
+    def __init__(self, came: Callable[[asyncio.Transport], None]) -> None:
+        self._came = came
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+        # A cast: uvloop's transports do not derive from asyncio's.
+        self._came(cast(asyncio.Transport, transport))

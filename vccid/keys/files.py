@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ def _read_der(path: Path, data: bytes) -> _Content:
 def _key_beside(path: Path, passwords: Passwords) -> object:
     candidates = [path.with_name(path.stem + ending) for ending in _KEY_ENDINGS]
     for candidate in candidates:
-        if candidate.exists():
+        if os.path.lexists(candidate):  # what cannot be followed or read says so itself
             return _read_key_file(candidate, passwords)
     names = " nor ".join(candidate.name for candidate in candidates)
     raise PrivateKeyMissing(

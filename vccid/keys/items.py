@@ -8,12 +8,14 @@ written with NSS's own prefix, `NSS Certificate DB:a/b`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from vccid.errors import SourceUnusable
 from vccid.keys.uri import SCHEME, Pkcs11Uri
+from vccid.texts import fault
 
 FILE_ENDINGS: Final = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
 
@@ -54,7 +56,7 @@ def parse_item(text: str, database: str) -> Item:
     Raises:
         SourceUnusable: it is empty, or a URI that cannot be read.
     """
-    if not text.strip() or not text.isprintable():
+    if not text.strip() or fault(text):
         raise SourceUnusable(
             "a certificate's name is empty or has unprintable characters",
             "write --certs NAME,NAME,NAME",
@@ -65,6 +67,6 @@ def parse_item(text: str, database: str) -> Item:
         if text.startswith(prefix):
             return Nickname(database, text.removeprefix(prefix))
     path = Path(text)
-    if "/" in text or (path.suffix.lower() in FILE_ENDINGS and path.exists()):
+    if "/" in text or (path.suffix.lower() in FILE_ENDINGS and os.path.lexists(path)):
         return CertificateFile(path)
     return Nickname(database, text)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from urllib.parse import quote
 
 from vccid.errors import SourceUnusable
 from vccid.keys.readable import require_access
+from vccid.texts import fault
 
 #: Certificates, then keys; the table each must have.
 DATABASES: Final = {"cert9.db": "nssPublic", "key4.db": "nssPrivate"}
@@ -34,7 +36,7 @@ def database_folder(database: str) -> Path:
             f"NSS database type {kind}: is not served", "give a folder as sql:FOLDER"
         )
     path = rest if colon and kind == "sql" else database
-    if not path or not path.isprintable() or _UNQUOTABLE & set(path):
+    if not path or fault(path) or _UNQUOTABLE & set(path):
         raise SourceUnusable(
             f"NSS database path {path!r} cannot be given to NSS",
             "it may not be empty or contain ' < > \\ or unprintable characters",
@@ -69,6 +71,8 @@ def check_folder(folder: Path) -> Stamp:
             status = path.stat()
         except FileNotFoundError:
             raise _no_database(folder, name) from None
+        except OSError as error:
+            raise SourceUnusable(f"{path} of the NSS database: {error.strerror}") from None
         _check_content(path, table)
         stamp.append((status.st_ino, status.st_size, status.st_mtime_ns))
     return tuple(stamp)
@@ -116,7 +120,7 @@ def _no_folder(folder: Path) -> SourceUnusable:
 
 
 def _no_database(folder: Path, name: str) -> SourceUnusable:
-    if name == "cert9.db" and (folder / "cert8.db").exists():
+    if name == "cert9.db" and os.path.lexists(folder / "cert8.db"):
         return _dbm(str(folder))
     return SourceUnusable(
         f"{folder} is no NSS database: it has no {name}", f"certutil -N -d sql:{folder} makes one"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Passwords:
         candidates = [CREDENTIAL] if "/" in name else [f"{CREDENTIAL}.{name}", CREDENTIAL]
         for candidate in candidates:
             path = self.credentials_directory / candidate
-            if path.is_file():
+            if os.path.lexists(path):
                 return _strip(read_small_file(path, "credential"))
         return None
 

@@ -168,7 +168,7 @@ def _library(uri: Pkcs11Uri) -> str:
         return _P11_KIT
     for folder in _MODULE_FOLDERS:
         for name in (f"{uri.module_name}.so", f"lib{uri.module_name}.so"):
-            if (folder / name).is_file():
+            if os.path.isfile(folder / name):
                 return str(_trusted(folder / name))
     raise SourceUnusable(
         f"there is no PKCS#11 module {uri.module_name}", "name its file with module-path="

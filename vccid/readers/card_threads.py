@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 from weakref import WeakSet
 
+from vccid.threads import Threads
+
 T = TypeVar("T")
 
 #: A card's hosts seldom use its keys at once; threads start only when they do.
@@ -24,7 +26,7 @@ class CardThreads:
     """A card's `Offload`. Its threads end by themselves once nothing refers to it."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS_PER_CARD, thread_name_prefix=_PREFIX)
+        self._pool = Threads(THREADS_PER_CARD, thread_name_prefix=_PREFIX)
         _pools.add(self._pool)
 
     def __call__(self, function: Callable[[], T]) -> Awaitable[T]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vccid.card.card import Card
-from vccid.errors import ReaderError, StateError, VccidError
+from vccid.errors import ReaderError, StateError, VccidError, unexpected
 from vccid.readers import real_cards
 from vccid.readers.card_maker import CardMaker
 from vccid.readers.managed_reader import Station
@@ -108,6 +108,9 @@ class Inserter:
                 _not_put_back(station, StateError(error.strerror or str(error)))
             except VccidError as error:
                 _not_put_back(station, error)
+            except Exception as error:
+                log.exception("the card could not be put back", extra={"reader": station.name})
+                _not_put_back(station, unexpected(error))
 
     async def _put_in(
         self, station: Station, wanted: Wish, password: bytes | None, pin: bytes | None

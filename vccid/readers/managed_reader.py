@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vccid.errors import ReaderError, VccidError
+from vccid.cleanup import take_all_async
+from vccid.errors import ReaderError, VccidError, unexpected
 from vccid.reader import Event, Reader
 from vccid.readers.attachments import Attachment, Frontend
 from vccid.readers.frontend_maker import FrontendMaker
@@ -19,6 +21,8 @@ from vccid.settings.config import ReaderSettings, slot_names
 if TYPE_CHECKING:
     from vccid.backends.pcsc import Follower
     from vccid.frontends.pin_pad import PinPad
+
+log = logging.getLogger(__name__)
 
 _IFD: Final = Attachment("ifd")
 _PCSC: Final = Attachment("pcsc")
@@ -143,9 +147,8 @@ class Station:
             self.pin_pad = PinPad()
         if settings.pin_pad != before.pin_pad:
             # Programs ask a reader for its features when it comes, so it comes anew.
-            again = [key for key in self._frontends if key.kind in ("ifd", "pcsc")]
-            for attachment in again:
-                await self._frontends.pop(attachment).stop()
+            for attachment in [key for key in self._frontends if key.kind in ("ifd", "pcsc")]:
+                await self._stop(attachment)
                 await self._start(attachment)
         await self._keep_to_settings(_IFD, before.ifd, settings.ifd)
         await self._keep_to_settings(_PCSC, before.pcsc, settings.pcsc)
@@ -154,7 +157,7 @@ class Station:
         if wanted and attachment not in self._frontends:
             await self._start(attachment)
         elif before and not wanted and attachment in self._frontends:
-            await self._frontends.pop(attachment).stop()
+            await self._stop(attachment)
 
     async def attach(self, attachment: Attachment) -> str:
         """Show it to one more kind of host; returns how that stands.
@@ -180,6 +183,9 @@ class Station:
                 await self._start(attachment)
             except VccidError as error:
                 self._failed[attachment] = error
+            except Exception as error:
+                log.exception("%s failed", attachment, extra={"reader": self.name})
+                self._failed[attachment] = unexpected(error)
         self.owed = ()
         return dict(self._failed)
 
@@ -193,9 +199,8 @@ class Station:
         self.owed = tuple(other for other in self.owed if other != attachment)
         self._failed.pop(attachment, None)
         self._let_go.discard(attachment)
-        frontend = self._frontends.pop(attachment, None)
-        if frontend is not None:
-            await frontend.stop()
+        if attachment in self._frontends:
+            await self._stop(attachment)
         elif not known:
             raise ReaderError(
                 f"reader {self.name} is not attached to {attachment}", "vccidctl status"
@@ -209,11 +214,18 @@ class Station:
 
     async def close(self) -> None:
         """Take the card out and let every host go."""
-        await self.unfollow()
+        frontends, self._frontends = self._frontends, {}
+        await take_all_async(
+            self.unfollow, self._take_out, *(frontend.stop for frontend in frontends.values())
+        )
+
+    def _take_out(self) -> None:
         if self.reader.card is not None:
             self.reader.remove()
-        while self._frontends:
-            await self._frontends.popitem()[1].stop()
+
+    async def _stop(self, attachment: Attachment) -> None:
+        """It is detached also where its frontend could not end as it should."""
+        await take_all_async(self._frontends.pop(attachment).stop)
 
     async def _start(self, attachment: Attachment) -> None:
         frontend = self._maker.make(attachment, self._slots(), lambda: self._lost(attachment))

@@ -8,8 +8,10 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vccid.cleanup import take_all_async
 from vccid.errors import ReaderError, StateError, VccidError
 from vccid.reader import Event, Reader
 from vccid.readers.attachments import KEEPS_PLACE, Attachment, place_for
@@ -42,11 +44,14 @@ class Service:
         changed: called after anything that `summary` tells has changed.
     """
 
-    def __init__(self, directories: Directories, settings: Settings) -> None:
+    def __init__(
+        self, directories: Directories, settings: Settings, control: Path | None = None
+    ) -> None:
+        """`control` is where the daemon's control socket is, if not in its directory."""
         self.stations: dict[str, Station] = {}
         self.generation = 0
         self.changed: Callable[[], None] = lambda: None
-        self._directories = directories
+        self._control = control or directories.control
         self._settings = settings
         self._records = Records(directories.state, self.stations)
         serials = Serials(directories.state)
@@ -103,16 +108,18 @@ class Service:
                 await self._declare(name, wanted)
             except VccidError as error:
                 log.error("%s; %s", error.message, error.hint, extra={"reader": name})
+            except Exception:
+                log.exception("the settings of a reader failed", extra={"reader": name})
         await self._apply_to_undeclared()
         await self._show_files()
-        await self._records.keep_or_complain()
+        await self._records.keep_or_warn("")
 
     async def stop(self) -> None:
         """Close every reader; what was in stays noted."""
-        if self._file_view is not None:
-            await self._file_view.stop()
-        if self.far_cards is not None:
-            await self.far_cards.stop()
+        others = [other for other in (self._file_view, self.far_cards) if other is not None]
+        await take_all_async(*(other.stop for other in others), self._close_all)
+
+    async def _close_all(self) -> None:
         await asyncio.gather(*(station.close() for station in self.stations.values()))
         self.frontends.stop()
 
@@ -143,22 +150,23 @@ class Service:
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
         inserted = await self._inserter.insert(self.station(name), wanted, password, pin)
-        try:
-            await self._records.keep()
-        except StateError as error:
-            inserted.warnings.append(f"the card will not be back after a restart: {error.message}")
+        lost = "the card will not be back after a restart"
+        inserted.warnings.extend(await self._records.keep_or_warn(lost))
         return inserted
 
-    async def remove(self, name: str | None) -> tuple[Station, int]:
+    async def remove(self, name: str | None) -> tuple[Station, int, list[str]]:
         """Take the card out, or forget the one that could not be put back.
+
+        Returns:
+            The reader, its generation then, and warnings.
 
         Raises:
             ReaderError: no such reader, or nothing in it.
         """
         station = self.station(name)
         generation = await self._inserter.remove(station)
-        await self._records.keep_or_complain()
-        return station, generation
+        warnings = await self._records.keep_or_warn("the card will be back after a restart")
+        return station, generation, warnings
 
     async def add_reader(self, name: str) -> Station:
         """Add a reader that stays.
@@ -180,8 +188,8 @@ class Service:
             raise
         return station
 
-    async def remove_reader(self, name: str) -> None:
-        """Remove a reader that was added at run time, and the card in it.
+    async def remove_reader(self, name: str) -> list[str]:
+        """Remove a reader that was added at run time, and the card in it; returns warnings.
 
         Raises:
             ReaderError: there is none, or it is declared in the settings.
@@ -191,10 +199,15 @@ class Service:
             station.check_there()
             _check_removable(station)
             await self._end(station)
-        await self._records.keep_or_complain()
+        return await self._records.keep_or_warn("the reader will be back after a restart")
 
-    async def attach(self, name: str | None, attachment: Attachment) -> tuple[Station, str]:
-        """Show a reader to one more kind of host, over restarts too; returns how that stands.
+    async def attach(
+        self, name: str | None, attachment: Attachment
+    ) -> tuple[Station, str, list[str]]:
+        """Show a reader to one more kind of host, over restarts too.
+
+        Returns:
+            The reader, how that stands, and warnings.
 
         Raises:
             ReaderError: no such reader, or it is attached so already.
@@ -209,11 +222,11 @@ class Service:
                 status = await station.attach(attachment)
             finally:
                 self._coming.discard(attachment)
-        await self._records.keep_or_complain()
-        return station, status
+        warnings = await self._records.keep_or_warn("it will not be attached after a restart")
+        return station, status, warnings
 
-    async def detach(self, name: str | None, attachment: Attachment) -> Station:
-        """Show a reader there no longer.
+    async def detach(self, name: str | None, attachment: Attachment) -> tuple[Station, list[str]]:
+        """Show a reader there no longer; returns it, and warnings.
 
         Raises:
             ReaderError: no such reader, or it is not attached so.
@@ -222,8 +235,7 @@ class Service:
         async with station.frontends_lock:
             station.check_there()
             await station.detach(self._settled(station, attachment))
-        await self._records.keep_or_complain()
-        return station
+        return station, await self._records.keep_or_warn("it will be attached after a restart")
 
     def _settled(self, station: Station, attachment: Attachment) -> Attachment:
         """A terminal and a USB/IP export get their name when they are first attached.
@@ -301,7 +313,7 @@ class Service:
                 return
             from vccid.readers.mount_child import FileViewKeeper
 
-            self._file_view = FileViewKeeper(self._directories.control)
+            self._file_view = FileViewKeeper(self._control)
         await self._file_view.apply(self._settings.file_view)
 
     async def _open_fleeting(self, name: str) -> Reader:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from vccid.frontends.pcsc.listening import listen_at
 from vccid.frontends.pcsc.registry import Registry
@@ -17,9 +17,6 @@ from vccid.settings.config import Pcsc
 
 if TYPE_CHECKING:
     from vccid.frontends.pin_pad import PinPad
-
-#: Programs that may dial at once: libpcsclite takes a full backlog for a missing service.
-BACKLOG: Final = 1024
 
 
 @dataclass(slots=True)
@@ -83,7 +80,7 @@ class Doors:
     def _opened(self, path: Path) -> PcscServer:
         settings = self._settings
         registry = Registry(settings.old_readers, settings.readers)
-        listener = listen_at(path, BACKLOG)
+        listener = listen_at(path)
         server = PcscServer(registry, self._may_use, settings.connections)
         server.start(listener)
         return server

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ class Records:
         self._stations = stations
         self._damaged: StateError | None = None
         self._unkept: StateError | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[list[str]]] = set()
 
     @property
     def problems(self) -> list[str]:
@@ -56,13 +55,23 @@ class Records:
             log.error("%s; %s", error.message, error.hint)
             raise
 
-    async def keep_or_complain(self) -> None:
-        """Keep what can be kept; where it cannot, what was done stays done."""
-        with contextlib.suppress(StateError):
+    async def keep_or_warn(self, lost: str) -> list[str]:
+        """Keep what can be kept; where it cannot, what was done stays done.
+
+        Args:
+            lost: what a restart will undo.
+
+        Returns:
+            What to warn the user of, one line each.
+        """
+        try:
             await self.keep()
+        except StateError as error:
+            return [f"{lost}: {error.message}"]
+        return []
 
     def keep_soon(self) -> None:
-        """`keep_or_complain`, for who cannot wait."""
-        task = asyncio.ensure_future(self.keep_or_complain())
+        """Keep what can be kept, for who cannot wait."""
+        task = asyncio.ensure_future(self.keep_or_warn(""))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,13 +77,26 @@ class Inventory:
     def __init__(self, state: Path) -> None:
         self._path = state / "readers.json"
         self._lock = asyncio.Lock()
+        #: why a file is there that is not to be replaced
+        self._kept: StateError | None = None
 
     def load(self) -> dict[str, Entry]:
         """The readers by name. A file that says nothing sensible is set aside, never overwritten.
 
         Raises:
-            StateError: it cannot be read, or was damaged and now has another name.
+            StateError: it cannot be read, or is of a later version, and stays as it is: see
+                `save`. Or it was damaged and now has another name.
         """
+        self._kept = None
+        try:
+            return self._read()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise self._damaged() from error
+        except StateError as error:
+            self._kept = error
+            raise
+
+    def _read(self) -> dict[str, Entry]:
         try:
             return _decode(self._path.read_bytes())
         except FileNotFoundError:
@@ -90,21 +104,21 @@ class Inventory:
         except OSError as error:
             raise StateError(
                 f"{self._path} cannot be read: {error.strerror}",
-                "the daemon must own the file and be able to read it",
+                "the daemon must own the file and be able to read it; then restart vccid",
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise StateError(
-                f"{self._path} is damaged: {self._set_aside()}",
-                "insert the cards again; readers added with vccidctl must be added again",
-            ) from error
+        except StateError as error:
+            raise StateError(f"{self._path} {error.message}", error.hint) from error
 
     async def save(self, entries: Mapping[str, Entry]) -> None:
         """Replace the file; it is on the disk when this returns.
 
         Raises:
-            StateError: the disk is full, or will not take it.
+            StateError: the disk is full, or will not take it; or there is a file that `load`
+                could not read, and nobody has moved it.
         """
         async with self._lock:
+            if self._kept is not None and os.path.lexists(self._path):
+                raise self._kept
             try:
                 await asyncio.to_thread(replace_file, self._path, _encode(entries))
             except OSError as error:
@@ -113,13 +127,23 @@ class Inventory:
                     f"make room in {self._path.parent} or let the daemon write there",
                 ) from error
 
-    def _set_aside(self) -> str:
-        aside = self._path.with_name("readers.json.damaged")
+    def _damaged(self) -> StateError:
+        """Set the file aside, beside those that were before."""
+        names = (f"{self._path.name}.damaged{f'.{n}' if n else ''}" for n in count())
+        paths = map(self._path.with_name, names)
+        aside = next(path for path in paths if not os.path.lexists(path))
         try:
-            os.replace(self._path, aside)
+            os.rename(self._path, aside)
         except OSError as error:
-            return f"it cannot be set aside: {error.strerror}"
-        return f"it was set aside as {aside.name}"
+            self._kept = StateError(
+                f"{self._path} is damaged, and cannot be set aside: {error.strerror}",
+                f"move it, and let the daemon write in {self._path.parent}",
+            )
+            return self._kept
+        return StateError(
+            f"{self._path} is damaged: it was set aside as {aside.name}",
+            "insert the cards again; readers added with vccidctl must be added again",
+        )
 
 
 def _encode(entries: Mapping[str, Entry]) -> bytes:
@@ -136,8 +160,14 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
 
 def _decode(raw: bytes) -> dict[str, Entry]:
     content = json.loads(raw)
-    if content["version"] != VERSION:
-        raise ValueError("another version's file")
+    version = content["version"]
+    if type(version) is not int or version < 1:
+        raise ValueError("no version")
+    if version > VERSION:
+        raise StateError(
+            f"is of version {version}, from a later vccid",
+            "start that vccid again, or move the file elsewhere and restart this one",
+        )
     return {name: _decode_entry(name, entry) for name, entry in content["readers"].items()}
 
 

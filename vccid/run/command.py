@@ -174,7 +174,8 @@ def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _driver(given: Path | None) -> Path:
-    driver = next((path for path in (given, *_DRIVERS) if path is not None and path.exists()), None)
+    paths = [path for path in (given, *_DRIVERS) if path is not None]
+    driver = next(filter(os.path.exists, paths), None)
     if driver is None:
         raise RunFailed(
             "pcscd's driver libifdvccid.so is not to be found",

@@ -117,8 +117,8 @@ def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
         f"--configuration-directory={places.configuration}",
         *(f"--{'-'.join(key)}={value}" for key, value in settings.items()),
     ]
-    if os.geteuid() == 0 and behind is None:
-        directory.chmod(0o711)  # for whoever our command becomes; nobody else knows its name
+    if settings.get(("pcsc", "everyone")) == "true":
+        directory.chmod(0o711)  # for whoever our command becomes
     _show_all_in_opensc(directory / "opensc.conf", wish.readers)
     return Plan(
         directory=directory,
@@ -136,8 +136,6 @@ def _defaults(at_the_daemon: bool) -> dict[tuple[str, str], str]:
     settings = {("control", "mode"): "0600"}
     if at_the_daemon:
         settings["pcsc", "all"] = "true"
-        # root's command may become another user, who finds the folder by its environment.
-        settings["pcsc", "everyone"] = str(os.geteuid() == 0).lower()
     return settings
 
 

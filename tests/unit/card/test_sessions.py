@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cac_scenarios import CCC, PKI0, PKI1
 from tests.cards import PIN, T, at_once, card_with_pin, credential, in_thread, serial_of
+from tests.conversations.cac import CCC, PKI0, PKI1
 from vccid.card.cac.cac_card import CacCard
 from vccid.card.card import Session
 from vccid.card.pin import CardPin

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vccid.control.call_parameters import LONGEST_TEXT, LONGEST_WAIT, BadParameter, Taker
+from vccid.control.call_parameters import LONGEST_TEXT, LONGEST_WAIT, BadParameter, Taker, Unfit
 
 
 def test_what_is_taken() -> None:
@@ -59,3 +59,24 @@ def test_anything_is_taken_or_refused(value: Any) -> None:
             getattr(Taker({"it": value}), take)("it")
         except BadParameter:
             continue
+
+
+@pytest.mark.parametrize(
+    ("take", "value", "message"),
+    [
+        ("text", "caf\udce9", r"it: 'caf\udce9' has bytes that are no UTF-8 in its name"),
+        ("texts", ["a\nb"], r"it: 'a\nb' has a line break in its name"),
+        ("text", "x" * 8193, "it: 8193 characters"),
+        ("seconds", 3601, "it: no time to wait"),
+    ],
+)
+def test_what_is_of_its_type_and_of_no_use_is_told(take: str, value: Any, message: str) -> None:
+    with pytest.raises(Unfit) as caught:
+        getattr(Taker({"it": value}), take)("it")
+    assert caught.value.message == message
+    assert caught.value.hint
+
+
+def test_blanks_and_joiners_are_text() -> None:
+    name = "no\u00a0break \U0001f469\u200d\U0001f4bb.pem"
+    assert Taker({"it": name}).text("it") == name

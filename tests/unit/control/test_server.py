@@ -9,10 +9,11 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from vccid.complaints import BURST
 from vccid.control.call_parameters import Taker
 from vccid.control.callers import Access, Peer
 from vccid.control.methods import Methods
@@ -52,18 +53,14 @@ class Closed(Access):
         return False
 
 
-@pytest.mark.parametrize(
-    ("access", "told"), [(Access, "io.vccid.Failed"), (Closed, "io.vccid.NotPermitted")]
-)
-@pytest.mark.parametrize("method", ["Attach", "Monitor"])
-async def test_not_permitted_is_only_who_may_not_call(
-    tmp_path: Path, method: str, access: type[Access], told: str
-) -> None:
+async def reply_to(tmp_path: Path, method: str, access: type[Access], error: Exception) -> Any:
+    """What a peer hears of a call that comes to an error."""
+
     async def attach(given: Taker) -> Parameters:
-        raise NotPermitted("the attach file cannot be written by the daemon")
+        raise error
 
     async def monitor(given: Taker) -> AsyncIterator[Parameters]:
-        raise NotPermitted("the daemon may not")
+        raise error
         yield {}
 
     listening = socket.socket(socket.AF_UNIX)
@@ -74,6 +71,43 @@ async def test_not_permitted_is_only_who_may_not_call(
     reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
     writer.write(json.dumps({"method": f"io.vccid.{method}", "more": True}).encode() + b"\0")
     reply = json.loads((await reader.readuntil(b"\0"))[:-1])
-    assert reply["error"] == told
     writer.close()
+    await server.stop()
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("access", "told"), [(Access, "io.vccid.Failed"), (Closed, "io.vccid.NotPermitted")]
+)
+@pytest.mark.parametrize("method", ["Attach", "Monitor"])
+async def test_not_permitted_is_only_who_may_not_call(
+    tmp_path: Path, method: str, access: type[Access], told: str
+) -> None:
+    error = NotPermitted("the attach file cannot be written by the daemon")
+    assert (await reply_to(tmp_path, method, access, error))["error"] == told
+
+
+@pytest.mark.parametrize("method", ["Attach", "Monitor"])
+async def test_whatever_a_call_comes_to_is_answered(
+    tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reply = await reply_to(tmp_path, method, Access, RuntimeError("can't start new thread"))
+    assert reply["error"] == "io.vccid.Failed"
+    assert "can't start new thread" in reply["parameters"]["message"]
+    assert "Traceback" in caplog.text
+
+
+async def test_a_strangers_lines_in_the_log_are_bounded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "control"))
+    server = ControlServer(cast(Methods, None), Closed(""))
+    await server.start(listening)
+    for _ in range(3 * BURST):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "control")
+        writer.write(b"noise\0")
+        assert await reader.read() == b""
+        writer.close()
+    assert len(caplog.records) == BURST
     await server.stop()

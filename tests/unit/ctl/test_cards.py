@@ -14,6 +14,7 @@ from vccid.errors import ConfigError
 
 def test_items_are_divided_by_commas_but_for_escaped_ones() -> None:
     assert split_items(r"cert1,Doe\, Jane, cert3,") == ["cert1", "Doe, Jane", "cert3"]
+    assert split_items("/a\u00a0,\u00a0") == ["/a\u00a0", "\u00a0"], "a name may end in any blank"
 
 
 def test_only_files_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +32,9 @@ def test_a_database_keeps_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert absolute_database("sql:nssdb") == f"sql:{tmp_path}/nssdb"
     assert absolute_database("nssdb") == f"{tmp_path}/nssdb"
+    assert absolute_database("sql:/x/a:b") == "sql:/x/a:b"
+    assert absolute_database("/x/a:b") == "/x/a:b"
+    assert absolute_database("a:b") == f"{tmp_path}/a:b", "a type is one that NSS knows"
 
 
 def test_a_secret_is_the_first_line_without_its_end(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vccid.daemon import sd_notify
-from vccid.daemon.sd_notify import Notifier, control_socket, watchdog_interval
+from vccid.daemon.sd_notify import Notifier, control_sockets, watchdog_interval
 from vccid.errors import ConfigError
 
 
@@ -80,24 +80,74 @@ def environ(count: int, names: str) -> dict[str, str]:
     return {"LISTEN_FDS": str(count), "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": names}
 
 
-def test_the_socket_named_control_is_ours(handed: list[socket.socket], tmp_path: Path) -> None:
-    handed[1].bind(str(tmp_path / "control"))
-    handed[1].listen()
-    variables = environ(2, "other:control")
-    with control_socket(variables) or pytest.fail("none") as found:
-        assert found.getsockname() == str(tmp_path / "control")
-        assert not found.get_inheritable()
+def listen(*sockets: socket.socket, at: Path) -> list[str]:
+    paths = [str(at / str(number)) for number in range(len(sockets))]
+    for one, path in zip(sockets, paths, strict=True):
+        one.bind(path)
+        one.listen()
+    return paths
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("names", ["vccid.socket:vccid.socket", "control:mine", "", "a:b"])
+def test_every_socket_that_listens_is_ours(
+    handed: list[socket.socket], tmp_path: Path, names: str
+) -> None:
+    paths = listen(*handed, at=tmp_path)
+    variables = environ(2, names)
+    found = control_sockets(variables)
+    assert [one.getsockname() for one in found] == paths
+    assert not any(one.get_inheritable() for one in found)
     assert variables == {}
-    with pytest.raises(OSError, match="Bad file"):
-        os.fstat(700)
+    for one in found:
+        one.close()
+
+
+def test_another_than_control_that_does_not_listen_is_told_of(
+    handed: list[socket.socket], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listen(handed[1], at=tmp_path)
+    [found] = control_sockets(environ(2, "other:control"))
+    with found:
+        assert found.getsockname() == str(tmp_path / "0")
+    assert not is_open(700)
+    assert "the socket other that systemd handed over is none of ours" in caplog.text
 
 
 def test_sockets_of_another_process_are_left_alone(handed: list[socket.socket]) -> None:
-    assert control_socket({**environ(1, "control"), "LISTEN_PID": "1"}) is None
-    assert control_socket({}) is None
-    os.fstat(700)
+    assert control_sockets({**environ(1, "control"), "LISTEN_PID": "1"}) == ()
+    assert control_sockets({}) == ()
+    assert is_open(700)
 
 
 def test_a_socket_that_does_not_listen_is_refused(handed: list[socket.socket]) -> None:
     with pytest.raises(ConfigError, match="no listening unix stream socket"):
-        control_socket(environ(1, "control"))
+        control_sockets(environ(1, "control"))
+
+
+def test_datagrams_are_no_stream(handed: list[socket.socket]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        os.dup2(datagrams.fileno(), 700)
+    with pytest.raises(ConfigError, match="no listening unix stream socket"):
+        control_sockets(environ(1, "control"))
+
+
+@pytest.mark.parametrize("count", [3, 10**6, 10**30])
+def test_more_than_there_are(handed: list[socket.socket], tmp_path: Path, count: int) -> None:
+    """What comes behind them is not systemd's, and nothing of it is closed."""
+    listen(*handed, at=tmp_path)
+    with open(os.devnull) as other:
+        os.dup2(other.fileno(), 702)
+    try:
+        with pytest.raises(ConfigError, match="and file descriptor 702 is none"):
+            control_sockets(environ(count, ""))
+        assert is_open(702)
+    finally:
+        os.close(702)

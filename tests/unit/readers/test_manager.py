@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.unit.fakes import FakeCard
-from vccid.errors import ReaderError, VccidError
+from vccid.errors import ReaderError, StateError, VccidError
 from vccid.readers.attachments import Attachment
 from vccid.readers.card_maker import CardMaker
 from vccid.readers.frontend_maker import FrontendMaker
+from vccid.readers.managed_reader import Standing
 from vccid.readers.manager import Service
 from vccid.readers.readers_json import Entry, Inventory, Wanted
 from vccid.settings.config import FarCards, ReaderSettings, Settings
@@ -32,6 +34,7 @@ class Host:
         asked: one has begun to start.
         open: while it is not set, they wait.
         error: what their start comes to.
+        stuck: what their stop comes to.
     """
 
     status = "attached"
@@ -42,6 +45,7 @@ class Host:
         self.open = asyncio.Event()
         self.open.set()
         self.error: OSError | None = None
+        self.stuck: Exception | None = None
 
     async def start(self) -> None:
         self.asked.set()
@@ -51,6 +55,8 @@ class Host:
         self.frontends += 1
 
     async def stop(self) -> None:
+        if self.stuck is not None:
+            raise self.stuck
         self.frontends -= 1
 
 
@@ -238,3 +244,55 @@ async def test_what_the_system_refuses_is_told_and_tried_again(
     host.error = None
     await service.attach("office", VHCI)
     assert host.frontends == 1
+
+
+@pytest.mark.parametrize("how", ["detach", "remove", "end"])
+async def test_a_frontend_that_cannot_end_keeps_nothing_back(
+    service: Service, host: Host, how: str
+) -> None:
+    await service.restore()
+    await service.add_reader("lab")
+    await service.attach("lab", VHCI)
+    lab = service.station("lab").reader
+    lab.insert(FakeCard())
+    host.stuck = AttributeError("_transport")
+    if how == "detach":
+        await service.detach("lab", VHCI)
+        assert service.station("lab").standings == [Standing(Attachment("ifd"), True, "attached")]
+    elif how == "remove":
+        await service.remove_reader("lab")
+        await service.add_reader("lab")  # its name is free again
+        assert lab.card is None
+    else:
+        await service.stop()
+        assert lab.card is None
+
+
+class Full(Inventory):
+    """Its disk is full."""
+
+    async def save(self, entries: Mapping[str, Entry]) -> None:
+        raise StateError("readers.json cannot be written: No space left on device")
+
+
+async def test_what_a_restart_undoes_is_told(
+    service: Service, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await service.restore()
+    await service.add_reader("lab")
+    service.station("office").reader.insert(FakeCard())
+    monkeypatch.setattr(Inventory, "save", Full.save)
+    full = "readers.json cannot be written: No space left on device"
+    _, _, warnings = await service.remove("office")
+    assert warnings == [f"the card will be back after a restart: {full}"]
+    _, warnings = await service.detach("office", VHCI)
+    assert warnings == [f"it will be attached after a restart: {full}"]
+    _, _, warnings = await service.attach("office", VHCI)
+    assert warnings == [f"it will not be attached after a restart: {full}"]
+    warnings = await service.remove_reader("lab")
+    assert warnings == [f"the reader will be back after a restart: {full}"]
+    with pytest.raises(StateError):
+        await service.add_reader("new")
+    assert "new" not in service.stations
+    assert service.problems == [full]
+    await service.stop()

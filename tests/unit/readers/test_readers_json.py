@@ -37,18 +37,22 @@ async def test_a_file_cut_short_is_set_aside_wherever_it_was_cut(tmp_path: Path)
     inventory, path = Inventory(tmp_path), tmp_path / "readers.json"
     await inventory.save(ENTRIES)
     whole = path.read_bytes()
-    for length in range(0, len(whole) - 2, 7):
+    for number, length in enumerate(range(0, len(whole) - 2, 7)):
+        name = f"readers.json.damaged{f'.{number}' if number else ''}"
         path.write_bytes(whole[:length])
-        with pytest.raises(StateError, match=r"damaged: it was set aside as readers.json.damaged"):
+        with pytest.raises(StateError, match=rf"damaged: it was set aside as {name}$"):
             inventory.load()
-        assert (tmp_path / "readers.json.damaged").read_bytes() == whole[:length]
+        assert (tmp_path / name).read_bytes() == whole[:length]
         assert inventory.load() == {}, "the next start is a fresh one"
+        await inventory.save(ENTRIES)
+    assert (tmp_path / "readers.json.damaged").read_bytes() == b"", "the first is still there"
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"\xff", b"[]", b"null", b'{"version":1}', b'{"version":2,"readers":{}}',
+        b"\xff", b"[]", b"null", b'{"version":1}', b'{"version":0,"readers":{}}',
+        b'{"version":true}',
         b'{"version":1,"readers":[1]}', b'{"version":1,"readers":{"a":null}}',
         b'{"version":1,"readers":{"../a":{"added":true,"wanted":null,"attachments":[]}}}',
         b'{"version":1,"readers":{"a":{"added":1,"wanted":null,"attachments":[]}}}',
@@ -91,6 +95,35 @@ def test_anything_is_an_inventory_or_damaged(
         Inventory(directory).load()
     except StateError:
         assert (directory / "readers.json.damaged").exists()
+
+
+LATER = b'{"version":2,"cards":[]}'
+
+
+async def test_a_later_version_stays_untouched(tmp_path: Path) -> None:
+    inventory, path = Inventory(tmp_path), tmp_path / "readers.json"
+    path.write_bytes(LATER)
+    with pytest.raises(StateError, match="is of version 2, from a later vccid") as told:
+        inventory.load()
+    assert "start that vccid again" in told.value.hint
+    with pytest.raises(StateError, match="is of version 2"):
+        await inventory.save(ENTRIES)
+    assert path.read_bytes() == LATER
+    assert [entry.name for entry in tmp_path.iterdir()] == ["readers.json"]
+    path.rename(tmp_path / "elsewhere")
+    await inventory.save(ENTRIES)
+    assert inventory.load() == ENTRIES
+
+
+async def test_a_file_that_could_not_be_read_is_not_replaced(tmp_path: Path) -> None:
+    inventory, path = Inventory(tmp_path), tmp_path / "readers.json"
+    path.symlink_to(tmp_path / "loop")
+    (tmp_path / "loop").symlink_to(path)
+    with pytest.raises(StateError, match="cannot be read: Too many levels"):
+        inventory.load()
+    with pytest.raises(StateError, match="cannot be read: Too many levels"):
+        await inventory.save(ENTRIES)
+    assert path.is_symlink()
 
 
 async def test_a_state_directory_that_is_gone(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ class VpiccConnection(asyncio.Protocol):
         """A session of its own; where that fails, the next command tells so."""
         try:
             self._session = await self._reader.power_on()
-        except VccidError as error:
-            self._log.warning("vpcd powered the card on: %s", error.message)
+        except Exception as error:  # whatever it is, it is this command's alone
+            self._complain("vpcd powered the card on", error)
 
     async def _execute(self, command: bytes) -> None:
         self._host.commands += 1
@@ -143,9 +143,13 @@ class VpiccConnection(asyncio.Protocol):
         except CardRemoved:
             # Still in the reader, perhaps, but its state is gone: vpcd knows no other sign.
             self.abort()
-        except VccidError as error:
-            self._log.warning("vpcd's command failed: %s", error.message)
+        except Exception as error:
+            self._complain("vpcd's command failed", error)
             self._answer(status.NO_PRECISE_DIAGNOSIS)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        trace = None if isinstance(error, VccidError) else error
+        self._log.warning("%s: %s", what, error, exc_info=trace)
 
     def _answer(self, data: bytes) -> None:
         if len(data) > vpcd.LONGEST:

@@ -74,6 +74,12 @@ class VscLink(Link):
 
     async def leave(self) -> None:
         """Take card and reader away, wait for the host to have read it, hang up."""
+        try:
+            await self._leave()
+        finally:
+            self._transport.close()
+
+    async def _leave(self) -> None:
         if self._state is State.CARD:
             self._hide()
         if self._state in (State.EMPTY, State.RESTING):
@@ -84,7 +90,6 @@ class VscLink(Link):
                     await self._requests.all_answered.wait()
             except TimeoutError:
                 self.log.warning("%s took no leave in time", self._guest.peer)
-        self._transport.close()
 
     def look(self) -> None:
         """Bring what the host knows in line with the reader."""
@@ -299,7 +304,7 @@ class _Commands:
             return
         try:
             answer = self._session.execute(command)
-        except VccidError as error:
+        except Exception as error:  # whatever it is, it is this command's alone
             self._failed(error)
             return
         if isinstance(answer, bytes):
@@ -343,7 +348,7 @@ class _Commands:
         response, failure = b"", None
         try:
             response = await answer
-        except VccidError as error:
+        except Exception as error:
             failure = error
         self._running = None
         command, self._next = self._next, None
@@ -359,13 +364,14 @@ class _Commands:
     def _is_shown(self, generation: int) -> bool:
         return 0 <= generation == self._link.shown_generation
 
-    def _failed(self, error: VccidError) -> None:
+    def _failed(self, error: Exception) -> None:
         if isinstance(error, CardRemoved):
             # Still in the reader, so only the session is over: a card with one security
             # state went to another host. The guest must learn that its state is gone.
             self._link.hide_for_a_while()
         else:
-            self._link.log.warning("guest at %s: %s", self._link.peer, error.message)
+            trace = None if isinstance(error, VccidError) else error
+            self._link.log.warning("guest at %s: %s", self._link.peer, error, exc_info=trace)
             self._link.send_answer(status.NO_PRECISE_DIAGNOSIS)
 
     def _complete_flushes(self) -> None:

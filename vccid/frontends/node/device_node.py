@@ -241,9 +241,9 @@ class _CardFile(_NodeFile):
         self.commands += 1
         try:
             answer = session.execute(data)
-        except VccidError as error:
+        except Exception as error:  # whatever it is, it is this command's alone
             number = self._failed(session, error)
-            raise OSError(number, error.message) from error
+            raise OSError(number, str(error)) from error
         if isinstance(answer, bytes):
             self._unread = answer
             self._wake_readers()
@@ -258,7 +258,7 @@ class _CardFile(_NodeFile):
         response, failure = b"", errno.EIO
         try:
             response, failure = await answer, 0
-        except VccidError as error:
+        except Exception as error:
             failure = self._failed(session, error)
         finally:
             if self._session is session:
@@ -266,12 +266,12 @@ class _CardFile(_NodeFile):
                 self._unread, self._failure = response, failure
                 self._wake_readers()
 
-    def _failed(self, session: Session, error: VccidError) -> int:
+    def _failed(self, session: Session, error: Exception) -> int:
         """Why a command has no response."""
         if isinstance(error, CardRemoved):
             self._lose(session)
             return errno.ENXIO
-        log.warning("%s", error.message, extra={"reader": self._reader.name})
+        _tell(self._reader, error)
         return errno.EIO
 
     # -- the session ---------------------------------------------------------------------
@@ -319,6 +319,11 @@ async def _power_on(reader: Reader) -> Session:
         raise OSError(errno.ENOMEDIUM, error.message) from error
     except CardBusy as error:
         raise OSError(errno.EBUSY, error.message) from error
-    except VccidError as error:
-        log.warning("%s", error.message, extra={"reader": reader.name})
-        raise OSError(errno.EIO, error.message) from error
+    except Exception as error:
+        _tell(reader, error)
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def _tell(reader: Reader, error: Exception) -> None:
+    trace = None if isinstance(error, VccidError) else error
+    log.warning("the card failed: %s", error, extra={"reader": reader.name}, exc_info=trace)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -17,13 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from vccid import user_names
 from vccid.card.card import Session
+from vccid.doorman import Doorman
 from vccid.errors import (
     CardBusy,
     CardRemoved,
-    LocalProtocolError,
     RemoteProtocolError,
     VccidError,
+    unexpected,
 )
 from vccid.frontends.pcsc.listening import listen_at
 from vccid.reader import Host, Reader
@@ -75,7 +76,7 @@ class IfdFrontend:
         self.serial = serial
         self.pin_pad = pin_pad
         self.keepalive = keepalive
-        self._server: asyncio.AbstractServer | None = None
+        self._doorman: Doorman | None = None
         self._connections: set[_Connection] = set()
         self._complaints: set[tuple[str, str]] = set()
         self.hosts: dict[str, Host] = {}
@@ -92,18 +93,35 @@ class IfdFrontend:
             ConfigError: another daemon listens there, or the path cannot be used.
         """
         listener = listen_at(self.path)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Connection(self), sock=listener)
+        self._doorman = Doorman(listener, self._admit)
+        user_names.numbers.get(PCSCD)  # so that it is known when that user comes
 
     async def stop(self) -> None:
         """Let every driver go, which sees an empty reader then, and remove the socket."""
-        if self._server is None:
+        if self._doorman is None:
             return
-        self._server.close()
-        self._server = None
+        self._doorman.close()
+        self._doorman = None
         for connection in tuple(self._connections):
             connection.abort()
         self.path.unlink(missing_ok=True)
+
+    def _admit(self, connection: socket.socket) -> Callable[[], _Connection] | None:
+        """Let in who may connect, before anything is made for the connection."""
+        pid, uid = _peer_of(connection)
+        if _may_connect(uid):
+            return lambda: _Connection(self, pid)
+        if user_names.numbers.get(PCSCD) == user_names.UNKNOWN:
+            return None  # it may be that user; a driver comes again in a moment
+        # Anybody can connect, from a new process each time: one line for each user.
+        self.complain(
+            f"user id {uid}",
+            "(pid %d) was refused on %s: only root, the daemon's own user and user pcscd "
+            "may connect; run pcscd as one of these",
+            pid,
+            self.path,
+        )
+        return None
 
     def complain(self, peer: str, what: str, *arguments: object) -> None:
         """Log a warning, once for each peer: a driver connects anew five times a second."""
@@ -125,29 +143,17 @@ class _Connection(asyncio.BufferedProtocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, frontend: IfdFrontend) -> None:
+    def __init__(self, frontend: IfdFrontend, pid: int) -> None:
         self._frontend = frontend
         self._receiver = ifd.Receiver()
         self._role: _Role | None = None
         self._received: Callable[[ifd.Message], None] = self._hello
-        self._peer = ""
+        self._peer = f"pid {pid}"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._frontend._connections.add(self)
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        pid, uid = _peer_of(self._transport)
-        self._peer = f"pid {pid}"
-        if not _may_connect(uid):
-            # Anybody can connect, from a new process each time: one line for each user.
-            self._frontend.complain(
-                f"user id {uid}",
-                "(pid %d) was refused on %s: only root, the daemon's own user and user pcscd "
-                "may connect; run pcscd as one of these",
-                pid,
-                self._frontend.path,
-            )
-            self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._receiver.room()
@@ -262,7 +268,7 @@ class _Commands:
                 if self._session is None:
                     raise CardRemoved("the card is not powered")
                 answer = self._session.execute(message.command)
-            except VccidError as error:
+            except Exception as error:  # whatever it is, pcscd waits for an answer
                 self._failed(ifd.TRANSMIT, error)
                 return
             if isinstance(answer, bytes):
@@ -290,7 +296,11 @@ class _Commands:
         if message.code == ifd.GET_SERIAL:
             answer = self._serial
         elif self._pin_pad is not None:
-            answer = self._pin_pad.answer(message.code, message.data, self._session)
+            try:
+                answer = self._pin_pad.answer(message.code, message.data, self._session)
+            except Exception as error:  # as above
+                self._failed(ifd.Kind.CONTROL, error)
+                return
         if answer is None:
             self._send(ifd.serialize_refusal(ifd.Kind.CONTROL, ifd.Status.NOT_SUPPORTED))
         elif isinstance(answer, bytes):
@@ -335,7 +345,7 @@ class _Commands:
             return
         try:
             self._send(ifd.serialize_answer(kind, work.result()))
-        except VccidError as error:
+        except Exception as error:  # whatever it is, pcscd waits for an answer
             self._failed(kind, error)
 
     def _stop_waiting(self) -> None:
@@ -343,30 +353,25 @@ class _Commands:
         if self._busy is not None:
             self._busy.cancel()
 
-    def _failed(self, kind: int, error: VccidError) -> None:
+    def _failed(self, kind: int, error: Exception) -> None:
         if isinstance(error, CardRemoved):
             self._power_off()
             status = ifd.Status.CARD_REMOVED
         else:
-            log.warning("%s", error.message, extra={"reader": self._reader.name})
+            told = error if isinstance(error, VccidError) else unexpected(error)
+            trace = None if told is error else error
+            log.warning("%s", told.message, exc_info=trace, extra={"reader": self._reader.name})
             busy = isinstance(error, CardBusy)
             status = ifd.Status.CARD_BUSY if busy else ifd.Status.FAILED
         self._send(ifd.serialize_refusal(kind, status))
 
 
-def _peer_of(transport: asyncio.Transport) -> tuple[int, int]:
+def _peer_of(connection: socket.socket) -> tuple[int, int]:
     """The process id and user id of whoever connected."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        raise LocalProtocolError("a transport without a socket")
-    pid, uid, _ = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    pid, uid, _ = UCRED.unpack(credentials)
     return pid, uid
 
 
 def _may_connect(uid: int) -> bool:
-    if uid in (0, os.geteuid()):
-        return True
-    try:
-        return pwd.getpwnam(PCSCD).pw_uid == uid
-    except KeyError:
-        return False
+    return uid in (0, os.geteuid()) or user_names.numbers.get(PCSCD) == uid

@@ -10,7 +10,7 @@ from pathlib import Path
 from vccid.errors import ConfigError
 
 
-def listen_at(path: Path, backlog: int = 128) -> socket.socket:
+def listen_at(path: Path) -> socket.socket:
     """A listening socket at `path`, in place of one that a killed daemon left.
 
     Raises:
@@ -23,7 +23,7 @@ def listen_at(path: Path, backlog: int = 128) -> socket.socket:
         # Open to connect, since no one mode suits all: pcscd is root, root without the right to
         # pass over modes (Debian 13), or user pcscd. The kernel's word on the peer decides.
         path.chmod(0o666)
-        listener.listen(backlog)
+        listener.listen()
         listener.setblocking(False)
     except OSError as error:
         listener.close()

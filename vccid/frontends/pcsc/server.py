@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from vccid.doorman import Doorman
 from vccid.errors import RemoteProtocolError
 from vccid.frontends.pcsc.program import Program
 from vccid.frontends.pcsc.registry import Registry
@@ -43,9 +44,8 @@ STRANGERS_MAX: Final = 16
 STRANGER_PATIENCE: Final = 5.0
 #: Connections beyond the limit that are told so.
 TOLD_MAX: Final = 32
-#: Accepted in one go; and seconds until the next, where the process may open no more.
-_AT_ONCE: Final = 256
-_SHORTAGE: Final = 1.0
+#: Programs that may dial at once: libpcsclite takes a full backlog for a missing service.
+BACKLOG: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class PcscServer:
         self._connections: set[_Connection] = set()
         #: connections, by why they are refused
         self._open: Counter[Rv | None] = Counter()
-        self._listener: socket.socket | None = None
+        self._doorman: Doorman | None = None
 
     @property
     def programs(self) -> int:
@@ -91,17 +91,14 @@ class PcscServer:
 
     def start(self, listener: socket.socket) -> None:
         """Serve a listening unix socket."""
-        listener.setblocking(False)
-        self._listener = listener
-        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept)
+        self._doorman = Doorman(listener, self._admit, BACKLOG)
 
     def stop(self) -> None:
         """Let every program go: to them, the service has stopped."""
-        listener, self._listener = self._listener, None
-        if listener is None:
+        doorman, self._doorman = self._doorman, None
+        if doorman is None:
             return
-        asyncio.get_running_loop().remove_reader(listener.fileno())
-        listener.close()
+        doorman.close()
         for connection in tuple(self._connections):
             connection.close()
         self.registry.close()
@@ -123,43 +120,20 @@ class PcscServer:
         if shown is not None:
             self.registry.remove(shown)
 
-    def _accept(self) -> None:
-        listener = self._listener
-        for _ in range(_AT_ONCE):
-            if listener is None:
-                return
-            try:
-                connected, _address = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                self._pause(listener, error)
-                return
-            self._take(connected)
-
-    def _pause(self, listener: socket.socket, error: OSError) -> None:
-        log.warning("no further program of PC/SC can be served: %s", error.strerror or error)
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(listener.fileno())
-        loop.call_later(_SHORTAGE, self._go_on, listener)
-
-    def _go_on(self, listener: socket.socket) -> None:
-        if self._listener is listener:
-            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept)
-
-    def _take(self, connected: socket.socket) -> None:
+    def _admit(self, connected: socket.socket) -> None:
+        """Take one who connected, or let the doorman turn it away."""
         refusal, most = None, self.most
         if not self.may_use(connected):
             refusal, most = Rv.W_SECURITY_VIOLATION, STRANGERS_MAX
         elif self._open[None] >= self.most:
             refusal, most = Rv.E_NO_MEMORY, TOLD_MAX
         if self._open[refusal] >= most:
-            connected.close()
             return
         if refusal is not Rv.W_SECURITY_VIOLATION:
             self._wake()
         self._open[refusal] += 1
-        self._connections.add(_Connection(self, connected, refusal))
+        own = socket.socket(fileno=connected.detach())
+        self._connections.add(_Connection(self, own, refusal))
 
     def _wake(self) -> None:
         if not self._awake:

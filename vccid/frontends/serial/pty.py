@@ -20,6 +20,7 @@ import tty
 from pathlib import Path
 from typing import Final
 
+from vccid.cleanup import take_all
 from vccid.errors import ConfigError
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.serial.serial_reader import SerialReader
@@ -82,6 +83,8 @@ class PtyFrontend:
         Raises:
             ConfigError: there is none to be had, or the link cannot be made.
         """
+        # Who knows the group may be far away.
+        group = await asyncio.to_thread(self._group_id) if self._group else os.getegid()
         try:
             self._master, terminal = os.openpty()
         except OSError as error:
@@ -90,7 +93,7 @@ class PtyFrontend:
                 "/dev/ptmx and /dev/pts must be there, and open to the daemon",
             ) from error
         try:
-            self._prepare(terminal)
+            self._prepare(terminal, group)
             self._link()
         except BaseException:
             os.close(self._master)
@@ -113,28 +116,33 @@ class PtyFrontend:
         asyncio.get_running_loop().remove_reader(self._events.fileno())
         self._events.close()
         self._events = None
-        self.line.close()
-        with contextlib.suppress(OSError):
-            if os.readlink(self.path) == self._terminal:
-                self.path.unlink()
+        take_all(self.line.close, self._unlink)
         os.close(self._master)
         self._master = -1
 
+    def _unlink(self) -> None:
+        with contextlib.suppress(OSError):
+            if os.readlink(self.path) == self._terminal:
+                self.path.unlink()
+
     # -- the terminal --------------------------------------------------------------------
 
-    def _prepare(self, terminal: int) -> None:
+    def _group_id(self) -> int:
+        try:
+            return grp.getgrnam(self._group).gr_gid
+        except KeyError as error:
+            raise ConfigError(
+                f"there is no group {self._group}", "see pty.group in vccid.toml(5)"
+            ) from error
+
+    def _prepare(self, terminal: int, group: int) -> None:
         self._terminal = os.ttyname(terminal)
         tty.setraw(terminal)
         os.set_blocking(self._master, False)
         fcntl.ioctl(self._master, termios.TIOCPKT, struct.pack("i", 1))
         try:
-            group = grp.getgrnam(self._group).gr_gid if self._group else os.getegid()
             os.fchown(terminal, -1, group)
             os.fchmod(terminal, self._mode)
-        except KeyError as error:
-            raise ConfigError(
-                f"there is no group {self._group}", "see pty.group in vccid.toml(5)"
-            ) from error
         except OSError as error:
             raise ConfigError(
                 f"{self._terminal} cannot be given to group {self._group or os.getegid()}: "
@@ -149,7 +157,7 @@ class PtyFrontend:
                 there = os.readlink(self.path)
                 if not there.startswith(_DEVPTS):
                     raise ConfigError(f"{self.path} leads to {there}", "name another path")
-            elif self.path.exists():
+            elif os.path.lexists(self.path):
                 raise ConfigError(f"{self.path} is in the way", "move it, or name another path")
             fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
             fresh.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vccid.cleanup import take_all
 from vccid.errors import NotPermitted, ReaderError
 from vccid.frontends.cuse_channel import CuseChannel, CuseFile, open_cuse
 from vccid.frontends.pin_pad import PinPad
@@ -112,8 +113,7 @@ class TtyFrontend:
 
     async def stop(self) -> None:
         """Take the device away. May be repeated."""
-        self._channel.close()
-        self.line.close()
+        take_all(self._channel.close, self.line.close)
 
     # -- the line ------------------------------------------------------------------------
 

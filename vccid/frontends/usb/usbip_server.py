@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
+from vccid.cleanup import take_all, take_all_async
+from vccid.complaints import Complaints
 from vccid.errors import ConfigError, RemoteProtocolError
 from vccid.frontends.usb.urb_connection import UrbLink
 from vccid.frontends.usb.usb_host import UsbReader
@@ -107,6 +109,7 @@ class UsbIpServer:
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         self._joining: set[asyncio.Task[None]] = set()
+        self._refused = Complaints(log)
 
     async def start(self) -> None:
         """Begin to listen.
@@ -145,10 +148,9 @@ class UsbIpServer:
     async def _let_go(connections: Iterable[_Connection]) -> None:
         leaving = tuple(connections)
         try:
-            await asyncio.gather(*(connection.leave() for connection in leaving))
+            await asyncio.gather(*(take_all_async(connection.leave) for connection in leaving))
         finally:
-            for connection in leaving:
-                connection.close()
+            take_all(*(connection.close for connection in leaving))
 
     def records(self) -> tuple[usbip.DeviceRecord, ...]:
         """What a peer may import now; what is imported already is not listed."""
@@ -213,7 +215,8 @@ class UsbIpServer:
                     continue
                 peer = f"{address[0]} port {address[1]}"
                 if refusal := self._refusal(address[0]):
-                    log.warning("USB/IP: %s was refused: %s", peer, refusal)
+                    text = "USB/IP: %s was refused: %s"
+                    self._refused.tell(address[0], logging.WARNING, text, peer, refusal)
                     sock.close()
                     continue
                 connection = _Connection(self, peer)

@@ -95,6 +95,12 @@ class RedirLink(Link):
 
     async def leave(self) -> None:
         """Unplug the device, wait for the guest to have noticed, hang up."""
+        try:
+            await self._leave()
+        finally:
+            self._transport.close()
+
+    async def _leave(self) -> None:
         if self.host is not None:
             await self.host.leave()
         if self.host is not None:
@@ -107,7 +113,6 @@ class RedirLink(Link):
                         await self._acknowledged.wait()
                 except TimeoutError:
                     self.log.warning("%s took no leave in time", self._peer)
-        self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cac_scenarios import ACA, CCC, PERSON_INSTANCE, PKI0, tags_and_values
 from tests.cards import (
     PIN,
     Driver,
@@ -21,6 +20,7 @@ from tests.cards import (
     serial_of,
     three_credentials,
 )
+from tests.conversations.cac import ACA, CCC, PERSON_INSTANCE, PKI0, tags_and_values
 from vccid.card.cac.cac_card import CacCard, card_serial
 from vccid.errors import (
     RemoteProtocolError,

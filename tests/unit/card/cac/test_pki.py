@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from tests.cac_scenarios import PKI0, tags_and_values
 from tests.cards import (
     PIN,
     Driver,
@@ -21,6 +20,7 @@ from tests.cards import (
     select_command,
     three_credentials,
 )
+from tests.conversations.cac import PKI0, tags_and_values
 from vccid.errors import (
     KeyOperationError,
     KeyUnsuitable,

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,14 +22,17 @@ from tests.peers.plain_card import (
     SELECT,
     WAIT,
     PlainCard,
+    PlainSession,
     long_answer,
     pattern,
 )
+from vccid import user_names
 from vccid.card.card import Session
 from vccid.errors import CardBusy, ConfigError, KeyOperationError
 from vccid.frontends.pcsc import driver as frontend_module
 from vccid.frontends.pcsc.driver import IfdFrontend
 from vccid.reader import Event, Reader
+from vccid.user_names import Lookup
 
 PATIENCE = 10
 HELLO = b"\x01\x00\x00\x00\x00\x0bVCCIDIFD\x00\x01"
@@ -277,6 +281,24 @@ async def test_any_other_failure_of_the_card(frontend: IfdFrontend, reader: Read
     assert await commands.ask(RESET) == (FAILED, b"")
 
 
+async def test_whatever_a_command_comes_to_is_answered(
+    frontend: IfdFrontend, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit on threads, for one."""
+    error = RuntimeError("can't start new thread")
+
+    def execute(session: PlainSession, command: bytes) -> bytes:
+        raise error
+
+    reader.insert(PlainCard())
+    commands = await powered(frontend)
+    monkeypatch.setattr(PlainSession, "execute", execute)
+    assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
+    reader.remove()
+    reader.insert(SlowCard(error))
+    assert await commands.ask(RESET) == (FAILED, b"")
+
+
 @pytest.mark.parametrize("code", ["42000D48", "42330006", "42330007", "4233000A", "42330012"])
 async def test_without_a_pin_pad_no_control_code_is_served(
     frontend: IfdFrontend, code: str
@@ -352,12 +374,38 @@ async def test_who_may_not_connect_is_told_why_in_the_log(
     frontend: IfdFrontend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frontend_module, "_peer_of", lambda transport: (4711, 12345))
+    await user_names.numbers.wait(frontend_module.PCSCD, PATIENCE)
     for _ in range(2):
         driver = await Driver.connect(frontend.path)
         assert await driver.dropped()
     assert len(caplog.records) == 1
     assert "user id 12345 (pid 4711) was refused" in caplog.text
     assert "run pcscd as one of these" in caplog.text
+
+
+async def test_who_comes_before_pcscds_user_is_known_is_let_go_without_a_word(
+    frontend: IfdFrontend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = threading.Event()
+
+    def pcscd(name: str) -> int:
+        known.wait(PATIENCE)
+        return 12345
+
+    monkeypatch.setattr(frontend_module, "_peer_of", lambda transport: (4711, 12345))
+    monkeypatch.setattr(user_names, "numbers", Lookup(pcscd, lambda name: user_names.UNKNOWN))
+    driver = await Driver.connect(frontend.path)
+    assert await driver.dropped()
+    known.set()
+    await user_names.numbers.wait(frontend_module.PCSCD, PATIENCE)
+    await powered_off(frontend)
+    assert caplog.records == []
+
+
+async def powered_off(frontend: IfdFrontend) -> None:
+    """Somebody is served who finds no card."""
+    commands = await Driver.connect(frontend.path, COMMANDS)
+    assert await commands.ask(POWER_OFF) == (OK, b"")
 
 
 async def test_no_apdu_is_logged(

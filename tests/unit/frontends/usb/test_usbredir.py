@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.unit.fakes import FakeCard
+from tests.unit.frontends.tls_files import Authority, make_authority
 from vccid.errors import NotPermitted
 from vccid.frontends.dialling import Timing
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir import UsbRedirFrontend
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
+from vccid.transport import Endpoint, TcpAddress, parse_address
 from vccid.usb.descriptors import Identity
 
 TIMING = Timing(ready=2.0, first_retry=0.01, last_retry=0.05, leave=0.5)
@@ -324,3 +328,57 @@ async def test_a_half_open_guest_is_dropped(tmp_path: Path, reader: Reader) -> N
 def test_plain_tcp_stays_at_home(reader: Reader) -> None:
     with pytest.raises(NotPermitted):
         UsbRedirFrontend(usb(reader), Endpoint(parse_address("0.0.0.0:4000")), listen=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A frontend that listens with TLS."""
+
+    frontend: UsbRedirFrontend
+    address: TcpAddress
+    authority: Authority
+
+    async def connect(self, context: ssl.SSLContext | None) -> UsbGuest:
+        name = None if context is None else "localhost"
+        return UsbGuest(
+            *await asyncio.open_connection(
+                self.address.host, self.address.port, ssl=context, server_hostname=name
+            )
+        )
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path, reader: Reader) -> AsyncIterator[Guarded]:
+    authority = make_authority(tmp_path, ec.SECP256R1())
+    address = TcpAddress("127.0.0.1", free_port())
+    endpoint = Endpoint(address, authority.server_context())
+    frontend = UsbRedirFrontend(usb(reader), endpoint, TIMING, listen=True)
+    await frontend.start()
+    yield Guarded(frontend, address, authority)
+    await frontend.stop()
+    assert frontend.status == "closed"
+
+
+async def test_who_connects_and_says_nothing_is_no_guest(guarded: Guarded) -> None:
+    """It never comes through TLS's handshake, and keeps no guest out."""
+    silent = await guarded.connect(None)
+    guest = await guarded.connect(guarded.authority.client_context())
+    await guest.greet()
+    assert guarded.frontend.state == "attached"
+    guest.writer.transport.abort()
+    while guarded.frontend.state != "listening":
+        await asyncio.sleep(0.001)
+    silent.writer.close()
+
+
+async def test_the_end_while_a_guest_is_silent(guarded: Guarded) -> None:
+    silent = await guarded.connect(None)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await guarded.frontend.stop()
+    silent.writer.close()

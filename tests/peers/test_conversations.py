@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Every conversation over each door that needs no guest, and with libcacard itself."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conversations.cac import CONVERSATIONS
+from tests.conversations.doors import DRIVER, FAR, LIBCACARD, PTY, RELAYED, VPCD, Door, hold, note
+from tests.conversations.pcsc import hold_by_pcsc
+from tests.peers.daemon import BIN, Daemon
+from tests.peers.desk import PIN
+from tests.peers.libcacard import POWER_ON, Database, Libcacard
+from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
+from tests.peers.stage import DRIVER as LIBRARY
+from tests.peers.test_serial_pty import pcscd_at
+from tests.peers.vpcd import free_port, vpcd_entry
+
+Record = Callable[[str, object], None]
+
+
+class NearLibcacard:
+    """libcacard's card."""
+
+    def __init__(self, card: Libcacard) -> None:
+        self.pin = PIN.encode()
+        self._card = card
+
+    def power_on(self) -> bytes:
+        return self._card.transmit([POWER_ON])[0]
+
+    def transmit(self, command: bytes) -> bytes:
+        return self._card.transmit([command])[0]
+
+    def remove(self) -> None:
+        raise NotImplementedError("the door says so")
+
+    insert = remove
+
+
+def test_libcacard(database: Database, record_property: Record) -> None:
+    with Libcacard(database) as card:
+        hold(LIBCACARD, CONVERSATIONS, NearLibcacard(card), record_property)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    with Daemon(tmp_path / "v") as daemon:
+        yield daemon
+
+
+class Hands:
+    """What puts the card into a daemon's reader and takes it out."""
+
+    def __init__(self, daemon: Daemon, database: Database, *options: str) -> None:
+        """Put it in."""
+        card = ("--db", f"sql:{database.directory}", "--certs", "cert1,cert2,cert3", *options)
+        daemon.ctl("insert", *card)
+        control = [str(BIN / "vccidctl"), "--socket", str(daemon.control)]
+        self.commands = [shlex.join([*control, "remove"]), shlex.join([*control, "insert", *card])]
+
+    def converse(self, door: Door, pcscd: PrivatePcscd, record: Record) -> None:
+        """With the card in the only reader of a pcscd."""
+        told = hold_by_pcsc(pcscd.env, door, PIN, self.commands)
+        note(door, CONVERSATIONS, told, record)
+
+
+def ours(directory: Path, daemon: Daemon, reader: str = "vccid0") -> PrivatePcscd:
+    """A pcscd with one reader of a daemon's, by our driver."""
+    entry = ReaderEntry("ours", f"vccid:{daemon.ifd(reader)}", LIBRARY)
+    return PrivatePcscd(directory / f"pcscd-{reader}", [entry])
+
+
+def test_driver(
+    tmp_path: Path, daemon: Daemon, database: Database, record_property: Record
+) -> None:
+    hands = Hands(daemon, database)
+    with ours(tmp_path, daemon) as pcscd:
+        hands.converse(DRIVER, pcscd, record_property)
+
+
+def test_vpcd(tmp_path: Path, daemon: Daemon, database: Database, record_property: Record) -> None:
+    port = free_port()
+    hands = Hands(daemon, database)
+    with PrivatePcscd(tmp_path / "pcscd", [vpcd_entry(tmp_path, port)]) as pcscd:
+        daemon.ctl("attach", "vpicc", f"127.0.0.1:{port}")
+        hands.converse(VPCD, pcscd, record_property)
+
+
+def test_pty(tmp_path: Path, daemon: Daemon, database: Database, record_property: Record) -> None:
+    daemon.ctl("attach", "pty")
+    hands = Hands(daemon, database, "--atr", "t1")
+    with pcscd_at(tmp_path, str(daemon.runtime / "vccid0.tty")) as pcscd:
+        hands.converse(PTY, pcscd, record_property)
+
+
+def test_relayed_card(
+    tmp_path: Path, daemon: Daemon, database: Database, record_property: Record
+) -> None:
+    hands = Hands(daemon, database)
+    with (
+        ours(tmp_path, daemon) as real,
+        Daemon(tmp_path / "near", environment=real.env) as near,
+        ours(tmp_path / "n", near) as pcscd,
+    ):
+        near.ctl("insert", "--reader", "ours")
+        hands.converse(RELAYED, pcscd, record_property)
+
+
+def test_far_card(
+    tmp_path: Path, daemon: Daemon, database: Database, record_property: Record
+) -> None:
+    place = tmp_path / "far.sock"
+    with Daemon(tmp_path / "near", settings=f'[far_cards]\nlisten = "{place}"\n') as near:
+        daemon.ctl("attach", "vsc", str(place))
+        hands = Hands(daemon, database)
+        near.wait_for(lambda: near.run_ctl("card", "info", "far0").returncode == 0)
+        with ours(tmp_path, near, "far0") as pcscd:
+            hands.converse(FAR, pcscd, record_property)
