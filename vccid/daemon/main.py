@@ -68,7 +68,7 @@ def _setting_options() -> list[click.Option]:
     """`--TABLE-KEY` for the settings that go on the command line."""
     return [
         click.Option(
-            [f"--{table}-{key}"],
+            [config.option(table, key)],
             metavar="VALUE",
             help=f"{declaration.help} Default: {_shown(declaration.default)}.",
         )
@@ -238,7 +238,7 @@ def _overrides(given: dict[str, str | None]) -> dict[tuple[str, str], str]:
             if value is None:
                 continue
             if wanted := config.check_value(declaration, config.from_text(declaration, value)):
-                raise click.UsageError(f"--{table}-{key} must be {wanted}")
+                raise click.UsageError(f"{config.option(table, key)} must be {wanted}")
             overrides[table, key] = value
     return overrides
 

@@ -23,6 +23,7 @@ from vccid.run import job, pcscd, scratch
 from vccid.run.keeper import Keeper
 from vccid.run.log import Log
 from vccid.run.plan import Pcscd, Plan
+from vccid.settings import config
 from vccid.settings.config import DEFAULT_READER
 from vccid.settings.directories import Directories
 from vccid.wire.varlink import Parameters
@@ -115,7 +116,7 @@ def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
         f"--runtime-directory={places.runtime}",
         f"--state-directory={places.state}",
         f"--configuration-directory={places.configuration}",
-        *(f"--{'-'.join(key)}={value}" for key, value in settings.items()),
+        *(f"{config.option(*setting)}={value}" for setting, value in settings.items()),
     ]
     if settings.get(("pcsc", "everyone")) == "true":
         directory.chmod(0o711)  # for whoever our command becomes

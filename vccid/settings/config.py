@@ -381,6 +381,11 @@ def check_value(declaration: Declaration, value: object) -> str:
     return declaration.check(value)
 
 
+def option(table: str, key: str) -> str:
+    """A setting's option of the command line."""
+    return f"--{table}-{key}".replace("_", "-")
+
+
 def from_text(declaration: Declaration, text: str) -> Value:
     """A setting's value as the command line has it; to be checked as a file's is."""
     if isinstance(declaration.default, bool):
