@@ -137,6 +137,7 @@ def _defaults(at_the_daemon: bool) -> dict[tuple[str, str], str]:
     settings = {("control", "mode"): "0600"}
     if at_the_daemon:
         settings["pcsc", "all"] = "true"
+        settings["pcsc", "group"] = "root"  # and not vccid's, whose members may be others
     return settings
 
 
