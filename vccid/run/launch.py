@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -51,6 +51,8 @@ class Wish:
         driver: libifdvccid.so, where pcscd is to be between; else None.
         log: where daemon and pcscd log to, or None.
         closed: standard streams that the command shall find closed.
+        detached: it goes on after us.
+        end_with: a process with whose end it ends, or None.
     """
 
     given: Given
@@ -60,6 +62,8 @@ class Wish:
     driver: Path | None
     log: Path | None
     closed: tuple[int, ...]
+    detached: bool = False
+    end_with: int | None = None
 
 
 class Interrupted(BaseException):
@@ -81,6 +85,29 @@ def run(wish: Wish, command: list[str]) -> int:
         RunFailed: daemon or pcscd cannot be had.
         VccidError: the card cannot be made.
     """
+    with _begun(wish) as (plan, _):
+        return job.run_command(command, plan.handed_on(os.environ), wish.closed)
+
+
+def detach(wish: Wish, tell: Callable[[dict[str, str]], None]) -> NoReturn:
+    """Start the servers, insert the card, and leave: they end with `vccid stop`.
+
+    Args:
+        tell: is given the variables that lead programs there; where it fails, all ends.
+
+    Raises:
+        RunFailed, VccidError: as `run`.
+        OSError: nobody could be told.
+    """
+    with _begun(wish) as (plan, keeper):
+        tell(plan.handed_on({}))
+        keeper.let_go()
+        os._exit(0)  # with nothing cleaned up
+
+
+@contextlib.contextmanager
+def _begun(wish: Wish) -> Iterator[tuple[Plan, Keeper]]:
+    """The servers, with the card in."""
     behind = None if wish.driver is None else Pcscd(pcscd.find(), wish.driver)
     with scratch.folder() as directory:
         plan = _plan(wish, directory, behind)
@@ -93,7 +120,7 @@ def run(wish: Wish, command: list[str]) -> int:
                 keeper.check()
                 raise RunFailed(plan.log.quoted(error.message), "see --log") from error
             keeper.check()
-            return job.run_command(command, plan.handed_on(os.environ), wish.closed)
+            yield plan, keeper
 
 
 def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
@@ -128,6 +155,8 @@ def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
         behind=behind,
         readers=wish.readers,
         log=log,
+        detached=wish.detached,
+        end_with=wish.end_with,
     )
 
 

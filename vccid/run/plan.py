@@ -35,6 +35,8 @@ class Plan:
         behind: the pcscd to have between, or None: programs find the daemon itself.
         readers: how many there must be, named vccid0 and on.
         log: what daemon and pcscd print.
+        detached: it outlives `vccid run`, until `vccid stop`.
+        end_with: a process with whose end it ends too, or None.
     """
 
     directory: Path
@@ -43,6 +45,8 @@ class Plan:
     behind: Pcscd | None
     readers: int
     log: Log
+    detached: bool = False
+    end_with: int | None = None
 
     @property
     def control(self) -> Path:
@@ -62,6 +66,8 @@ class Plan:
     def handed_on(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The command's environment, which leads its programs to daemon and pcscd."""
         added = {"OPENSC_CONF": os.fspath(self.opensc_conf)} if self.opensc_conf.exists() else {}
+        if self.detached:
+            added["VCCID_RUN"] = os.fspath(self.directory)
         return {
             **added,
             **inherited,

@@ -34,6 +34,10 @@ _MANAGERS: Final = (
 )
 
 
+#: What `vccid run` says of one that shall go on without it.
+LET_GO: Final = b"d"
+
+
 class Over(Exception):
     """`vccid run` has ended, or says that it is over."""
 
@@ -55,8 +59,10 @@ class Life:
             raise Over
         return ready
 
-    def wait_for_end(self) -> None:
+    def wait_for_end(self) -> bool:
+        """Wait until it has ended; whether it has let us go before."""
         readable(self._fd)
+        return os.read(self._fd, 1) == LET_GO
 
 
 class Server:
