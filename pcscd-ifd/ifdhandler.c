@@ -268,8 +268,8 @@ static RESPONSECODE attribute(struct reader *reader, DWORD tag, PDWORD length, P
         return give_byte(shown && reader_get_atr(reader, atr) > 0, length, value);
     case SCARD_ATTR_ICC_TYPE_PER_ATR: // 1: ISO/IEC 7816, asynchronous
         return give_byte(shown ? 1 : 0, length, value);
-    case SCARD_ATTR_VENDOR_NAME:
-        return give("vccid", strlen("vccid"), length, value);
+    case SCARD_ATTR_VENDOR_NAME: // with its NUL: OpenSC prints all of a buffer it never cleared
+        return give("vccid", sizeof "vccid", length, value);
     case SCARD_ATTR_VENDOR_IFD_VERSION:
         return give_number(DRIVER_VERSION, length, value);
     case SCARD_ATTR_VENDOR_IFD_SERIAL_NO:

@@ -310,7 +310,7 @@ def test_what_the_reader_says_of_itself(daemon: PlainDaemon, application: Applic
     def attribute(number: int) -> bytes:
         return bytes(application.must("SCardGetAttrib", card, number)[0])
 
-    assert attribute(scard.SCARD_ATTR_VENDOR_NAME) == b"vccid"
+    assert attribute(scard.SCARD_ATTR_VENDOR_NAME) == b"vccid\0"
     assert attribute(scard.SCARD_ATTR_VENDOR_IFD_SERIAL_NO) == b"vccid0"
     assert attribute(scard.SCARD_ATTR_ATR_STRING) == ATR_T0
     features = bytes(application.must("SCardControl", card, 0x42000D48, [])[0])

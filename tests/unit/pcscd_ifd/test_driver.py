@@ -375,7 +375,7 @@ async def test_the_protocols_the_atr_offers(
         ("0x90303", ATR.hex()),  # SCARD_ATTR_ATR_STRING
         ("0x90300", "02"),  # SCARD_ATTR_ICC_PRESENCE
         ("0x90301", "01"),  # SCARD_ATTR_ICC_INTERFACE_STATUS
-        ("0x10100", b"vccid".hex()),  # SCARD_ATTR_VENDOR_NAME
+        ("0x10100", b"vccid\0".hex()),  # SCARD_ATTR_VENDOR_NAME
         ("0x10102", "00000100"),  # SCARD_ATTR_VENDOR_IFD_VERSION, 0.1 in this host's order
         ("0x7A007", "0c000100"),  # SCARD_ATTR_MAXINPUT
     ],

@@ -55,7 +55,8 @@ def attribute(number: int, *, name: bytes, serial: str, atr: bytes, powered: boo
         _ICC_PRESENCE: bytes([2 if atr else 0]),
         _ICC_INTERFACE_STATUS: bytes([powered]),
         _ICC_TYPE_PER_ATR: bytes([bool(atr)]),
-        0x00010100: b"vccid",  # VENDOR_NAME
+        # VENDOR_NAME: with its NUL, as OpenSC prints all of a buffer it never cleared
+        0x00010100: b"vccid\0",
         0x00010102: _NUMBER.pack(_VERSION),  # VENDOR_IFD_VERSION
         0x00010103: serial.encode("ascii") or None,  # VENDOR_IFD_SERIAL_NO
         0x0007A007: _NUMBER.pack(DATA_MAX),  # MAXINPUT
