@@ -51,9 +51,18 @@ RESPONSECODE IFDHICCPresence(DWORD lun) {
     struct reader *reader = reader_hold(lun);
     if (reader == NULL)
         return IFD_NO_SUCH_DEVICE;
-    bool shown = presence_shown(&reader->presence);
+    enum presence_look look = presence_look(&reader->presence);
+    if (look == PRESENCE_EMPTY)
+        reader_forget_atr(reader);
     reader_release(reader);
-    return shown ? IFD_ICC_PRESENT : IFD_ICC_NOT_PRESENT;
+    switch (look) {
+    case PRESENCE_CARD:
+        return IFD_ICC_PRESENT;
+    case PRESENCE_EMPTY:
+        return IFD_ICC_NOT_PRESENT;
+    default:
+        return IFD_COMMUNICATION_ERROR;
+    }
 }
 
 // TAG_IFD_POLLING_THREAD_WITH_TIMEOUT: called by the event thread at the end of each turn.
@@ -61,9 +70,9 @@ static RESPONSECODE wait_for_change(DWORD lun, int timeout_ms) {
     struct reader *reader = reader_hold(lun);
     if (reader == NULL)
         return IFD_NO_SUCH_DEVICE;
-    uint64_t generation;
-    if (presence_turn_ended(&reader->presence, &generation))
-        link_seen(&reader->link, generation);
+    uint64_t generation, epoch;
+    if (presence_turn_ended(&reader->presence, &generation, &epoch))
+        link_seen(&reader->link, generation, epoch);
     presence_wait(&reader->presence, timeout_ms);
     reader_release(reader);
     return IFD_SUCCESS;
@@ -86,9 +95,6 @@ static RESPONSECODE response_code(struct reader *reader, int status) {
     case WIRE_OK:
         return IFD_SUCCESS;
     case LINK_LOST:
-        presence_lost(&reader->presence);
-        presence_start_over(&reader->presence);
-        return IFD_ICC_NOT_PRESENT;
     case WIRE_CARD_REMOVED:
         presence_start_over(&reader->presence);
         return IFD_ICC_NOT_PRESENT;
@@ -101,13 +107,15 @@ static RESPONSECODE response_code(struct reader *reader, int status) {
     }
 }
 
+static bool is_powered(struct reader *reader) {
+    uint8_t atr[WIRE_ATR_MAX];
+    return reader_get_atr(reader, atr) > 0;
+}
+
 static RESPONSECODE power(struct reader *reader, enum wire_kind kind, UCHAR *atr, DWORD *length) {
     uint8_t answer[WIRE_ATR_MAX] = {0};
     size_t size = sizeof answer;
-    // pcscd passes no buffers when it powers down.
-    if (length != NULL)
-        *length = 0;
-    reader_set_atr(reader, answer, 0);
+    reader_forget_atr(reader);
     int status = link_command(&reader->link, kind, NULL, 0, answer, &size);
     RESPONSECODE result = response_code(reader, status);
     if (result != IFD_SUCCESS || kind == WIRE_POWER_OFF)
@@ -122,8 +130,12 @@ RESPONSECODE IFDHPowerICC(DWORD lun, DWORD action, PUCHAR atr, PDWORD atr_length
     struct reader *reader = reader_hold(lun);
     if (reader == NULL)
         return IFD_NO_SUCH_DEVICE;
+    // pcscd passes no buffers when it powers down.
+    if (atr_length != NULL)
+        *atr_length = 0;
+    bool client = presence_power_begins(&reader->presence);
     RESPONSECODE result = IFD_NOT_SUPPORTED;
-    if (!presence_shown(&reader->presence))
+    if (!presence_here(&reader->presence))
         result = IFD_ICC_NOT_PRESENT;
     else if (action == IFD_POWER_UP)
         result = power(reader, WIRE_POWER_ON, atr, atr_length);
@@ -131,6 +143,7 @@ RESPONSECODE IFDHPowerICC(DWORD lun, DWORD action, PUCHAR atr, PDWORD atr_length
         result = power(reader, WIRE_POWER_OFF, atr, atr_length);
     else if (action == IFD_RESET)
         result = power(reader, WIRE_RESET, atr, atr_length);
+    presence_power_ends(&reader->presence, client);
     reader_release(reader);
     return result;
 }
@@ -144,9 +157,12 @@ RESPONSECODE IFDHTransmitToICC(DWORD lun, SCARD_IO_HEADER send_pci, PUCHAR comma
     if (reader == NULL)
         return IFD_NO_SUCH_DEVICE;
     RESPONSECODE result = IFD_COMMUNICATION_ERROR;
-    if (!presence_shown(&reader->presence)) {
+    if (!presence_here(&reader->presence)) {
         presence_start_over(&reader->presence);
         result = IFD_ICC_NOT_PRESENT;
+    } else if (!is_powered(reader)) {
+        // As with any reader only this command fails: its card is still there.
+        result = IFD_COMMUNICATION_ERROR;
     } else if (command_length > 0 && command_length <= APDU_MAX) {
         struct iovec part = {.iov_base = command, .iov_len = command_length};
         int status = link_command(&reader->link, WIRE_TRANSMIT, &part, 1, response, &size);
@@ -236,40 +252,47 @@ static RESPONSECODE give_number(uint32_t value, PDWORD length, PUCHAR room) {
     return give(&value, sizeof value, length, room);
 }
 
+// Empty where no card is powered, as libccid's.
 static RESPONSECODE give_atr(struct reader *reader, PDWORD length, PUCHAR room) {
     uint8_t atr[WIRE_ATR_MAX];
     size_t size = reader_get_atr(reader, atr);
-    return size == 0 ? IFD_ERROR_TAG : give(atr, size, length, room);
+    return give(atr, size, length, room);
+}
+
+// Text has its NUL, and counts it, as libccid's: programs print it as it comes.
+static RESPONSECODE give_text(const char *text, PDWORD length, PUCHAR room) {
+    return give(text, strlen(text) + 1, length, room);
 }
 
 // The daemon's word: a program tells by it whose reader this is. None that answers: no number.
 static RESPONSECODE give_serial(struct reader *reader, PDWORD length, PUCHAR room) {
+    char serial[MAX_BUFFER_SIZE];
     DWORD size = 0;
-    RESPONSECODE result = forward(reader, GET_SERIAL, NULL, 0, room, *length, &size);
+    RESPONSECODE result =
+        forward(reader, GET_SERIAL, NULL, 0, (PUCHAR)serial, sizeof serial - 1, &size);
     if (result == IFD_ERROR_INSUFFICIENT_BUFFER)
         return result;
     if (result != IFD_SUCCESS || size == 0)
         return IFD_ERROR_TAG;
-    *length = size;
-    return IFD_SUCCESS;
+    serial[size] = '\0';
+    return give_text(serial, length, room);
 }
 
 // What is asked of one reader (PC/SC part 3, 3.1.2; values in PCSC/reader.h).
 static RESPONSECODE attribute(struct reader *reader, DWORD tag, PDWORD length, PUCHAR value) {
-    uint8_t atr[WIRE_ATR_MAX];
-    bool shown = presence_shown(&reader->presence);
+    bool here = presence_here(&reader->presence);
     switch (tag) {
     case TAG_IFD_ATR:
     case SCARD_ATTR_ATR_STRING:
         return give_atr(reader, length, value);
     case SCARD_ATTR_ICC_PRESENCE: // 0 none, 2 present and not swallowed
-        return give_byte(shown ? 2 : 0, length, value);
+        return give_byte(here ? 2 : 0, length, value);
     case SCARD_ATTR_ICC_INTERFACE_STATUS:
-        return give_byte(shown && reader_get_atr(reader, atr) > 0, length, value);
+        return give_byte(here && is_powered(reader), length, value);
     case SCARD_ATTR_ICC_TYPE_PER_ATR: // 1: ISO/IEC 7816, asynchronous
-        return give_byte(shown ? 1 : 0, length, value);
-    case SCARD_ATTR_VENDOR_NAME: // with its NUL: OpenSC prints all of a buffer it never cleared
-        return give("vccid", sizeof "vccid", length, value);
+        return give_byte(here ? 1 : 0, length, value);
+    case SCARD_ATTR_VENDOR_NAME:
+        return give_text("vccid", length, value);
     case SCARD_ATTR_VENDOR_IFD_VERSION:
         return give_number(DRIVER_VERSION, length, value);
     case SCARD_ATTR_VENDOR_IFD_SERIAL_NO:

@@ -128,10 +128,13 @@ static bool link_up(struct link *link) {
             close(commands_fd);
         return false;
     }
+    pthread_mutex_lock(&link->command_lock);
     pthread_mutex_lock(&link->lock);
     link->events_fd = events_fd;
     link->commands_fd = commands_fd;
+    link->epoch++;
     pthread_mutex_unlock(&link->lock);
+    pthread_mutex_unlock(&link->command_lock);
     return true;
 }
 
@@ -143,7 +146,7 @@ static void link_follow(struct link *link) {
             struct wire_card card;
             if (!wire_parse_card(&frame, &card))
                 return;
-            presence_card(link->presence, &card);
+            presence_card(link->presence, &card, link->epoch);
         }
         if (next == WIRE_BROKEN || !keeper_wait(link, link->events_fd, -1) ||
             fill(link->events_fd, &link->events, MSG_DONTWAIT) <= 0)
@@ -249,18 +252,21 @@ int link_command(struct link *link, enum wire_kind kind, const struct iovec *par
                  uint8_t *answer, size_t *length) {
     pthread_mutex_lock(&link->command_lock);
     int status = exchange(link, kind, parts, count, answer, length);
-    if (status == LINK_LOST)
+    if (status == LINK_LOST && link->commands_fd >= 0) {
+        // While the lock is held: once it is not, there may be another link.
+        presence_lost(link->presence);
         link_shut(link);
+    }
     pthread_mutex_unlock(&link->command_lock);
     return status;
 }
 
-void link_seen(struct link *link, uint64_t generation) {
+void link_seen(struct link *link, uint64_t generation, uint64_t epoch) {
     uint8_t frame[WIRE_HEADER_SIZE + WIRE_SEEN_SIZE];
     wire_put_seen(frame, generation);
     pthread_mutex_lock(&link->lock);
     // A daemon that leaves its end full for so long is not worth waiting for.
-    if (link->events_fd >= 0 &&
+    if (link->events_fd >= 0 && link->epoch == epoch &&
         send(link->events_fd, frame, sizeof frame, MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof frame)
         shutdown(link->events_fd, SHUT_RDWR);
     pthread_mutex_unlock(&link->lock);

@@ -75,6 +75,12 @@ void reader_release(struct reader *reader) {
     pthread_mutex_unlock(&table_lock);
 }
 
+void reader_forget_atr(struct reader *reader) {
+    pthread_mutex_lock(&reader->atr_lock);
+    reader->atr_length = 0;
+    pthread_mutex_unlock(&reader->atr_lock);
+}
+
 void reader_set_atr(struct reader *reader, const uint8_t *atr, size_t length) {
     pthread_mutex_lock(&reader->atr_lock);
     memcpy(reader->atr, atr, length);

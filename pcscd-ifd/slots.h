@@ -33,6 +33,7 @@ bool reader_close(unsigned long lun);
 struct reader *reader_hold(unsigned long lun);
 void reader_release(struct reader *reader);
 
+void reader_forget_atr(struct reader *reader);
 void reader_set_atr(struct reader *reader, const uint8_t *atr, size_t length);
 // Returns the length; `atr` has WIRE_ATR_MAX bytes.
 size_t reader_get_atr(struct reader *reader, uint8_t *atr);

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vccid.card.card import Card, Session
-from vccid.cleanup import take_all
 from vccid.errors import CardRemoved, ReaderError
+from vccid.process.cleanup import take_all
 
 
 class Host(ABC):

@@ -25,8 +25,8 @@ from tests.vm.usb_stage import read_binary
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir import UsbRedirFrontend
 from vccid.iso7816.atr import T1_ATR
+from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
 from vccid.usb.descriptors import Identity
 
 Rows = list[dict[str, object]]

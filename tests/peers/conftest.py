@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.peers.desk import PIN, Desk
 from tests.peers.libcacard import Database, make_database
-from tests.peers.stage import Stage
+from tests.peers.pcsc_application import Application
+from tests.peers.plain_daemon import PlainDaemon
+from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
+from tests.peers.stage import DRIVER, ROOT, Stage
 
 CERTS = "cert1,cert2,cert3"
 
@@ -33,3 +39,35 @@ def desk(stage: Stage, database: Database) -> Desk:
     seen = stage.host()
     stage.daemon.ctl("insert", "--db", f"sql:{database.directory}", "--certs", CERTS, "--wait")
     return seen
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="vccid-ifd-") as path:  # a socket's path is short
+        yield Path(path)
+
+
+@pytest.fixture
+def paths(directory: Path) -> list[Path]:
+    return [directory / "vccid0.ifd", directory / "vccid1.ifd"]
+
+
+@pytest.fixture
+def daemon(paths: list[Path]) -> Iterator[PlainDaemon]:
+    with PlainDaemon(paths) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def pcscd(directory: Path, paths: list[Path]) -> Iterator[PrivatePcscd]:
+    subprocess.run(["make", "-s", "-C", ROOT / "pcscd-ifd"], check=True, timeout=100)
+    entries = [ReaderEntry(f"vccid {path.stem}", f"vccid:{path}", DRIVER) for path in paths]
+    with PrivatePcscd(directory / "pcscd", entries) as pcscd:
+        yield pcscd
+        assert pcscd.alive(), pcscd.log_tail()
+
+
+@pytest.fixture
+def application(pcscd: PrivatePcscd) -> Iterator[Application]:
+    with Application(pcscd.env) as application:
+        yield application

@@ -12,12 +12,12 @@ import pytest
 from tests.peers.far import FarReaders, until
 from tests.peers.vpcd import free_port
 from tests.unit.fakes import FakeCard
-from vccid import tls
 from vccid.backends.vsc import VscListener
 from vccid.frontends.dialling import Timing
 from vccid.frontends.guest.vsc import VscFrontend
+from vccid.links import tls
+from vccid.links.transport import Endpoint, TcpAddress
 from vccid.reader import Reader
-from vccid.transport import Endpoint, TcpAddress
 
 TIMING = Timing(first_retry=0.05, last_retry=0.1, exchange=0.02)
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,11 +16,9 @@ from smartcard import scard
 from tests.peers.pcsc_application import Application
 from tests.peers.plain_card import ATR_T0, ATR_T1, COUNT, SELECT, WAIT, long_answer, pattern
 from tests.peers.plain_daemon import PlainDaemon
-from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
+from tests.peers.private_pcscd import PrivatePcscd
 from vccid.iso7816 import status
 
-ROOT = Path(__file__).parents[2]
-DRIVER = ROOT / "build" / "libifdvccid.so"
 READER = "vccid vccid0 00 00"
 SECOND = "vccid vccid1 01 00"  # the library's second
 
@@ -31,38 +26,6 @@ PRESENT = scard.SCARD_STATE_PRESENT
 EMPTY = scard.SCARD_STATE_EMPTY
 REMOVED = scard.SCARD_W_REMOVED_CARD
 NO_CARD = scard.SCARD_E_NO_SMARTCARD
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="vccid-ifd-") as path:  # a socket's path is short
-        yield Path(path)
-
-
-@pytest.fixture
-def paths(directory: Path) -> list[Path]:
-    return [directory / "vccid0.ifd", directory / "vccid1.ifd"]
-
-
-@pytest.fixture
-def daemon(paths: list[Path]) -> Iterator[PlainDaemon]:
-    with PlainDaemon(paths) as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def pcscd(directory: Path, paths: list[Path]) -> Iterator[PrivatePcscd]:
-    subprocess.run(["make", "-s", "-C", ROOT / "pcscd-ifd"], check=True, timeout=100)
-    entries = [ReaderEntry(f"vccid {path.stem}", f"vccid:{path}", DRIVER) for path in paths]
-    with PrivatePcscd(directory / "pcscd", entries) as pcscd:
-        yield pcscd
-        assert pcscd.alive(), pcscd.log_tail()
-
-
-@pytest.fixture
-def application(pcscd: PrivatePcscd) -> Iterator[Application]:
-    with Application(pcscd.env) as application:
-        yield application
 
 
 def insert(daemon: PlainDaemon, application: Application) -> tuple[int, int]:
@@ -311,7 +274,7 @@ def test_what_the_reader_says_of_itself(daemon: PlainDaemon, application: Applic
         return bytes(application.must("SCardGetAttrib", card, number)[0])
 
     assert attribute(scard.SCARD_ATTR_VENDOR_NAME) == b"vccid\0"
-    assert attribute(scard.SCARD_ATTR_VENDOR_IFD_SERIAL_NO) == b"vccid0"
+    assert attribute(scard.SCARD_ATTR_VENDOR_IFD_SERIAL_NO) == b"vccid0\0"
     assert attribute(scard.SCARD_ATTR_ATR_STRING) == ATR_T0
     features = bytes(application.must("SCardControl", card, 0x42000D48, [])[0])
     assert (

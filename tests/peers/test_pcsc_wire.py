@@ -375,7 +375,7 @@ def test_what_a_reader_tells_of_itself(door: Door, card: PlainDaemon) -> None:
     assert client.attribute(handle, 0x7FFF0003) == (pc.SUCCESS, READER.encode() + b"\0")
     assert client.attribute(handle, 0x00010102)[1] == struct.pack("=I", 0x00010000)
     assert client.attribute(handle, 0x00010100) == (pc.SUCCESS, b"vccid\0")
-    assert client.attribute(handle, 0x00010103) == (pc.SUCCESS, b"vccid0")
+    assert client.attribute(handle, 0x00010103) == (pc.SUCCESS, b"vccid0\0")
     assert client.attribute(handle, 0x12345678)[0] == pc.UNSUPPORTED_FEATURE
     assert client.set_attribute(handle, 0x7FFF0003, b"x") == pc.UNSUPPORTED_FEATURE
     assert client.control(handle, 0x42000D48, room=5)[0] == pc.INSUFFICIENT_BUFFER

@@ -12,7 +12,7 @@ from tests.peers.far import FarReaders, until
 from tests.peers.libcacard import POWER_ON, Database, Libcacard, make_database
 from tests.peers.vsc_client import VscClient
 from vccid.backends.vsc import VscListener
-from vccid.transport import Endpoint, parse_address
+from vccid.links.transport import Endpoint, parse_address
 
 PASSWORD = "123456"
 CONVERSATION = [

@@ -14,8 +14,8 @@ from tests.peers.far import until
 from tests.unit.fakes import ATR, FakeCard
 from vccid.frontends.dialling import Timing
 from vccid.frontends.guest.vsc import VscFrontend
+from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
 
 TIMING = Timing(first_retry=0.02, last_retry=0.1, exchange=0.02)
 

@@ -18,8 +18,8 @@ from tests.vm.conversations import Record, converse
 from tests.vm.guest import Guest, GuestOptions, until
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir import UsbRedirFrontend
+from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
 from vccid.usb.descriptors import Identity, Speed
 
 SOCKETS = Path(tempfile.mkdtemp(prefix="vccid-redir-"))

@@ -30,8 +30,8 @@ from tests.vm.guest import Guest, GuestOptions, until
 from vccid.backends.vsc import VscListener
 from vccid.frontends.dialling import Timing
 from vccid.frontends.guest.vsc import VscFrontend
+from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
 
 pytestmark = pytest.mark.usefixtures("quiet_kernel")
 PIN = "123456"

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from vccid.complaints import Complaints
 from vccid.errors import ReaderError
+from vccid.links.transport import Endpoint, peer_name
+from vccid.process.log_rate_limit import LogRateLimit
 from vccid.reader import Reader
-from vccid.transport import Endpoint, peer_name
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class FarListener(Generic[C]):
         self.clients: dict[C, asyncio.Task[None]] = {}
         self._pool = pool
         self._make = make
-        self._refused = Complaints(_log)
+        self._refused = LogRateLimit(_log)
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:

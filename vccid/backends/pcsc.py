@@ -19,8 +19,8 @@ from smartcard import scard
 from vccid.backends.pcsc_card import PcscCard, RelaySettings, Worker
 from vccid.backends.pcsc_watch import PcscRefusal, PcscWatch, check_reader
 from vccid.card.card import Card
-from vccid.cleanup import take_all_async
 from vccid.errors import ReaderError, VccidError, unexpected
+from vccid.process.cleanup import take_all_async
 from vccid.reader import Reader
 
 _log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from vccid.backends.ownership import OwnedSession, Ownership
 from vccid.card.card import Card, CardInfo, Session
 from vccid.errors import CardMute, ReaderError, RemoteProtocolError
 from vccid.iso7816 import status
+from vccid.links.transport import Endpoint, keep_alive, peer_name
 from vccid.reader import Reader
-from vccid.transport import Endpoint, keep_alive, peer_name
 from vccid.wire import vpcd
 from vccid.wire.vpcd import Control
 

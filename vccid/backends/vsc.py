@@ -14,9 +14,9 @@ from functools import partial
 
 from vccid.backends.far_card import FarReader
 from vccid.backends.far_listener import FarClient, FarListener, Limits, ReaderPool
-from vccid.cleanup import take_all_async
 from vccid.errors import ProtocolError, ReaderError, RemoteProtocolError
-from vccid.transport import Endpoint, keep_alive, peer_name
+from vccid.links.transport import Endpoint, keep_alive, peer_name
+from vccid.process.cleanup import take_all_async
 from vccid.wire import vsc
 
 _log = logging.getLogger(__name__)

@@ -207,7 +207,7 @@ class Interface:
         actions, self.outbox.actions = self.outbox.actions, []
         return actions
 
-    def told_of_card(self, slot: int) -> bool:
+    def host_sees_card(self, slot: int) -> bool:
         """Whether the last response the host has had from a slot says that a card is in."""
         return self._slots[slot].presence.told is not IccStatus.ABSENT
 

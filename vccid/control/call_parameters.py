@@ -6,8 +6,8 @@ from __future__ import annotations
 import base64
 from typing import Final
 
-from vccid import texts
 from vccid.errors import VccidError
+from vccid.process import user_text
 from vccid.wire.varlink import Parameters
 
 #: The longest a call may wait for hosts, in seconds.
@@ -105,9 +105,9 @@ def _text(name: str, value: object) -> str:
     if len(value) > LONGEST_TEXT:
         hint = f"no name, path or URI has more than {LONGEST_TEXT}"
         raise Unfit(name, f"{len(value)} characters", hint)
-    if fault := texts.fault(value):
+    if fault := user_text.fault(value):
         hint = "rename it, or name a link to it that has none"
-        raise Unfit(name, f"'{texts.shown(value)}' has {fault} in its name", hint)
+        raise Unfit(name, f"'{user_text.shown(value)}' has {fault} in its name", hint)
     return value
 
 

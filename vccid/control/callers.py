@@ -15,8 +15,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from vccid import user_names
 from vccid.errors import NotPermitted
+from vccid.links import user_names
 
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid
 _SO_PEERGROUPS: Final = 59

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The methods of io.vccid: parameters in, the service asked, parameters out."""
+"""The methods of io.vccid: parameters in, the readers' manager asked, parameters out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vccid.control.call_parameters import BadParameter, Taker
 from vccid.errors import ReaderError, VccidError
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment
-from vccid.readers.managed_reader import Station
-from vccid.readers.manager import Service
-from vccid.readers.readers_json import RealCard, Wanted, Wish
+from vccid.readers.managed_reader import ManagedReader
+from vccid.readers.manager import ReaderManager
+from vccid.readers.readers_json import CardSource, MadeCard, RealCard
 from vccid.settings.config import ATRS, Settings
 from vccid.wire.varlink import Parameters
 
@@ -35,9 +35,9 @@ class Methods:
         table: the methods that answer once, by name.
     """
 
-    def __init__(self, service: Service, settings: Settings, socket: str) -> None:
+    def __init__(self, manager: ReaderManager, settings: Settings, socket: str) -> None:
         self.settings = settings
-        self._service = service
+        self._manager = manager
         self._socket = socket
         self._since = time.monotonic()
         self.table: Final[dict[str, Method]] = {
@@ -57,20 +57,20 @@ class Methods:
         }
 
     async def insert(self, given: Taker) -> Parameters:
-        reader, wanted = given.text("reader"), self._wanted(given)
+        reader, source = given.text("reader"), self._source(given)
         password, pin = given.secret("password"), given.secret("pin")
         wait = given.seconds("wait")
         given.done()
-        inserted = await self._service.insert(reader, wanted, password, pin)
-        seen = await _seen(inserted.station, inserted.generation, wait)
+        inserted = await self._manager.insert(reader, source, password, pin)
+        seen = await _seen(inserted.managed, inserted.generation, wait)
         card = None if inserted.card is None else _card(inserted.card)
         return {**seen, "card": card, "warnings": inserted.warnings}
 
     async def remove(self, given: Taker) -> Parameters:
         reader, wait = given.text("reader"), given.seconds("wait")
         given.done()
-        station, generation, warnings = await self._service.remove(reader)
-        return {**await _seen(station, generation, wait), "warnings": warnings}
+        managed, generation, warnings = await self._manager.remove(reader)
+        return {**await _seen(managed, generation, wait), "warnings": warnings}
 
     async def status(self, given: Taker) -> Parameters:
         given.done()
@@ -82,7 +82,7 @@ class Methods:
             "readers": self._readers(),
             "far_cards": self._far_cards("vsc"),
             "vpcd": self._far_cards("vpcd"),
-            "problems": self._service.problems,
+            "problems": self._manager.problems,
         }
 
     async def list_readers(self, given: Taker) -> Parameters:
@@ -91,67 +91,67 @@ class Methods:
 
     async def generation(self, given: Taker) -> Parameters:
         given.done()
-        return {"generation": self._service.generation}
+        return {"generation": self._manager.generation}
 
     async def add_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
         given.done()
-        return {"reader": self._reader(await self._service.add_reader(name))}
+        return {"reader": self._reader(await self._manager.add_reader(name))}
 
     async def remove_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
         given.done()
-        return {"warnings": await self._service.remove_reader(name)}
+        return {"warnings": await self._manager.remove_reader(name)}
 
     async def attach(self, given: Taker) -> Parameters:
         reader, attachment = given.text("reader"), _attachment(given)
         given.done()
-        station, status, warnings = await self._service.attach(reader, attachment)
-        return {"reader": station.name, "status": status, "warnings": warnings}
+        managed, status, warnings = await self._manager.attach(reader, attachment)
+        return {"reader": managed.name, "status": status, "warnings": warnings}
 
     async def detach(self, given: Taker) -> Parameters:
         reader, attachment = given.text("reader"), _attachment(given)
         given.done()
-        station, warnings = await self._service.detach(reader, attachment)
-        return {"reader": station.name, "warnings": warnings}
+        managed, warnings = await self._manager.detach(reader, attachment)
+        return {"reader": managed.name, "warnings": warnings}
 
     async def asked_pin(self, given: Taker) -> Parameters:
-        station, wait = self._service.station(given.text("reader")), given.seconds("wait")
+        managed, wait = self._manager.managed(given.text("reader")), given.seconds("wait")
         given.done()
-        entry = await _entry(_pin_pad(station), None, wait)
+        entry = await _entry(_pin_pad(managed), None, wait)
         return {
-            "reader": station.name,
+            "reader": managed.name,
             "entry": entry.id,
             "host": entry.host,
             "prompts": list(entry.request.prompts),
         }
 
     async def enter_pin(self, given: Taker) -> Parameters:
-        station, id = self._service.station(given.text("reader")), given.text("entry")
+        managed, id = self._manager.managed(given.text("reader")), given.text("entry")
         pins, end, wait = given.secrets("pins"), given.text("end"), given.seconds("wait")
         given.done()
         if (pins is None) == (end is None) or end not in (None, "cancel", "timeout"):
             raise BadParameter("pins" if end is None else "end")
         if id is not None and wait is not None:
             raise BadParameter("wait")
-        entry = await _entry(_pin_pad(station), id, wait)
+        entry = await _entry(_pin_pad(managed), id, wait)
         if pins is not None:
             entry.enter([pin.decode("latin-1") for pin in pins])
         elif end == "cancel":
             entry.cancel()
         else:
             entry.time_out()
-        return {"reader": station.name, "host": entry.host}
+        return {"reader": managed.name, "host": entry.host}
 
     async def card_info(self, given: Taker) -> Parameters:
-        station = self._service.station(given.text("reader"))
+        managed = self._manager.managed(given.text("reader"))
         given.done()
         from vccid.control.certificate_text import describe
 
-        card = _card_in(station)
+        card = _card_in(managed)
         info = card.info()
         return {
-            "reader": station.name,
+            "reader": managed.name,
             "card": _card(card),
             "atr": _base64(card.atr),
             "certificates": [
@@ -161,19 +161,19 @@ class Methods:
         }
 
     async def reset_pin(self, given: Taker) -> Parameters:
-        station = self._service.station(given.text("reader"))
+        managed = self._manager.managed(given.text("reader"))
         pin = given.secret("pin")
         given.done()
         from vccid.card.cac.cac_card import CacCard
 
-        card = _card_in(station)
+        card = _card_in(managed)
         if not isinstance(card, CacCard):
             raise VccidError(
-                f"the PIN of the card in {station.name} is not vccid's to reset",
+                f"the PIN of the card in {managed.name} is not vccid's to reset",
                 "its issuer can unblock it",
             )
         await card.pin.reset(pin)
-        return {"reader": station.name, "card": _card(card), "warnings": []}
+        return {"reader": managed.name, "card": _card(card), "warnings": []}
 
     async def monitor(self, given: Taker) -> AsyncGenerator[Parameters, None]:
         """The readers as they are, then every event, for as long as it is asked for.
@@ -182,7 +182,7 @@ class Methods:
             VccidError: the caller does not keep up.
         """
         given.done()
-        watcher = self._service.watch()
+        watcher = self._manager.watch()
         try:
             yield {"readers": self._readers(), "event": None}
             while not watcher.overrun:
@@ -190,10 +190,10 @@ class Methods:
                 told = {"kind": event.kind, "reader": event.reader, "detail": event.detail}
                 yield {"readers": None, "event": told}
         finally:
-            self._service.unwatch(watcher)
+            self._manager.unwatch(watcher)
         raise VccidError("events came faster than they were read", "monitor again")
 
-    def _wanted(self, given: Taker) -> Wish | None:
+    def _source(self, given: Taker) -> CardSource | None:
         certificates = given.texts("certificates")
         database, atr = given.text("database"), given.text("atr")
         real = _real_card(given)
@@ -213,27 +213,27 @@ class Methods:
             return None
         defaults = self.settings.certificates
         chosen = defaults.atr if atr is None else ATRS[ATRS.index(atr)]
-        return Wanted(certificates, database or defaults.database, chosen)
+        return MadeCard(certificates, database or defaults.database, chosen)
 
     def _readers(self) -> list[Parameters]:
-        stations = self._service.stations
-        return [self._reader(stations[name]) for name in sorted(stations)]
+        managed_readers = self._manager.managed_readers
+        return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
 
-    def _reader(self, station: Station) -> Parameters:
-        reader, problem = station.reader, station.problem
+    def _reader(self, managed: ManagedReader) -> Parameters:
+        reader, problem = managed.reader, managed.problem
         return {
-            "name": station.name,
-            "declared": station.declared,
+            "name": managed.name,
+            "declared": managed.declared,
             "generation": reader.generation,
             "frontends": [
                 {
-                    "kind": standing.attachment.kind,
-                    "address": standing.attachment.address,
-                    "listen": standing.attachment.listen,
-                    "up": standing.up,
-                    "status": standing.status,
+                    "kind": attached.attachment.kind,
+                    "address": attached.attachment.address,
+                    "listen": attached.attachment.listen,
+                    "up": attached.up,
+                    "status": attached.status,
                 }
-                for standing in station.standings
+                for attached in managed.attachment_statuses
             ],
             "hosts": [
                 {
@@ -245,24 +245,24 @@ class Methods:
                 for host in reader.hosts
             ],
             "card": None if reader.card is None else _card(reader.card),
-            "wanted": list(station.wanted.certificates)
-            if isinstance(station.wanted, Wanted)
+            "wanted": list(managed.source.certificates)
+            if isinstance(managed.source, MadeCard)
             else [],
-            "real_card": _followed(station),
+            "real_card": _followed(managed),
             "far_card": self._far_card(reader),
             "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
-            "changed": station.changed,
+            "changed": managed.changed,
         }
 
     def _far_card(self, reader: Reader) -> Parameters | None:
-        listeners = self._service.far_cards
+        listeners = self._manager.far_cards
         far = None if listeners is None else listeners.find(reader)
         if far is None:
             return None
         return {"peer": far.peer, "name": far.name, "commands": far.commands}
 
     def _far_cards(self, protocol: str) -> Parameters | None:
-        listeners = self._service.far_cards
+        listeners = self._manager.far_cards
         listener = None if listeners is None else getattr(listeners, protocol)
         if listener is None or not listener.address:
             return None
@@ -292,24 +292,24 @@ def _attachment(given: Taker) -> Attachment:
     return Attachment.parse(kind, address, given.flag("listen"))
 
 
-def _card_in(station: Station) -> Card:
-    card = station.reader.card
+def _card_in(managed: ManagedReader) -> Card:
+    card = managed.reader.card
     if card is not None:
         return card
-    problem = station.problem
+    problem = managed.problem
     hint = "insert one: vccidctl insert --certs A,B,C"
     if problem is not None:
         hint = f"it could not be put back: {problem.message}"
-    raise ReaderError(f"reader {station.name} holds no card", hint)
+    raise ReaderError(f"reader {managed.name} holds no card", hint)
 
 
-def _pin_pad(station: Station) -> PinPad:
-    if station.pin_pad is None:
+def _pin_pad(managed: ManagedReader) -> PinPad:
+    if managed.pin_pad is None:
         raise ReaderError(
-            f"reader {station.name} has no PIN pad",
-            f"write [reader.{station.name}] pin_pad = true in vccid.toml, and reload vccid",
+            f"reader {managed.name} has no PIN pad",
+            f"write [reader.{managed.name}] pin_pad = true in vccid.toml, and reload vccid",
         )
-    return station.pin_pad
+    return managed.pin_pad
 
 
 async def _entry(pin_pad: PinPad, id: str | None, wait: float | None) -> Entry:
@@ -320,14 +320,14 @@ async def _entry(pin_pad: PinPad, id: str | None, wait: float | None) -> Entry:
     return await pin_pad.wait_asked(wait) if wait else pin_pad.first()
 
 
-async def _seen(station: Station, generation: int, wait: float | None) -> Parameters:
+async def _seen(managed: ManagedReader, generation: int, wait: float | None) -> Parameters:
     """Wait for the hosts, if that was asked for, and tell who has seen what was done."""
-    reader = station.reader
+    reader = managed.reader
     if wait is not None:
         await reader.wait_seen(generation, wait)
     unseen = [f"{host.kind} {host.peer}" for host in reader.hosts if host.seen < generation]
     return {
-        "reader": station.name,
+        "reader": managed.name,
         "generation": generation,
         # Nobody asked to wait: that hosts have not looked yet is no failure.
         "seen": wait is None or not unseen,
@@ -335,11 +335,11 @@ async def _seen(station: Station, generation: int, wait: float | None) -> Parame
     }
 
 
-def _followed(station: Station) -> Parameters | None:
-    wanted, follower = station.wanted, station.follower
-    if not isinstance(wanted, RealCard) or follower is None:
+def _followed(managed: ManagedReader) -> Parameters | None:
+    source, follower = managed.source, managed.follower
+    if not isinstance(source, RealCard) or follower is None:
         return None
-    return {"reader": wanted.reader, "emulated": wanted.emulated, "status": follower.status}
+    return {"reader": source.reader, "emulated": source.emulated, "status": follower.status}
 
 
 def _card(card: Card) -> Parameters:

@@ -15,12 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from vccid import __version__, user_names, wire
-from vccid.complaints import Complaints
+from vccid import __version__, wire
 from vccid.control.call_parameters import BadParameter, Taker, Unfit
 from vccid.control.callers import Access, Peer, peer_of
 from vccid.control.methods import Methods
-from vccid.doorman import Doorman
 from vccid.errors import (
     NotPermitted,
     RemoteProtocolError,
@@ -28,6 +26,9 @@ from vccid.errors import (
     WrongPassword,
     unexpected,
 )
+from vccid.links import user_names
+from vccid.links.paced_accept import PacedAccept
+from vccid.process.log_rate_limit import LogRateLimit
 from vccid.wire.varlink import (
     INTERFACE,
     MAX_MESSAGE_BYTES,
@@ -67,18 +68,18 @@ class ControlServer:
     def __init__(self, methods: Methods, access: Access) -> None:
         self.access = access
         self._methods = methods
-        self._doormen: list[Doorman] = []
+        self._doormen: list[PacedAccept] = []
         self._connections: dict[asyncio.Task[None], Peer] = {}
-        self._strangers = Complaints(log)
+        self._strangers = LogRateLimit(log)
 
     async def start(self, *listening: socket.socket) -> None:
         """Serve listening unix sockets."""
-        self._doormen += [Doorman(each, self._admit) for each in listening]
+        self._doormen += [PacedAccept(each, self._admit) for each in listening]
 
     async def stop(self) -> None:
         """End every connection; calls under way are not answered any more."""
-        for doorman in self._doormen:
-            doorman.close()
+        for accept in self._doormen:
+            accept.close()
         tasks = tuple(self._connections)
         for task in tasks:
             task.cancel()

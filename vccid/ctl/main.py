@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
-from vccid import __version__, streams
+from vccid import __version__
 from vccid.ctl import cards, output, readers
 from vccid.ctl import mount as files
 from vccid.ctl.client import DaemonError
 from vccid.ctl.context import Context, Exit, exit_code, json_option, pass_context
 from vccid.errors import VccidError
+from vccid.process import standard_streams
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,11 +67,11 @@ for command in (
 
 def main() -> None:
     """Run one verb; errors end as one line, a hint and an exit code."""
-    streams.set_up()
+    standard_streams.set_up()
     context = Context()
     try:
         cli.main(prog_name="vccidctl", obj=context, standalone_mode=False)
-        streams.flush()
+        standard_streams.flush()
     except click.ClickException as error:
         if _wants_json(context):
             _print_usage_error(error)
@@ -86,7 +87,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(Exit.FAILED)
     except OSError as error:
-        explained = streams.explained(error)
+        explained = standard_streams.explained(error)
         output.print_error(explained, type(explained).__name__, context.json)
         sys.exit(Exit.FAILED)
 

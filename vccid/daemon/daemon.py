@@ -11,7 +11,6 @@ import socket
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
-from vccid.cleanup import take_all_async
 from vccid.control.callers import Access, peer_of
 from vccid.control.methods import Methods
 from vccid.control.server import ControlServer
@@ -19,11 +18,12 @@ from vccid.daemon import logging as daemon_logging
 from vccid.daemon import socket_and_lock
 from vccid.daemon.sd_notify import Notifier, watchdog_interval
 from vccid.errors import VccidError, unexpected
-from vccid.readers.manager import Service
+from vccid.process.cleanup import take_all_async
+from vccid.process.threads import Threads
+from vccid.readers.manager import ReaderManager
 from vccid.settings import config
 from vccid.settings.config import Settings
 from vccid.settings.directories import Directories
-from vccid.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,10 @@ class Daemon:
         self._handed = handed
         self._made_socket = False
         place = Path(handed[0].getsockname()) if handed else directories.control
-        self._service = Service(directories, settings, place)
-        self._service.frontends.may_use = self._may_use_readers
+        self._manager = ReaderManager(directories, settings, place)
+        self._manager.frontends.may_use = self._may_use_readers
         self._users = Access(settings.pcsc.group or settings.control.group)
-        self._methods = Methods(self._service, settings, str(place))
+        self._methods = Methods(self._manager, settings, str(place))
         self._control = ControlServer(self._methods, Access(settings.control.group))
         self._notifier = Notifier()
         self._stop = asyncio.Event()
@@ -74,13 +74,13 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         try:
-            await self._service.start()
+            await self._manager.start()
             await self._control.start(*self._sockets())
             loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-            self._service.changed = self._tell
-            self._notifier.ready(self._service.summary())
-            log.info("ready: %s", self._service.summary())
-            self._begin(self._service.restore(), "restore")
+            self._manager.changed = self._tell
+            self._notifier.ready(self._manager.summary())
+            log.info("ready: %s", self._manager.summary())
+            self._begin(self._manager.restore(), "restore")
             if interval := watchdog_interval(os.environ):
                 self._begin(self._watch(interval), "watchdog")
             await self._stop.wait()
@@ -94,7 +94,7 @@ class Daemon:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await take_all_async(self._control.stop, self._remove_socket, self._service.stop)
+        await take_all_async(self._control.stop, self._remove_socket, self._manager.stop)
 
     def _remove_socket(self) -> None:
         if self._made_socket:
@@ -133,7 +133,7 @@ class Daemon:
             await asyncio.sleep(interval)
 
     def _tell(self) -> None:
-        self._notifier.status(self._service.summary())
+        self._notifier.status(self._manager.summary())
 
     # -- reload --------------------------------------------------------------------------------
 
@@ -149,15 +149,15 @@ class Daemon:
         self._notifier.reloading()
         try:
             settings = config.load(self._directories.configuration, self._overrides)
-            await self._service.apply(settings)
+            await self._manager.apply(settings)
             # The group's name may have to be asked for far away.
             await asyncio.to_thread(self._share, settings)
             control, users = settings.control.group, settings.pcsc.group
             access = await asyncio.to_thread(Access, control)
             self._users = await asyncio.to_thread(Access, users) if users else access
             self._apply(settings, access)
-            log.info("settings read again: %s", self._service.summary())
-            status = self._service.summary()
+            log.info("settings read again: %s", self._manager.summary())
+            status = self._manager.summary()
         except VccidError as error:
             log.error("the settings stay as they were: %s; %s", error.message, error.hint)
             status = f"settings unfit: {error.message}"

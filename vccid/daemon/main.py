@@ -18,10 +18,11 @@ from typing import Any, Final
 
 import click
 
-from vccid import __version__, streams
+from vccid import __version__
 from vccid.daemon import logging as daemon_logging
 from vccid.daemon import sd_notify, socket_and_lock
 from vccid.errors import ConfigError, DaemonRunning, VccidError, unexpected
+from vccid.process import standard_streams
 from vccid.readers import card_threads
 from vccid.settings import config, directories
 
@@ -186,7 +187,7 @@ def _answer_waiting(listening: socket.socket, error: VccidError) -> None:
 
 def main() -> None:
     """Run `vccid`; errors end as one line, a hint and an exit code."""
-    streams.set_up()
+    standard_streams.set_up()
     code = _run_to_its_end()
     if not card_threads.finish(_LAST_WAIT):
         # A module that never answers must not keep a daemon that was told to end.
@@ -198,7 +199,7 @@ def _run_to_its_end() -> int:
     """Returns the exit code."""
     try:
         cli.main(prog_name="vccid", standalone_mode=False)
-        streams.flush()
+        standard_streams.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -210,7 +211,7 @@ def _run_to_its_end() -> int:
     except BrokenPipeError:
         return Exit.FAILED
     except OSError as error:
-        _complain(streams.explained(error))
+        _complain(standard_streams.explained(error))
         return Exit.FAILED
     except Exception as error:  # whatever comes: a fault of ours, or no memory, or no thread
         traceback.print_exc()

@@ -18,9 +18,9 @@ from vccid.ccid.actions import Action, AskPin, Cancel, Noticed, PowerOff, PowerO
 from vccid.ccid.codes import Error, Feature
 from vccid.ccid.interface import Interface
 from vccid.ccid.pin_entry import PinEnd, PinRequest
-from vccid.cleanup import take_all
 from vccid.errors import CardBusy, CardMute, CardRemoved, LocalProtocolError, VccidError
 from vccid.frontends.pin_pad import PinPad
+from vccid.process.cleanup import take_all
 from vccid.reader import Host, Reader
 from vccid.tpdu.tpdu_session import TpduSession
 
@@ -89,7 +89,7 @@ class CcidHost:
         """
         for slot in self._slots:
             slot.leave()
-        if not any(slot.told_of_card for slot in self._slots):
+        if not any(slot.host_sees_card for slot in self._slots):
             return
         self.changed()
         try:
@@ -103,7 +103,7 @@ class CcidHost:
 
     def _knows_empty_slots(self) -> bool:
         """Whether the host has asked every slot and waits for news again, or is gone itself."""
-        known = not any(slot.told_of_card for slot in self._slots)
+        known = not any(slot.host_sees_card for slot in self._slots)
         return known and (self.is_listening() or not self._slots)
 
     def detach(self) -> None:
@@ -162,9 +162,9 @@ class _Slot(Host):
         self._reader.detach(self)
 
     @property
-    def told_of_card(self) -> bool:
+    def host_sees_card(self) -> bool:
         """Whether the host takes the slot for one with a card."""
-        return self._interface.told_of_card(self._number)
+        return self._interface.host_sees_card(self._number)
 
     def leave(self) -> None:
         """Be an empty slot from now on. May be repeated."""

@@ -10,10 +10,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar, cast
 
-from vccid.cleanup import take_all_async
-from vccid.complaints import Complaints
 from vccid.errors import ConfigError, ProtocolError
-from vccid.transport import Endpoint, keep_alive
+from vccid.links.transport import Endpoint, keep_alive
+from vccid.process.cleanup import take_all_async
+from vccid.process.log_rate_limit import LogRateLimit
 
 _log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Call(Generic[L]):
         self.trouble = ""
         self.connections = 0
         self._log = log_of(_log, reader)
-        self._refused = Complaints(_log)
+        self._refused = LogRateLimit(_log)
         self._reader = reader
         self._peer = peer
         self._endpoint = endpoint

@@ -15,7 +15,7 @@ from typing import Final
 
 from vccid.errors import SourceUnusable
 from vccid.keys.uri import SCHEME, Pkcs11Uri
-from vccid.texts import fault
+from vccid.process.user_text import fault
 
 FILE_ENDINGS: Final = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from vccid.errors import SourceUnusable
 from vccid.keys.readable import require_access
-from vccid.texts import fault
+from vccid.process.user_text import fault
 
 #: Certificates, then keys; the table each must have.
 DATABASES: Final = {"cert9.db": "nssPublic", "key4.db": "nssPrivate"}

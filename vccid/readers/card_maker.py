@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vccid.card.card import Card
 from vccid.card.state import StateStore
 from vccid.readers.card_threads import CardThreads
-from vccid.readers.readers_json import Wanted
+from vccid.readers.readers_json import MadeCard
 from vccid.settings.directories import Directories
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class CardMaker:
         self._directories = directories
 
     async def make(
-        self, wanted: Wanted, password: bytes | None, pin: bytes | None
+        self, source: MadeCard, password: bytes | None, pin: bytes | None
     ) -> tuple[Card, list[str]]:
         """A new card, and what the user should be warned of, one line each.
 
@@ -37,7 +37,7 @@ class CardMaker:
         backend = await asyncio.to_thread(lambda: self._certificates)
         from vccid.backends.certificates import CertificateRequest
 
-        request = CertificateRequest(wanted.certificates, wanted.database, wanted.atr)
+        request = CertificateRequest(source.certificates, source.database, source.atr)
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 from weakref import WeakSet
 
-from vccid.threads import Threads
+from vccid.process.threads import Threads
 
 T = TypeVar("T")
 

@@ -13,10 +13,10 @@ from vccid.backends.far_listener import FarEnd, Limits
 from vccid.backends.vpcd import LIMITS, VpcdListener
 from vccid.backends.vsc import VscListener
 from vccid.errors import ConfigError
+from vccid.links.transport import Endpoint
 from vccid.reader import Reader
 from vccid.readers.guest_endpoints import endpoint
 from vccid.settings.config import FarCards, Guests
-from vccid.transport import Endpoint
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment, Frontend
-from vccid.readers.serial_numbers import Serials
+from vccid.readers.serial_numbers import SerialNumbers
 from vccid.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class FrontendMaker:
         may_use: whether whoever connected may use the readers as a program of PC/SC.
     """
 
-    def __init__(self, runtime: Path, serials: Serials, settings: Settings) -> None:
+    def __init__(self, runtime: Path, serials: SerialNumbers, settings: Settings) -> None:
         self.settings = settings
         self.may_use: Callable[[socket.socket], bool] = lambda connected: False
         self._runtime = runtime

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import logging
 
-from vccid import tls
+from vccid.links import tls
+from vccid.links.transport import Endpoint, TcpAddress, parse_address
 from vccid.settings.config import Guests
-from vccid.transport import Endpoint, TcpAddress, parse_address
 
 log = logging.getLogger(__name__)
 

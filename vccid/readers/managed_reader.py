@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vccid.cleanup import take_all_async
 from vccid.errors import ReaderError, VccidError, unexpected
+from vccid.process.cleanup import take_all_async
 from vccid.reader import Event, Reader
 from vccid.readers.attachments import Attachment, Frontend
 from vccid.readers.frontend_maker import FrontendMaker
-from vccid.readers.readers_json import Entry, Wish
+from vccid.readers.readers_json import CardSource, Entry
 from vccid.settings.config import ReaderSettings, slot_names
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 _IFD: Final = Attachment("ifd")
 _PCSC: Final = Attachment("pcsc")
-_LET_GO: Final = "the other end let go of it, and it stays so: attach it anew"
+_RELEASED: Final = "the other end let go of it, and it stays so: attach it anew"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AttachmentStatus:
     """How one attachment stands, for people.
 
     Attributes:
@@ -43,13 +43,13 @@ class Standing:
     status: str
 
 
-class Station:
+class ManagedReader:
     """A reader and its surroundings.
 
     Attributes:
         reader: the slot.
         declared: in the settings, not added at run time.
-        fleeting: made for a far card, and not kept.
+        transient: made for a far card, and not kept.
         removed: it is no reader of the daemon any more.
         settings: what it is to be.
         wanted: what is in, or would be but for `problem`; kept over restarts.
@@ -59,7 +59,7 @@ class Station:
         changed: when a card last came or went, or the reader came; seconds since 1970.
         card_lock: held while a card goes in or out.
         frontends_lock: held while a frontend comes or goes; no card, however slow, keeps it.
-        owed: what it was attached to before a restart, and is not yet again.
+        pending: what it was attached to before a restart, and is not yet again.
         pin_pad: what PINs are typed on; None where it never had one. It outlives the setting,
             for the hosts that were shown it.
         lost: called when the other end of an attachment let go by itself.
@@ -71,32 +71,32 @@ class Station:
         settings: ReaderSettings,
         *,
         declared: bool,
-        fleeting: bool = False,
+        transient: bool = False,
         frontends: FrontendMaker,
         publish: Callable[[Event], None],
-        find: Callable[[str], Station | None],
+        find: Callable[[str], ManagedReader | None],
     ) -> None:
-        """`find` has the station of a name: its USB device's slots, itself too."""
+        """`find` has the managed of a name: its USB device's slots, itself too."""
         self.reader = Reader(name, publish)
         self.declared = declared
-        self.fleeting = fleeting
+        self.transient = transient
         self.removed = False
         self.settings = settings
-        self.wanted: Wish | None = None
-        self.last: Wish | None = None
+        self.source: CardSource | None = None
+        self.last_source: CardSource | None = None
         self.follower: Follower | None = None
         self.problem: VccidError | None = None
         self.changed = time.time()
         self.card_lock = asyncio.Lock()
         self.frontends_lock = asyncio.Lock()
         self.lost: Callable[[], None] = lambda: None
-        self.owed: tuple[Attachment, ...] = ()
+        self.pending: tuple[Attachment, ...] = ()
         self.pin_pad: PinPad | None = None
         self._maker = frontends
         self._find = find
         self._frontends: dict[Attachment, Frontend] = {}
         self._failed: dict[Attachment, VccidError] = {}
-        self._let_go: set[Attachment] = set()
+        self._released: set[Attachment] = set()
 
     @property
     def name(self) -> str:
@@ -104,26 +104,29 @@ class Station:
         return self.reader.name
 
     @property
-    def standings(self) -> list[Standing]:
+    def attachment_statuses(self) -> list[AttachmentStatus]:
         """What it is attached to, and what it should be."""
-        up = [Standing(key, True, frontend.status) for key, frontend in self._frontends.items()]
-        down = [Standing(key, False, error.message) for key, error in self._failed.items()]
-        gone = [Standing(key, False, _LET_GO) for key in self._let_go]
-        return sorted(up + down + gone, key=lambda standing: standing.attachment)
+        up = [
+            AttachmentStatus(key, True, frontend.status)
+            for key, frontend in self._frontends.items()
+        ]
+        down = [AttachmentStatus(key, False, error.message) for key, error in self._failed.items()]
+        gone = [AttachmentStatus(key, False, _RELEASED) for key in self._released]
+        return sorted(up + down + gone, key=lambda attached: attached.attachment)
 
     @property
     def attachments(self) -> frozenset[Attachment]:
         """What it is attached to, or is to be again."""
         from_settings = {_IFD, _PCSC} if self.settings.pcsc else {_IFD}
-        return frozenset((*self._frontends, *self._failed, *self.owed)) - from_settings
+        return frozenset((*self._frontends, *self._failed, *self.pending)) - from_settings
 
     @property
     def entry(self) -> Entry | None:
         """What is to be kept of it, or None where the settings say everything."""
         attachments = tuple(sorted(self.attachments))
-        if self.fleeting or (self.declared and self.wanted is None and not attachments):
+        if self.transient or (self.declared and self.source is None and not attachments):
             return None
-        return Entry(not self.declared, self.wanted, attachments)
+        return Entry(not self.declared, self.source, attachments)
 
     def check_there(self) -> None:
         """To be asked when a lock has been waited for.
@@ -176,7 +179,7 @@ class Station:
 
     async def reattach(self) -> dict[Attachment, VccidError]:
         """Attach as before a restart; returns what failed, which is kept to be tried again."""
-        for attachment in self.owed:
+        for attachment in self.pending:
             if attachment in self._frontends:
                 continue  # somebody asked for it before its turn came
             try:
@@ -186,7 +189,7 @@ class Station:
             except Exception as error:
                 log.exception("%s failed", attachment, extra={"reader": self.name})
                 self._failed[attachment] = unexpected(error)
-        self.owed = ()
+        self.pending = ()
         return dict(self._failed)
 
     async def detach(self, attachment: Attachment) -> None:
@@ -195,10 +198,10 @@ class Station:
         Raises:
             ReaderError: it is not attached so.
         """
-        known = attachment in {*self.attachments, *self._let_go}
-        self.owed = tuple(other for other in self.owed if other != attachment)
+        known = attachment in {*self.attachments, *self._released}
+        self.pending = tuple(other for other in self.pending if other != attachment)
         self._failed.pop(attachment, None)
-        self._let_go.discard(attachment)
+        self._released.discard(attachment)
         if attachment in self._frontends:
             await self._stop(attachment)
         elif not known:
@@ -238,17 +241,17 @@ class Station:
             ) from error
         self._frontends[attachment] = frontend
         self._failed.pop(attachment, None)
-        self._let_go.discard(attachment)
+        self._released.discard(attachment)
 
     def _slots(self) -> list[tuple[Reader, PinPad | None]]:
-        stations = map(self._find, slot_names(self.name, self.settings.slots))
+        managed_readers = map(self._find, slot_names(self.name, self.settings.slots))
         return [
-            (station.reader, station.pin_pad if station.settings.pin_pad else None)
-            for station in stations
-            if station is not None
+            (managed.reader, managed.pin_pad if managed.settings.pin_pad else None)
+            for managed in managed_readers
+            if managed is not None
         ]
 
     def _lost(self, attachment: Attachment) -> None:
         if self._frontends.pop(attachment, None) is not None:
-            self._let_go.add(attachment)
+            self._released.add(attachment)
             self.lost()

@@ -11,18 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vccid.cleanup import take_all_async
 from vccid.errors import ReaderError, StateError, VccidError
+from vccid.process.cleanup import take_all_async
 from vccid.reader import Event, Reader
 from vccid.readers.attachments import KEEPS_PLACE, Attachment, place_for
 from vccid.readers.card_maker import CardMaker
 from vccid.readers.event_watchers import Watcher
 from vccid.readers.frontend_maker import FrontendMaker
 from vccid.readers.insertion import Inserted, Inserter
-from vccid.readers.managed_reader import Station
-from vccid.readers.persistence import Records
-from vccid.readers.readers_json import Wish
-from vccid.readers.serial_numbers import Serials
+from vccid.readers.managed_reader import ManagedReader
+from vccid.readers.persistence import Persistence
+from vccid.readers.readers_json import CardSource
+from vccid.readers.serial_numbers import SerialNumbers
 from vccid.settings.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
 from vccid.settings.directories import Directories
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Service:
+class ReaderManager:
     """All readers.
 
     Attributes:
-        stations: by reader's name.
+        managed_readers: by reader's name.
         far_cards: the listeners for cards from elsewhere, once the settings wanted one.
         frontends: makes what shows them to hosts.
         generation: how often a reader or a card came or went.
@@ -48,13 +48,13 @@ class Service:
         self, directories: Directories, settings: Settings, control: Path | None = None
     ) -> None:
         """`control` is where the daemon's control socket is, if not in its directory."""
-        self.stations: dict[str, Station] = {}
+        self.managed_readers: dict[str, ManagedReader] = {}
         self.generation = 0
         self.changed: Callable[[], None] = lambda: None
         self._control = control or directories.control
         self._settings = settings
-        self._records = Records(directories.state, self.stations)
-        serials = Serials(directories.state)
+        self._persistence = Persistence(directories.state, self.managed_readers)
+        serials = SerialNumbers(directories.state)
         self._inserter = Inserter(CardMaker(directories), serials, settings)
         self.frontends = FrontendMaker(directories.runtime, serials, settings)
         self.far_cards: FarCardListeners | None = None
@@ -71,21 +71,21 @@ class Service:
         Raises:
             ConfigError: a frontend's place cannot be had.
         """
-        entries = self._records.load()
+        entries = self._persistence.load()
         for name, settings in self._settings.readers.items():
             await self._open(name, settings, declared=True)
         for name, entry in entries.items():
-            if name not in self.stations and entry.added:
+            if name not in self.managed_readers and entry.added:
                 await self._open(name, self._usual(), declared=False)
-            if name in self.stations:
-                self.stations[name].wanted = entry.wanted
-                self.stations[name].owed = entry.attachments
+            if name in self.managed_readers:
+                self.managed_readers[name].source = entry.source
+                self.managed_readers[name].pending = entry.attachments
         await self._take_far_cards(self._settings)
 
     async def restore(self) -> None:
         """Put back each card and attach each reader as before; none holds up another."""
         await self._show_files()
-        await asyncio.gather(*map(self._restore, self.stations.values()))
+        await asyncio.gather(*map(self._restore, self.managed_readers.values()))
 
     async def apply(self, settings: Settings) -> None:
         """Let the readers be as new settings want them; one that cannot keeps back no other.
@@ -100,9 +100,13 @@ class Service:
             await self.frontends.apply(self._settings)
             raise
         self._settings = self._inserter.settings = settings
-        gone = [s for s in self.stations.values() if s.declared and s.name not in settings.readers]
-        for station in gone:
-            await self._close(station)
+        gone = [
+            s
+            for s in self.managed_readers.values()
+            if s.declared and s.name not in settings.readers
+        ]
+        for managed in gone:
+            await self._close(managed)
         for name, wanted in settings.readers.items():
             try:
                 await self._declare(name, wanted)
@@ -112,7 +116,7 @@ class Service:
                 log.exception("the settings of a reader failed", extra={"reader": name})
         await self._apply_to_undeclared()
         await self._show_files()
-        await self._records.keep_or_warn("")
+        await self._persistence.keep_or_warn("")
 
     async def stop(self) -> None:
         """Close every reader; what was in stays noted."""
@@ -120,27 +124,31 @@ class Service:
         await take_all_async(*(other.stop for other in others), self._close_all)
 
     async def _close_all(self) -> None:
-        await asyncio.gather(*(station.close() for station in self.stations.values()))
+        await asyncio.gather(*(managed.close() for managed in self.managed_readers.values()))
         self.frontends.stop()
 
     # -- what a user asks for --------------------------------------------------------------
 
-    def station(self, name: str | None) -> Station:
+    def managed(self, name: str | None) -> ManagedReader:
         """A reader by name; without a name, the only one or else the default one.
 
         Raises:
             ReaderError: there is none.
         """
         if name is None:
-            name = next(iter(self.stations)) if len(self.stations) == 1 else DEFAULT_READER
+            name = (
+                next(iter(self.managed_readers))
+                if len(self.managed_readers) == 1
+                else DEFAULT_READER
+            )
         try:
-            return self.stations[name]
+            return self.managed_readers[name]
         except KeyError:
-            known = ", ".join(sorted(self.stations)) or "none"
+            known = ", ".join(sorted(self.managed_readers)) or "none"
             raise ReaderError(f"there is no reader {name}", f"the readers are: {known}") from None
 
     async def insert(
-        self, name: str | None, wanted: Wish | None, password: bytes | None, pin: bytes | None
+        self, name: str | None, wanted: CardSource | None, password: bytes | None, pin: bytes | None
     ) -> Inserted:
         """Put a card in, made or real; without `wanted`, what was last put in there.
 
@@ -149,12 +157,12 @@ class Service:
                 came with a real card.
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
-        inserted = await self._inserter.insert(self.station(name), wanted, password, pin)
+        inserted = await self._inserter.insert(self.managed(name), wanted, password, pin)
         lost = "the card will not be back after a restart"
-        inserted.warnings.extend(await self._records.keep_or_warn(lost))
+        inserted.warnings.extend(await self._persistence.keep_or_warn(lost))
         return inserted
 
-    async def remove(self, name: str | None) -> tuple[Station, int, list[str]]:
+    async def remove(self, name: str | None) -> tuple[ManagedReader, int, list[str]]:
         """Take the card out, or forget the one that could not be put back.
 
         Returns:
@@ -163,12 +171,12 @@ class Service:
         Raises:
             ReaderError: no such reader, or nothing in it.
         """
-        station = self.station(name)
-        generation = await self._inserter.remove(station)
-        warnings = await self._records.keep_or_warn("the card will be back after a restart")
-        return station, generation, warnings
+        managed = self.managed(name)
+        generation = await self._inserter.remove(managed)
+        warnings = await self._persistence.keep_or_warn("the card will be back after a restart")
+        return managed, generation, warnings
 
-    async def add_reader(self, name: str) -> Station:
+    async def add_reader(self, name: str) -> ManagedReader:
         """Add a reader that stays.
 
         Raises:
@@ -178,15 +186,15 @@ class Service:
         """
         if wrong := check_reader_name(name):
             raise ReaderError(f"{name!r} is no name for a reader", wrong)
-        if name in self.stations:
+        if name in self.managed_readers:
             raise ReaderError(f"there is a reader {name} already", "vccidctl reader list")
-        station = await self._open(name, self._usual(), declared=False)
+        managed = await self._open(name, self._usual(), declared=False)
         try:
-            await self._records.keep()
+            await self._persistence.keep()
         except StateError:
-            await self._close(station)
+            await self._close(managed)
             raise
-        return station
+        return managed
 
     async def remove_reader(self, name: str) -> list[str]:
         """Remove a reader that was added at run time, and the card in it; returns warnings.
@@ -194,16 +202,16 @@ class Service:
         Raises:
             ReaderError: there is none, or it is declared in the settings.
         """
-        station = self.station(name)
-        async with station.frontends_lock:
-            station.check_there()
-            _check_removable(station)
-            await self._end(station)
-        return await self._records.keep_or_warn("the reader will be back after a restart")
+        managed = self.managed(name)
+        async with managed.frontends_lock:
+            managed.check_there()
+            _check_removable(managed)
+            await self._end(managed)
+        return await self._persistence.keep_or_warn("the reader will be back after a restart")
 
     async def attach(
         self, name: str | None, attachment: Attachment
-    ) -> tuple[Station, str, list[str]]:
+    ) -> tuple[ManagedReader, str, list[str]]:
         """Show a reader to one more kind of host, over restarts too.
 
         Returns:
@@ -213,31 +221,33 @@ class Service:
             ReaderError: no such reader, or it is attached so already.
             ConfigError, NotPermitted: the place cannot be had.
         """
-        station = self.station(name)
-        async with station.frontends_lock:
-            station.check_there()
-            attachment = self._settled(station, attachment)
+        managed = self.managed(name)
+        async with managed.frontends_lock:
+            managed.check_there()
+            attachment = self._settled(managed, attachment)
             self._coming.add(attachment)
             try:
-                status = await station.attach(attachment)
+                status = await managed.attach(attachment)
             finally:
                 self._coming.discard(attachment)
-        warnings = await self._records.keep_or_warn("it will not be attached after a restart")
-        return station, status, warnings
+        warnings = await self._persistence.keep_or_warn("it will not be attached after a restart")
+        return managed, status, warnings
 
-    async def detach(self, name: str | None, attachment: Attachment) -> tuple[Station, list[str]]:
+    async def detach(
+        self, name: str | None, attachment: Attachment
+    ) -> tuple[ManagedReader, list[str]]:
         """Show a reader there no longer; returns it, and warnings.
 
         Raises:
             ReaderError: no such reader, or it is not attached so.
         """
-        station = self.station(name)
-        async with station.frontends_lock:
-            station.check_there()
-            await station.detach(self._settled(station, attachment))
-        return station, await self._records.keep_or_warn("it will be attached after a restart")
+        managed = self.managed(name)
+        async with managed.frontends_lock:
+            managed.check_there()
+            await managed.detach(self._settled(managed, attachment))
+        return managed, await self._persistence.keep_or_warn("it will be attached after a restart")
 
-    def _settled(self, station: Station, attachment: Attachment) -> Attachment:
+    def _settled(self, managed: ManagedReader, attachment: Attachment) -> Attachment:
         """A terminal and a USB/IP export get their name when they are first attached.
 
         So reader.conf, and other hosts' scripts, can keep it.
@@ -245,12 +255,12 @@ class Service:
         kind = attachment.kind
         if kind not in KEEPS_PLACE or attachment.address:
             return attachment
-        own = min((to for to in station.attachments if to.kind == kind), default=None)
+        own = min((to for to in managed.attachments if to.kind == kind), default=None)
         if own is not None:
             return own
-        every = [other.attachments for other in self.stations.values()]
+        every = [other.attachments for other in self.managed_readers.values()]
         taken = [to.address for to in self._coming.union(*every) if to.kind == kind]
-        return replace(attachment, address=place_for(kind, station.name, taken))
+        return replace(attachment, address=place_for(kind, managed.name, taken))
 
     # -- who looks -----------------------------------------------------------------------------
 
@@ -267,15 +277,15 @@ class Service:
     @property
     def problems(self) -> list[str]:
         """What is wrong with the daemon itself, one line each, for `vccidctl status`."""
-        found = self._records.problems
+        found = self._persistence.problems
         if self._file_view is not None and self._file_view.problem is not None:
             found.append(self._file_view.problem)
         return found
 
     def summary(self) -> str:
         """One line on how things stand."""
-        cards = sum(station.reader.card is not None for station in self.stations.values())
-        return f"{_count(len(self.stations), 'reader')}, {_count(cards, 'card')}"
+        cards = sum(managed.reader.card is not None for managed in self.managed_readers.values())
+        return f"{_count(len(self.managed_readers), 'reader')}, {_count(cards, 'card')}"
 
     def _publish(self, event: Event) -> None:
         level = logging.DEBUG if event.kind == "host-saw" else logging.INFO
@@ -287,8 +297,8 @@ class Service:
             log.log(level, "%s", f"{event.kind} {event.detail}".rstrip(), extra=extra)
         if not event.kind.startswith("host-"):
             self.generation += 1
-            if station := self.stations.get(event.reader):
-                station.changed = time.time()
+            if managed := self.managed_readers.get(event.reader):
+                managed.changed = time.time()
         for watcher in self._watchers:
             watcher.put(event)
         self.changed()
@@ -302,7 +312,9 @@ class Service:
                 return
             from vccid.readers.far_cards import FarCardListeners, ReaderPool
 
-            pool = ReaderPool(self.stations.__contains__, self._open_fleeting, self._close_fleeting)
+            pool = ReaderPool(
+                self.managed_readers.__contains__, self._open_transient, self._close_transient
+            )
             self.far_cards = FarCardListeners(pool)
         await self.far_cards.apply(settings.far_cards, settings.guests)
 
@@ -316,98 +328,98 @@ class Service:
             self._file_view = FileViewKeeper(self._control)
         await self._file_view.apply(self._settings.file_view)
 
-    async def _open_fleeting(self, name: str) -> Reader:
+    async def _open_transient(self, name: str) -> Reader:
         settings = self._usual()
-        return (await self._open(name, settings, declared=False, fleeting=True)).reader
+        return (await self._open(name, settings, declared=False, transient=True)).reader
 
-    async def _close_fleeting(self, name: str) -> None:
-        await self._close(self.stations[name])
+    async def _close_transient(self, name: str) -> None:
+        await self._close(self.managed_readers[name])
 
     async def _open(
-        self, name: str, settings: ReaderSettings, *, declared: bool, fleeting: bool = False
-    ) -> Station:
-        station = Station(
+        self, name: str, settings: ReaderSettings, *, declared: bool, transient: bool = False
+    ) -> ManagedReader:
+        managed = ManagedReader(
             name,
             settings,
             declared=declared,
-            fleeting=fleeting,
+            transient=transient,
             frontends=self.frontends,
             publish=self._publish,
-            find=self.stations.get,
+            find=self.managed_readers.get,
         )
-        station.lost = self._records.keep_soon
-        self.stations[name] = station
-        async with station.frontends_lock:
+        managed.lost = self._persistence.keep_soon
+        self.managed_readers[name] = managed
+        async with managed.frontends_lock:
             try:
-                await station.apply(settings)
+                await managed.apply(settings)
             except BaseException:
-                self._forget(station)
+                self._forget(managed)
                 raise
         self._publish(Event("reader-added", name))
-        return station
+        return managed
 
     async def _apply_to_undeclared(self) -> None:
-        for station in [s for s in self.stations.values() if not s.declared]:
-            async with station.frontends_lock:
-                if not station.removed:
-                    await station.apply(self._usual())
+        for managed in [s for s in self.managed_readers.values() if not s.declared]:
+            async with managed.frontends_lock:
+                if not managed.removed:
+                    await managed.apply(self._usual())
 
     def _usual(self) -> ReaderSettings:
         """Of a reader that no table of the settings declares."""
         return ReaderSettings(pcsc=self._settings.pcsc.all)
 
     async def _declare(self, name: str, settings: ReaderSettings) -> None:
-        station = self.stations.get(name)
-        if station is None:
+        managed = self.managed_readers.get(name)
+        if managed is None:
             await self._open(name, settings, declared=True)
             return
-        async with station.frontends_lock:
-            station.check_there()
-            station.declared = True
-            await station.apply(settings)
+        async with managed.frontends_lock:
+            managed.check_there()
+            managed.declared = True
+            await managed.apply(settings)
 
-    async def _close(self, station: Station) -> None:
-        async with station.frontends_lock:
-            if not station.removed:
-                await self._end(station)
+    async def _close(self, managed: ManagedReader) -> None:
+        async with managed.frontends_lock:
+            if not managed.removed:
+                await self._end(managed)
 
-    async def _end(self, station: Station) -> None:
+    async def _end(self, managed: ManagedReader) -> None:
         """Its frontends are locked. A card that is being made for it finds it gone."""
-        self._forget(station)
-        await station.close()
-        self._publish(Event("reader-removed", station.name))
+        self._forget(managed)
+        await managed.close()
+        self._publish(Event("reader-removed", managed.name))
 
-    def _forget(self, station: Station) -> None:
-        del self.stations[station.name]
-        station.removed = True
+    def _forget(self, managed: ManagedReader) -> None:
+        del self.managed_readers[managed.name]
+        managed.removed = True
 
-    async def _restore(self, station: Station) -> None:
-        await asyncio.gather(self._reattach(station), self._inserter.put_back(station))
+    async def _restore(self, managed: ManagedReader) -> None:
+        await asyncio.gather(self._reattach(managed), self._inserter.put_back(managed))
 
-    async def _reattach(self, station: Station) -> None:
-        async with station.frontends_lock:
-            if station.removed:
+    async def _reattach(self, managed: ManagedReader) -> None:
+        async with managed.frontends_lock:
+            if managed.removed:
                 return
-            failed = await station.reattach()
+            failed = await managed.reattach()
         for attachment, error in failed.items():
             log.warning(
                 "it could not be attached to %s again: %s; %s",
                 attachment,
                 error.message,
                 error.hint,
-                extra={"reader": station.name},
+                extra={"reader": managed.name},
             )
 
 
-def _check_removable(station: Station) -> None:
-    if station.fleeting:
+def _check_removable(managed: ManagedReader) -> None:
+    if managed.transient:
         raise ReaderError(
-            f"reader {station.name} belongs to a far card", "it goes when the far end hangs up"
+            f"reader {managed.name} belongs to a far card", "it goes when the far end hangs up"
         )
-    if station.declared:
+    if managed.declared:
         raise ReaderError(
-            f"reader {station.name} belongs to the settings",
-            f"write [reader.{station.name}] enabled = false there, and systemctl reload vccid",
+            f"reader {managed.name} belongs to the settings",
+            f"write [reader.{managed.name}] enabled = false there, and systemctl reload vccid",
         )
 
 

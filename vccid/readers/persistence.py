@@ -9,19 +9,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vccid.errors import StateError
-from vccid.readers.managed_reader import Station
-from vccid.readers.readers_json import Entry, Inventory
+from vccid.readers.managed_reader import ManagedReader
+from vccid.readers.readers_json import Entry, ReadersFile
 
 log = logging.getLogger(__name__)
 
 
-class Records:
+class Persistence:
     """Keeps what a start brings back."""
 
-    def __init__(self, state: Path, stations: Mapping[str, Station]) -> None:
-        """`state` is the daemon's folder of state; `stations` its readers, by name."""
-        self._inventory = Inventory(state)
-        self._stations = stations
+    def __init__(self, state: Path, managed_readers: Mapping[str, ManagedReader]) -> None:
+        """`state` is the daemon's folder of state; `managed_readers` its readers, by name."""
+        self._inventory = ReadersFile(state)
+        self._stations = managed_readers
         self._damaged: StateError | None = None
         self._unkept: StateError | None = None
         self._tasks: set[asyncio.Task[list[str]]] = set()
@@ -46,7 +46,7 @@ class Records:
         Raises:
             StateError: it cannot be written; what was kept before still is.
         """
-        entries = {name: station.entry for name, station in self._stations.items()}
+        entries = {name: managed.entry for name, managed in self._stations.items()}
         try:
             await self._inventory.save({name: entry for name, entry in entries.items() if entry})
             self._unkept = None

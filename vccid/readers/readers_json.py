@@ -25,7 +25,7 @@ VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MadeCard:
     """The certificates a card is made of.
 
     Attributes:
@@ -53,7 +53,7 @@ class RealCard:
 
 
 #: What can be put into a reader.
-Wish = Wanted | RealCard
+CardSource = MadeCard | RealCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +62,16 @@ class Entry:
 
     Attributes:
         added: at run time, not declared in the settings.
-        wanted: what was put in, or None.
+        source: what was put in, or None.
         attachments: what it is shown to beside pcscd's driver.
     """
 
     added: bool
-    wanted: Wish | None
+    source: CardSource | None
     attachments: tuple[Attachment, ...] = ()
 
 
-class Inventory:
+class ReadersFile:
     """The file."""
 
     def __init__(self, state: Path) -> None:
@@ -151,7 +151,7 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
         name: {
             "added": entry.added,
             "attachments": [[to.kind, to.address, to.listen] for to in entry.attachments],
-            "wanted": None if entry.wanted is None else asdict(entry.wanted),
+            "wanted": None if entry.source is None else asdict(entry.source),
         }
         for name, entry in entries.items()
     }
@@ -172,11 +172,11 @@ def _decode(raw: bytes) -> dict[str, Entry]:
 
 
 def _decode_entry(name: str, entry: Mapping[str, Any]) -> Entry:
-    wanted = entry["wanted"]
+    source = entry["wanted"]
     if check_reader_name(name) or type(entry["added"]) is not bool:
         raise ValueError("no reader")
     attachments = tuple(_decode_attachment(*fields) for fields in entry["attachments"])
-    return Entry(entry["added"], None if wanted is None else _decode_wanted(wanted), attachments)
+    return Entry(entry["added"], None if source is None else _decode_source(source), attachments)
 
 
 def _decode_attachment(kind: object, address: object, listen: object) -> Attachment:
@@ -186,14 +186,14 @@ def _decode_attachment(kind: object, address: object, listen: object) -> Attachm
         raise ValueError("no attachment") from error
 
 
-def _decode_wanted(wanted: Mapping[str, Any]) -> Wish:
-    if "reader" in wanted:
-        reader, emulated = wanted["reader"], wanted["emulated"]
+def _decode_source(source: Mapping[str, Any]) -> CardSource:
+    if "reader" in source:
+        reader, emulated = source["reader"], source["emulated"]
         if type(reader) is not str or type(emulated) is not bool:
             raise ValueError("no real card")
         return RealCard(reader, emulated)
-    certificates = wanted["certificates"]
-    texts = [*certificates, wanted["database"]]
+    certificates = source["certificates"]
+    texts = [*certificates, source["database"]]
     if type(certificates) is not list or not all(isinstance(text, str) for text in texts):
         raise ValueError("no certificates")
-    return Wanted(tuple(certificates), wanted["database"], ATRS[ATRS.index(wanted["atr"])])
+    return MadeCard(tuple(certificates), source["database"], ATRS[ATRS.index(source["atr"])])

@@ -12,7 +12,7 @@ from vccid.card.card import Card
 from vccid.errors import ReaderError
 from vccid.reader import Reader
 from vccid.readers.card_maker import CardMaker
-from vccid.readers.readers_json import RealCard, Wanted, Wish
+from vccid.readers.readers_json import CardSource, MadeCard, RealCard
 from vccid.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _TOKEN: Final = "pkcs11:"
 
 
-async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> Wish:
+async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> CardSource:
     """What a user's word for a real card means.
 
     Args:
@@ -44,7 +44,7 @@ async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Setting
         from vccid.keys.token_contents import certificates_on_token
 
         uris = await asyncio.to_thread(certificates_on_token, wish.reader, MAX_CREDENTIALS)
-        return Wanted(uris, settings.certificates.database, settings.certificates.atr)
+        return MadeCard(uris, settings.certificates.database, settings.certificates.atr)
     return await asyncio.to_thread(_find_reader, wish, is_ours, settings.real_cards.module)
 
 
@@ -77,8 +77,8 @@ def follower(
             certificates_in_reader, real_cards.module, wish.reader, MAX_CREDENTIALS
         )
         certificates = settings.certificates
-        wanted = Wanted(uris, certificates.database, certificates.atr)
-        card, warnings = await cards.make(wanted, None, None)
+        source = MadeCard(uris, certificates.database, certificates.atr)
+        card, warnings = await cards.make(source, None, None)
         for warning in warnings:
             log.warning("%s", warning, extra={"reader": reader.name})
         return card

@@ -12,7 +12,7 @@ from typing import Final
 _HALF: Final = 8
 
 
-class Serials:
+class SerialNumbers:
     """This daemon's numbers.
 
     No two daemons keep their state in one directory of one host, so the first half is a

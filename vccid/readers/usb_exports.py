@@ -8,11 +8,11 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Final
 
-from vccid import tls
 from vccid.errors import ConfigError, ReaderError
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbip_server import Network, UsbIpServer, UsbIpSettings
+from vccid.links import tls
 from vccid.reader import Reader
 from vccid.settings.config import Usb, UsbIp
 from vccid.usb.descriptors import Identity, Speed

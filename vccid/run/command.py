@@ -19,10 +19,10 @@ import click
 from click.shell_completion import CompletionItem
 
 import vccid
-from vccid import streams
 from vccid.ctl import cards
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed, VccidError, unexpected
+from vccid.process import standard_streams
 from vccid.run.pcscd import MOST_READERS
 
 
@@ -144,7 +144,7 @@ def run(
             _check_what_for(command, detach, form is not None or end_with is not None)
             request = _card_request(generate, card)
             driver = _driver(driver) if pcscd or driver is not None else None
-            closed = streams.closed()
+            closed = standard_streams.closed()
             wish = launch.Wish(given, request, generate, readers, driver, log, closed)
             if detach:
                 wish = replace(wish, detached=True, end_with=end_with)
@@ -162,7 +162,7 @@ def run(
     except VccidError as error:
         _fail(error)
     except OSError as error:
-        _fail(streams.explained(error))
+        _fail(standard_streams.explained(error))
     except Exception as error:  # whatever comes is not to be taken for the command's end
         traceback.print_exc()
         _fail(unexpected(error))

@@ -15,8 +15,8 @@ from tests.peers.far import FarReaders, until
 from tests.unit.fakes import ATR
 from vccid.backends.vpcd import LIMITS, VpcdListener
 from vccid.errors import CardBusy, CardMute, CardRemoved, NotPermitted
+from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
 
 QUICK = replace(LIMITS, readers=2, init=5.0, answer=5.0, idle=60.0)
 OTHER_ATR = bytes.fromhex("3B 80 80 01 01")

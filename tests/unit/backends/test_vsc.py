@@ -13,8 +13,8 @@ from tests.unit.fakes import ATR, FakeCard
 from vccid.backends.far_listener import Limits
 from vccid.backends.vsc import VscListener
 from vccid.errors import CardBusy, CardRemoved, NotPermitted, ReaderError
+from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
 from vccid.wire import vsc
 
 LIMITS = Limits(readers=2, init=2.0, answer=5.0, idle=60.0)

@@ -20,7 +20,7 @@ from vccid.control.callers import Access
 from vccid.control.methods import Methods
 from vccid.control.server import ControlServer
 from vccid.frontends.pin_pad import PinPad
-from vccid.readers.manager import Service
+from vccid.readers.manager import ReaderManager
 from vccid.settings.config import ReaderSettings, Settings
 from vccid.settings.directories import Directories
 from vccid.wire.varlink import MAX_MESSAGE_BYTES
@@ -69,13 +69,13 @@ class Peer:
 
 @pytest.fixture
 async def control(tmp_path: Path) -> AsyncIterator[Control]:
-    service = Service(Directories(tmp_path, tmp_path, tmp_path, None), SETTINGS)
-    await service.start()
-    pad = service.station("office").pin_pad
+    manager = ReaderManager(Directories(tmp_path, tmp_path, tmp_path, None), SETTINGS)
+    await manager.start()
+    pad = manager.managed("office").pin_pad
     assert pad is not None
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "control"))
-    server = ControlServer(Methods(service, SETTINGS, ""), Access(""))
+    server = ControlServer(Methods(manager, SETTINGS, ""), Access(""))
     await server.start(listening)
     yield Control(tmp_path / "control", pad)
     await server.stop()

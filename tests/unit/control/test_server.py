@@ -13,15 +13,15 @@ from typing import Any, cast
 
 import pytest
 
-from vccid.complaints import BURST
 from vccid.control.call_parameters import Taker
 from vccid.control.callers import Access, Peer
 from vccid.control.methods import Methods
 from vccid.control.server import ControlServer
 from vccid.errors import NotPermitted
+from vccid.process.log_rate_limit import BURST
 from vccid.wire.varlink import Parameters
 
-CALL = b'{"method":"org.varlink.service.GetInfo"}\0'
+CALL = b'{"method":"org.varlink.manager.GetInfo"}\0'
 
 
 @pytest.mark.parametrize("turns", range(12))

@@ -43,7 +43,7 @@ async def fail() -> None:
 async def test_a_reload_that_fails_is_told_and_ends(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(daemon._service, "apply", lambda settings: fail())
+    monkeypatch.setattr(daemon._manager, "apply", lambda settings: fail())
     await daemon._reload()
     assert daemon._notifier.said == [  # type: ignore[attr-defined]
         "reloading",
@@ -71,7 +71,7 @@ async def test_the_end_goes_on_past_what_fails(
     async def stop() -> None:
         stopped.append(True)
 
-    monkeypatch.setattr(daemon._service, "stop", stop)
+    monkeypatch.setattr(daemon._manager, "stop", stop)
     await daemon._end()
     assert stopped and not daemon._directories.control.exists()
     assert "can't start new thread" in caplog.text

@@ -67,7 +67,7 @@ class Stub:
         return await self._next("&")
 
     async def event(self) -> str:
-        """What the event thread saw next: "LUN empty" or "LUN card LENGTH ATR"."""
+        """What the event thread saw next: "LUN empty", "LUN card LENGTH ATR" or "LUN unknown"."""
         return await self._next("*")
 
     async def end(self) -> None:
@@ -192,6 +192,39 @@ def frame(kind: int, payload: bytes = b"", status: int = 0) -> bytes:
     return bytes([kind, status]) + len(payload).to_bytes(4, "big") + payload
 
 
+LUN = 0
+SECOND_LUN = 1 << 16
+
+UP, DOWN, RESET = 500, 501, 502
+POWER_ON, POWER_OFF, RESET_KIND, TRANSMIT, CONTROL, BUSY = 0x10, 0x11, 0x12, 0x13, 0x14, 0x04
+
+APDU = bytes.fromhex("00A4040007A000000079030000")
+CARD_SEEN = f"0 card {len(ATR)} {ATR.hex()}"
+EMPTY_SEEN = "0 empty"
+
+
+async def powered(stub: Stub, daemon: Daemon) -> tuple[Peer, Peer]:
+    """A reader whose card the event thread has powered up, and nothing under way."""
+    assert await stub.call("open", LUN, daemon.path) == SUCCESS
+    events, commands = await daemon.link()
+    assert await stub.call("events", LUN) == SUCCESS
+    events.send(card(1))
+    await answer_power_on(commands)
+    assert await stub.event() == CARD_SEEN
+    assert await events.receive(14) == seen(1)
+    return events, commands
+
+
+async def answer_power_on(commands: Peer) -> None:
+    assert await commands.receive(6) == frame(POWER_ON)
+    commands.send(frame(POWER_ON, ATR))
+
+
+async def finish(stub: Stub) -> None:
+    assert await stub.call("halt", LUN) == SUCCESS
+    assert await stub.call("close", LUN) == SUCCESS
+
+
 @pytest.fixture(scope="session", params=["address,undefined", "thread"])
 def stub_program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("driver") / "pcscd_stub"
@@ -199,7 +232,8 @@ def stub_program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     subprocess.run(
         ["cc", "-std=c11", "-D_GNU_SOURCE", "-I/usr/include/PCSC", "-O1", "-g", "-pthread",
          "-Wall", "-Wextra", "-Werror", f"-fsanitize={request.param}",
-         "-fno-sanitize-recover=undefined", *sources, "-o", program],
+         "-fno-sanitize-recover=undefined",
+         "-Wl,--wrap=presence_lost,--wrap=link_seen", *sources, "-o", program],
         check=True,
         timeout=100,
     )  # fmt: skip

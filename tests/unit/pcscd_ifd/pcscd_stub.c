@@ -3,11 +3,15 @@
 //
 //     open LUN PATH · channel LUN N · close LUN · presence LUN · power LUN ACTION
 //     transmit LUN HEX ROOM · control LUN CODE HEX ROOM · get LUN TAG ROOM · set LUN TAG
-//     protocol LUN N · events LUN · halt LUN
+//     protocol LUN N · events LUN · halt LUN · late MILLISECONDS
 //
 // Each line is answered by one line, "RESULT" or "RESULT LENGTH HEX". A line that begins with &
 // runs in a thread of its own, and its answer begins with "& ". `events` starts an event thread
-// as pcscd's; it prints "* LUN empty" and "* LUN card ATR".
+// as pcscd's; it prints "* LUN empty", "* LUN card ATR", and "* LUN unknown". After `late` its
+// thread and those that call the driver are so late wherever they have heard from the daemon, or
+// are about to tell it something.
+#include "../../../pcscd-ifd/link.h"
+
 #include <ifdhandler.h>
 
 #include <pthread.h>
@@ -17,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ROOM_MAX = 65548, WORDS_MAX = 5, LUNS_MAX = 4 };
 
@@ -29,6 +34,30 @@ static pthread_mutex_t readers[LUNS_MAX] = {
 };
 static pthread_t threads[LUNS_MAX];
 static atomic_bool halting[LUNS_MAX];
+
+static atomic_uint lateness; // milliseconds
+static _Thread_local bool calls_driver;
+
+static void be_late(void) {
+    if (calls_driver)
+        usleep(lateness * 1000);
+}
+
+// The linker puts these before the driver's own (--wrap).
+void __real_presence_lost(struct presence *presence);
+void __wrap_presence_lost(struct presence *presence);
+void __real_link_seen(struct link *link, uint64_t generation, uint64_t epoch);
+void __wrap_link_seen(struct link *link, uint64_t generation, uint64_t epoch);
+
+void __wrap_presence_lost(struct presence *presence) {
+    be_late();
+    __real_presence_lost(presence);
+}
+
+void __wrap_link_seen(struct link *link, uint64_t generation, uint64_t epoch) {
+    be_late();
+    __real_link_seen(link, generation, epoch);
+}
 
 static void say(const char *prefix, const char *what, const UCHAR *data, DWORD length, DWORD room) {
     pthread_mutex_lock(&output);
@@ -63,6 +92,7 @@ static DWORD from_hex(const char *text, UCHAR *bytes) {
 // One slot's event thread, as pcscd's: look, act, wait.
 static void *events(void *argument) {
     DWORD lun = (DWORD)(uintptr_t)argument << 16;
+    calls_driver = true;
     pthread_mutex_t *reader = &readers[lun >> 16];
     RESPONSECODE (*wait)(DWORD, int) = NULL;
     DWORD size = sizeof wait;
@@ -73,8 +103,13 @@ static void *events(void *argument) {
     bool present = false;
     while (!halting[lun >> 16]) {
         pthread_mutex_lock(reader);
-        bool seen = IFDHICCPresence(lun) == IFD_ICC_PRESENT;
+        RESPONSECODE look = IFDHICCPresence(lun);
         pthread_mutex_unlock(reader);
+        bool seen = look == IFD_ICC_PRESENT;
+        if (!seen && look != IFD_ICC_NOT_PRESENT) {
+            say("* ", strcat(name, "unknown"), NULL, 0, 0);
+            snprintf(name, sizeof name, "%lu ", lun);
+        }
         if (present && !seen)
             say("* ", strcat(name, "empty"), NULL, 0, 0);
         if (!present && seen) {
@@ -160,6 +195,7 @@ static void call(const char *prefix, char *line) {
          word = strtok_r(NULL, " \n", &rest))
         words[count++] = word;
     DWORD lun = strtoul(words[1], NULL, 0);
+    calls_driver = true;
     UCHAR *data = malloc(ROOM_MAX + 4);
     UCHAR *room = malloc(ROOM_MAX);
     if (strcmp(words[0], "open") == 0) {
@@ -173,6 +209,9 @@ static void call(const char *prefix, char *line) {
                    0);
     } else if (strcmp(words[0], "events") == 0) {
         say_result(prefix, start_events(lun), NULL, 0, 0);
+    } else if (strcmp(words[0], "late") == 0) {
+        lateness = (unsigned)lun;
+        say(prefix, "0", NULL, 0, 0);
     } else if (strcmp(words[0], "halt") == 0) {
         say_result(prefix, halt_events(lun), NULL, 0, 0);
     } else {

@@ -8,57 +8,41 @@ import asyncio
 import pytest
 
 from tests.unit.pcscd_ifd.conftest import (
+    APDU,
     ATR,
+    BUSY,
+    CARD_SEEN,
     COMMUNICATION_ERROR,
+    CONTROL,
+    DOWN,
+    EMPTY_SEEN,
     ERROR_TAG,
     HELLO,
     INSUFFICIENT_BUFFER,
+    LUN,
     NO_SUCH_DEVICE,
     NOT_PRESENT,
     NOT_SUPPORTED,
     POWER_ACTION,
+    POWER_OFF,
+    POWER_ON,
     PRESENT,
     PROTOCOL_NOT_SUPPORTED,
+    RESET,
+    RESET_KIND,
+    SECOND_LUN,
     SUCCESS,
+    TRANSMIT,
+    UP,
     Daemon,
-    Peer,
     Stub,
+    answer_power_on,
     card,
+    finish,
     frame,
+    powered,
     seen,
 )
-
-LUN = 0
-SECOND_LUN = 1 << 16
-
-UP, DOWN, RESET = 500, 501, 502
-POWER_ON, POWER_OFF, RESET_KIND, TRANSMIT, CONTROL, BUSY = 0x10, 0x11, 0x12, 0x13, 0x14, 0x04
-
-APDU = bytes.fromhex("00A4040007A000000079030000")
-CARD_SEEN = f"0 card {len(ATR)} {ATR.hex()}"
-EMPTY_SEEN = "0 empty"
-
-
-async def powered(stub: Stub, daemon: Daemon) -> tuple[Peer, Peer]:
-    """A reader whose card the event thread has powered up, and nothing under way."""
-    assert await stub.call("open", LUN, daemon.path) == SUCCESS
-    events, commands = await daemon.link()
-    assert await stub.call("events", LUN) == SUCCESS
-    events.send(card(1))
-    await answer_power_on(commands)
-    assert await stub.event() == CARD_SEEN
-    assert await events.receive(14) == seen(1)
-    return events, commands
-
-
-async def answer_power_on(commands: Peer) -> None:
-    assert await commands.receive(6) == frame(POWER_ON)
-    commands.send(frame(POWER_ON, ATR))
-
-
-async def finish(stub: Stub) -> None:
-    assert await stub.call("halt", LUN) == SUCCESS
-    assert await stub.call("close", LUN) == SUCCESS
 
 
 async def test_a_command_goes_out_and_its_answer_comes_back(stub: Stub, daemon: Daemon) -> None:
@@ -360,46 +344,6 @@ async def test_the_protocols_the_atr_offers(
     for protocol in (1, 2, 3, 4):
         wanted = SUCCESS if protocol in offered else PROTOCOL_NOT_SUPPORTED
         assert await stub.call("protocol", LUN, protocol) == wanted
-    await finish(stub)
-
-
-@pytest.mark.parametrize(
-    ("tag", "value"),
-    [
-        ("0xFAF", "ff"),  # TAG_IFD_SIMULTANEOUS_ACCESS
-        ("0xFAD", "01"),  # TAG_IFD_THREAD_SAFE
-        ("0xFAC", "01"),  # TAG_IFD_SLOT_THREAD_SAFE
-        ("0xFAE", "01"),  # TAG_IFD_SLOTS_NUMBER
-        ("0xFB1", "00"),  # TAG_IFD_POLLING_THREAD_KILLABLE
-        ("0x303", ATR.hex()),  # TAG_IFD_ATR
-        ("0x90303", ATR.hex()),  # SCARD_ATTR_ATR_STRING
-        ("0x90300", "02"),  # SCARD_ATTR_ICC_PRESENCE
-        ("0x90301", "01"),  # SCARD_ATTR_ICC_INTERFACE_STATUS
-        ("0x10100", b"vccid\0".hex()),  # SCARD_ATTR_VENDOR_NAME
-        ("0x10102", "00000100"),  # SCARD_ATTR_VENDOR_IFD_VERSION, 0.1 in this host's order
-        ("0x7A007", "0c000100"),  # SCARD_ATTR_MAXINPUT
-    ],
-)
-async def test_capabilities(stub: Stub, daemon: Daemon, tag: str, value: str) -> None:
-    await powered(stub, daemon)
-    size = len(value) // 2
-    assert await stub.call("get", LUN, tag, 264) == f"0 {size} {value}"
-    assert await stub.call("get", LUN, tag, size - 1) == f"{INSUFFICIENT_BUFFER} 0"
-    await finish(stub)
-
-
-async def test_the_serial_number_is_the_daemons_word(stub: Stub, daemon: Daemon) -> None:
-    _, commands = await powered(stub, daemon)
-    for status, told, room, wanted in (
-        (0, b"0123456789ABCDEF", 16, f"0 16 {b'0123456789ABCDEF'.hex()}"),
-        (0, b"0123456789ABCDEF", 15, f"{INSUFFICIENT_BUFFER} 0"),
-        (0, b"", 264, f"{ERROR_TAG} 0"),
-        (3, b"", 264, f"{ERROR_TAG} 0"),
-    ):
-        await stub.begin("&get", LUN, "0x10103", room)
-        assert await commands.receive(10) == frame(CONTROL, bytes.fromhex("42007663"))
-        commands.send(frame(CONTROL, told, status=status))
-        assert await stub.late() == wanted
     await finish(stub)
 
 

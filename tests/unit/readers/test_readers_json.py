@@ -13,38 +13,38 @@ from hypothesis import strategies as st
 
 from vccid.errors import StateError
 from vccid.readers.attachments import Attachment
-from vccid.readers.readers_json import Entry, Inventory, RealCard, Wanted
+from vccid.readers.readers_json import Entry, MadeCard, ReadersFile, RealCard
 
 ENTRIES = {
-    "vccid0": Entry(False, Wanted(("cert1", "/a/b.pem"), "sql:/etc/pki/nssdb", "cac")),
-    "lab": Entry(True, Wanted(("cert1",), "sql:/x", "t1"), (Attachment("vhci"),)),
+    "vccid0": Entry(False, MadeCard(("cert1", "/a/b.pem"), "sql:/etc/pki/nssdb", "cac")),
+    "lab": Entry(True, MadeCard(("cert1",), "sql:/x", "t1"), (Attachment("vhci"),)),
     "empty": Entry(True, None),
     "real": Entry(True, RealCard("ACS ACR38U 00 00", emulated=True)),
 }
 
 
 async def test_it_comes_back(tmp_path: Path) -> None:
-    inventory = Inventory(tmp_path)
-    assert inventory.load() == {}
-    await inventory.save(ENTRIES)
-    assert Inventory(tmp_path).load() == ENTRIES
+    readers_file = ReadersFile(tmp_path)
+    assert readers_file.load() == {}
+    await readers_file.save(ENTRIES)
+    assert ReadersFile(tmp_path).load() == ENTRIES
     assert stat.S_IMODE((tmp_path / "readers.json").stat().st_mode) == 0o600
-    await inventory.save({})
-    assert inventory.load() == {}
+    await readers_file.save({})
+    assert readers_file.load() == {}
 
 
 async def test_a_file_cut_short_is_set_aside_wherever_it_was_cut(tmp_path: Path) -> None:
-    inventory, path = Inventory(tmp_path), tmp_path / "readers.json"
-    await inventory.save(ENTRIES)
+    readers_file, path = ReadersFile(tmp_path), tmp_path / "readers.json"
+    await readers_file.save(ENTRIES)
     whole = path.read_bytes()
     for number, length in enumerate(range(0, len(whole) - 2, 7)):
         name = f"readers.json.damaged{f'.{number}' if number else ''}"
         path.write_bytes(whole[:length])
         with pytest.raises(StateError, match=rf"damaged: it was set aside as {name}$"):
-            inventory.load()
+            readers_file.load()
         assert (tmp_path / name).read_bytes() == whole[:length]
-        assert inventory.load() == {}, "the next start is a fresh one"
-        await inventory.save(ENTRIES)
+        assert readers_file.load() == {}, "the next start is a fresh one"
+        await readers_file.save(ENTRIES)
     assert (tmp_path / "readers.json.damaged").read_bytes() == b"", "the first is still there"
 
 
@@ -70,7 +70,7 @@ async def test_a_file_cut_short_is_set_aside_wherever_it_was_cut(tmp_path: Path)
 def test_what_is_no_inventory(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "readers.json").write_bytes(content)
     with pytest.raises(StateError, match="is damaged"):
-        Inventory(tmp_path).load()
+        ReadersFile(tmp_path).load()
 
 
 _json = st.recursive(
@@ -92,7 +92,7 @@ def test_anything_is_an_inventory_or_damaged(
     directory = tmp_path_factory.mktemp("state")
     (directory / "readers.json").write_text(json.dumps({"version": 1, "readers": readers}))
     try:
-        Inventory(directory).load()
+        ReadersFile(directory).load()
     except StateError:
         assert (directory / "readers.json.damaged").exists()
 
@@ -101,37 +101,37 @@ LATER = b'{"version":2,"cards":[]}'
 
 
 async def test_a_later_version_stays_untouched(tmp_path: Path) -> None:
-    inventory, path = Inventory(tmp_path), tmp_path / "readers.json"
+    readers_file, path = ReadersFile(tmp_path), tmp_path / "readers.json"
     path.write_bytes(LATER)
     with pytest.raises(StateError, match="is of version 2, from a later vccid") as told:
-        inventory.load()
+        readers_file.load()
     assert "start that vccid again" in told.value.hint
     with pytest.raises(StateError, match="is of version 2"):
-        await inventory.save(ENTRIES)
+        await readers_file.save(ENTRIES)
     assert path.read_bytes() == LATER
     assert [entry.name for entry in tmp_path.iterdir()] == ["readers.json"]
     path.rename(tmp_path / "elsewhere")
-    await inventory.save(ENTRIES)
-    assert inventory.load() == ENTRIES
+    await readers_file.save(ENTRIES)
+    assert readers_file.load() == ENTRIES
 
 
 async def test_a_file_that_could_not_be_read_is_not_replaced(tmp_path: Path) -> None:
-    inventory, path = Inventory(tmp_path), tmp_path / "readers.json"
+    readers_file, path = ReadersFile(tmp_path), tmp_path / "readers.json"
     path.symlink_to(tmp_path / "loop")
     (tmp_path / "loop").symlink_to(path)
     with pytest.raises(StateError, match="cannot be read: Too many levels"):
-        inventory.load()
+        readers_file.load()
     with pytest.raises(StateError, match="cannot be read: Too many levels"):
-        await inventory.save(ENTRIES)
+        await readers_file.save(ENTRIES)
     assert path.is_symlink()
 
 
 async def test_a_state_directory_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"readers\.json cannot be written: No such file"):
-        await Inventory(tmp_path / "gone").save(ENTRIES)
+        await ReadersFile(tmp_path / "gone").save(ENTRIES)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "readers.json").mkdir()
     with pytest.raises(StateError, match="cannot be read: Is a directory"):
-        Inventory(tmp_path).load()
+        ReadersFile(tmp_path).load()

@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vccid.readers.serial_numbers import Serials
+from vccid.readers.serial_numbers import SerialNumbers
 
-OURS = Serials(Path("/var/lib/vccid"))
-ANOTHERS = Serials(Path("/home/user/.local/state/vccid"))
+OURS = SerialNumbers(Path("/var/lib/vccid"))
+ANOTHERS = SerialNumbers(Path("/home/user/.local/state/vccid"))
 
 
 def test_one_for_each_reader_and_daemon() -> None:
@@ -19,7 +19,7 @@ def test_one_for_each_reader_and_daemon() -> None:
 
 
 def test_the_same_at_every_start() -> None:
-    assert OURS.of("vccid0") == Serials(Path("/var/lib/vccid")).of("vccid0")
+    assert OURS.of("vccid0") == SerialNumbers(Path("/var/lib/vccid")).of("vccid0")
 
 
 def test_whose_it_is() -> None:

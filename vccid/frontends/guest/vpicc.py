@@ -14,8 +14,8 @@ from vccid.errors import NotPermitted
 from vccid.frontends.dialling import Timing, log_of
 from vccid.frontends.guest.vpicc_connection import VpiccConnection
 from vccid.frontends.guest.vpicc_states import VPICC, Event, State
+from vccid.links.transport import Endpoint
 from vccid.reader import Host, Reader
-from vccid.transport import Endpoint
 
 _log = logging.getLogger(__name__)
 

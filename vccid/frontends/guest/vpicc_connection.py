@@ -14,8 +14,8 @@ from vccid.card.card import Session
 from vccid.errors import CardRemoved, VccidError
 from vccid.frontends.dialling import log_of
 from vccid.iso7816 import status
+from vccid.links.transport import keep_alive
 from vccid.reader import Host, Reader
-from vccid.transport import keep_alive
 from vccid.wire import vpcd
 from vccid.wire.vpcd import Control
 

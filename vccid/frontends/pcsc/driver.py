@@ -16,9 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from vccid import user_names
 from vccid.card.card import Session
-from vccid.doorman import Doorman
 from vccid.errors import (
     CardBusy,
     CardRemoved,
@@ -27,6 +25,8 @@ from vccid.errors import (
     unexpected,
 )
 from vccid.frontends.pcsc.listening import listen_at
+from vccid.links import user_names
+from vccid.links.paced_accept import PacedAccept
 from vccid.reader import Host, Reader
 from vccid.wire import ifd
 
@@ -76,9 +76,9 @@ class IfdFrontend:
         self.serial = serial
         self.pin_pad = pin_pad
         self.keepalive = keepalive
-        self._doorman: Doorman | None = None
+        self._accept: PacedAccept | None = None
         self._connections: set[_Connection] = set()
-        self._complaints: set[tuple[str, str]] = set()
+        self._log_limit: set[tuple[str, str]] = set()
         self.hosts: dict[str, Host] = {}
 
     @property
@@ -93,15 +93,15 @@ class IfdFrontend:
             ConfigError: another daemon listens there, or the path cannot be used.
         """
         listener = listen_at(self.path)
-        self._doorman = Doorman(listener, self._admit)
+        self._accept = PacedAccept(listener, self._admit)
         user_names.numbers.get(PCSCD)  # so that it is known when that user comes
 
     async def stop(self) -> None:
         """Let every driver go, which sees an empty reader then, and remove the socket."""
-        if self._doorman is None:
+        if self._accept is None:
             return
-        self._doorman.close()
-        self._doorman = None
+        self._accept.close()
+        self._accept = None
         for connection in tuple(self._connections):
             connection.abort()
         self.path.unlink(missing_ok=True)
@@ -125,8 +125,8 @@ class IfdFrontend:
 
     def complain(self, peer: str, what: str, *arguments: object) -> None:
         """Log a warning, once for each peer: a driver connects anew five times a second."""
-        if (peer, what) not in self._complaints and len(self._complaints) < COMPLAINTS_MAX:
-            self._complaints.add((peer, what))
+        if (peer, what) not in self._log_limit and len(self._log_limit) < COMPLAINTS_MAX:
+            self._log_limit.add((peer, what))
             log.warning(f"%s {what}", peer, *arguments, extra={"reader": self.reader.name})
 
 
@@ -254,6 +254,7 @@ class _Commands:
 
             self._pin_pad = PinPadControls(reader, frontend.pin_pad, f"ifd {peer}")
         self._session: Session | None = None
+        self._session_generation = 0
         self._waiting: asyncio.Future[bytes] | None = None
         self._busy: asyncio.TimerHandle | None = None
         self._closed = False
@@ -261,12 +262,18 @@ class _Commands:
     def received(self, message: ifd.Message) -> None:
         if self._waiting is not None:
             raise RemoteProtocolError("a command before the answer to the last one")
+        if self._session is not None and self._session_generation != self._reader.generation:
+            self._power_off()  # it was the card's before, and this one is not powered yet
         if isinstance(message, ifd.Transmit):
             if self._host is not None:
                 self._host.commands += 1
+            if self._session is None:
+                # A card that is in stays so: only this command fails, as with any reader.
+                empty = self._reader.card is None
+                status = ifd.Status.CARD_REMOVED if empty else ifd.Status.FAILED
+                self._send(ifd.serialize_refusal(ifd.TRANSMIT, status))
+                return
             try:
-                if self._session is None:
-                    raise CardRemoved("the card is not powered")
                 answer = self._session.execute(message.command)
             except Exception as error:  # whatever it is, pcscd waits for an answer
                 self._failed(ifd.TRANSMIT, error)
@@ -321,7 +328,7 @@ class _Commands:
         if self._closed:
             self._reader.power_off(session)
             raise CardRemoved("pcscd left while the card was powered on")
-        self._session = session
+        self._session, self._session_generation = session, self._reader.generation
         return session.atr
 
     def _power_off(self) -> None:

@@ -55,10 +55,10 @@ def attribute(number: int, *, name: bytes, serial: str, atr: bytes, powered: boo
         _ICC_PRESENCE: bytes([2 if atr else 0]),
         _ICC_INTERFACE_STATUS: bytes([powered]),
         _ICC_TYPE_PER_ATR: bytes([bool(atr)]),
-        # VENDOR_NAME: with its NUL, as OpenSC prints all of a buffer it never cleared
-        0x00010100: b"vccid\0",
+        # Texts have their NUL: OpenSC prints all of a buffer that it never cleared.
+        0x00010100: b"vccid\0",  # VENDOR_NAME
         0x00010102: _NUMBER.pack(_VERSION),  # VENDOR_IFD_VERSION
-        0x00010103: serial.encode("ascii") or None,  # VENDOR_IFD_SERIAL_NO
+        0x00010103: serial.encode("ascii") + b"\0" if serial else None,  # VENDOR_IFD_SERIAL_NO
         0x0007A007: _NUMBER.pack(DATA_MAX),  # MAXINPUT
         # DEVICE_FRIENDLY_NAME_A, DEVICE_SYSTEM_NAME_A: pcscd's own answer
         **dict.fromkeys(_NAMES, name + b"\0"),

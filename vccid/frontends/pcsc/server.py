@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vccid.doorman import Doorman
 from vccid.errors import RemoteProtocolError
 from vccid.frontends.pcsc.program import Program
 from vccid.frontends.pcsc.registry import Registry
 from vccid.frontends.pcsc.shown_reader import ShownReader
+from vccid.links.paced_accept import PacedAccept
 from vccid.reader import Reader
 from vccid.wire.pcsclite import DATA_MAX, Parser, Rv, more_of_transmit, parse_transmit
 
@@ -82,7 +82,7 @@ class PcscServer:
         self._connections: set[_Connection] = set()
         #: connections, by why they are refused
         self._open: Counter[Rv | None] = Counter()
-        self._doorman: Doorman | None = None
+        self._accept: PacedAccept | None = None
 
     @property
     def programs(self) -> int:
@@ -91,14 +91,14 @@ class PcscServer:
 
     def start(self, listener: socket.socket) -> None:
         """Serve a listening unix socket."""
-        self._doorman = Doorman(listener, self._admit, BACKLOG)
+        self._accept = PacedAccept(listener, self._admit, BACKLOG)
 
     def stop(self) -> None:
         """Let every program go: to them, the service has stopped."""
-        doorman, self._doorman = self._doorman, None
-        if doorman is None:
+        accept, self._accept = self._accept, None
+        if accept is None:
             return
-        doorman.close()
+        accept.close()
         for connection in tuple(self._connections):
             connection.close()
         self.registry.close()
@@ -121,7 +121,7 @@ class PcscServer:
             self.registry.remove(shown)
 
     def _admit(self, connected: socket.socket) -> None:
-        """Take one who connected, or let the doorman turn it away."""
+        """Take one who connected, or let the accept turn it away."""
         refusal, most = None, self.most
         if not self.may_use(connected):
             refusal, most = Rv.W_SECURITY_VIOLATION, STRANGERS_MAX

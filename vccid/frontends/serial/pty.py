@@ -20,10 +20,10 @@ import tty
 from pathlib import Path
 from typing import Final
 
-from vccid.cleanup import take_all
 from vccid.errors import ConfigError
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.serial.serial_reader import SerialReader
+from vccid.process.cleanup import take_all
 from vccid.reader import Reader
 
 log = logging.getLogger(__name__)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vccid.cleanup import take_all
 from vccid.errors import NotPermitted, ReaderError
 from vccid.frontends.cuse_channel import CuseChannel, CuseFile, open_cuse
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.serial.serial_reader import SerialReader
+from vccid.process.cleanup import take_all
 from vccid.reader import Reader
 from vccid.wire import fuse
 

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
-from vccid.cleanup import take_all, take_all_async
-from vccid.complaints import Complaints
 from vccid.errors import ConfigError, RemoteProtocolError
 from vccid.frontends.usb.urb_connection import UrbLink
 from vccid.frontends.usb.usb_host import UsbReader
-from vccid.transport import keep_alive
+from vccid.links.transport import keep_alive
+from vccid.process.cleanup import take_all, take_all_async
+from vccid.process.log_rate_limit import LogRateLimit
 from vccid.usb.descriptors import CLASS
 from vccid.wire import usbip
 
@@ -109,7 +109,7 @@ class UsbIpServer:
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         self._joining: set[asyncio.Task[None]] = set()
-        self._refused = Complaints(log)
+        self._refused = LogRateLimit(log)
 
     async def start(self) -> None:
         """Begin to listen.
@@ -138,14 +138,14 @@ class UsbIpServer:
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
-        await self._let_go(self._connections)
+        await self._release(self._connections)
 
     async def drop(self, name: str) -> None:
         """The reader is no longer exported: take it from its importer."""
-        await self._let_go(c for c in self._connections if c.owns(name))
+        await self._release(c for c in self._connections if c.owns(name))
 
     @staticmethod
-    async def _let_go(connections: Iterable[_Connection]) -> None:
+    async def _release(connections: Iterable[_Connection]) -> None:
         leaving = tuple(connections)
         try:
             await asyncio.gather(*(take_all_async(connection.leave) for connection in leaving))

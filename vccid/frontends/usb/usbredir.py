@@ -12,7 +12,7 @@ from vccid.frontends.dialling import Call, State, Timing
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir_connection import RedirLink
 from vccid.frontends.usb.usbredir_states import State as Link
-from vccid.transport import Endpoint
+from vccid.links.transport import Endpoint
 
 
 class UsbRedirFrontend:

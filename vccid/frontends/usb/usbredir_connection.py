@@ -16,7 +16,7 @@ from vccid.errors import ProtocolError, RemoteProtocolError
 from vccid.frontends.dialling import Link, Timing, log_of
 from vccid.frontends.usb.usb_host import UsbHost, UsbReader
 from vccid.frontends.usb.usbredir_states import USBREDIR_CONNECTION, Event, State
-from vccid.transport import peer_name
+from vccid.links.transport import peer_name
 from vccid.usb import descriptors
 from vccid.usb.transfers import Completion, Setup, Status, Transfer
 from vccid.wire import usbredir

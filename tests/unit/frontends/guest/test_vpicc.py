@@ -15,8 +15,8 @@ from vccid.errors import CardRemoved, NotPermitted
 from vccid.frontends.dialling import Timing
 from vccid.frontends.guest.vpicc import VpiccFrontend
 from vccid.frontends.guest.vpicc_states import State
+from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Reader
-from vccid.transport import Endpoint, parse_address
 
 QUICK = Timing(first_retry=0.01, last_retry=0.02, leave=5.0)
 T1_ATR = bytes.fromhex("3B F7 13 00 00 81 31 FE 45 80 31 C1 73 C0 21 C0 CD")

@@ -13,8 +13,8 @@ from tests.unit.fakes import ATR, FakeCard, echo
 from vccid.errors import NotPermitted
 from vccid.frontends.dialling import Timing
 from vccid.frontends.guest.vsc import VscFrontend
+from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Event, Reader
-from vccid.transport import Endpoint, parse_address
 from vccid.wire import vsc
 
 TIMING = Timing(ready=2.0, first_retry=0.01, last_retry=0.05, exchange=0.05, leave=0.5)

@@ -26,13 +26,13 @@ from tests.peers.plain_card import (
     long_answer,
     pattern,
 )
-from vccid import user_names
 from vccid.card.card import Session
 from vccid.errors import CardBusy, ConfigError, KeyOperationError
 from vccid.frontends.pcsc import driver as frontend_module
 from vccid.frontends.pcsc.driver import IfdFrontend
+from vccid.links import user_names
+from vccid.links.user_names import Lookup
 from vccid.reader import Event, Reader
-from vccid.user_names import Lookup
 
 PATIENCE = 10
 HELLO = b"\x01\x00\x00\x00\x00\x0bVCCIDIFD\x00\x01"
@@ -174,7 +174,7 @@ async def test_two_hosts_have_a_session_each(frontend: IfdFrontend, reader: Read
     await until(lambda: len(card.sessions) == 1)
     assert await other.ask(POWER_OFF) == (OK, b"")
     assert not card.sessions
-    assert await other.ask(TRANSMIT, SELECT) == (CARD_REMOVED, b"")
+    assert await other.ask(TRANSMIT, SELECT) == (FAILED, b"")
 
 
 async def test_an_empty_reader_answers_card_removed(frontend: IfdFrontend) -> None:
@@ -217,9 +217,40 @@ async def test_removal_answers_the_command_under_way(tmp_path: Path, reader: Rea
     reader.remove()
     assert await commands.answer(TRANSMIT) == (CARD_REMOVED, b"")
     reader.insert(PlainCard())
-    assert await commands.ask(TRANSMIT, SELECT) == (CARD_REMOVED, b"")
+    assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
     assert await commands.ask(POWER_ON) == (OK, ATR_T0)
     await frontend.stop()
+
+
+async def test_a_card_without_power_fails_a_command_and_stays(
+    frontend: IfdFrontend, reader: Reader, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CARD_REMOVED would take it from every program."""
+    reader.insert(PlainCard())
+    commands = await powered(frontend)
+    assert await commands.ask(POWER_OFF) == (OK, b"")
+    for _ in range(3):
+        assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
+    assert await commands.ask(POWER_ON) == (OK, ATR_T0)
+    assert await commands.ask(TRANSMIT, SELECT) == (OK, b"\x90\x00")
+    assert not caplog.records
+
+
+async def test_the_end_of_the_card_before_is_not_told_of_the_new_one(
+    frontend: IfdFrontend, reader: Reader
+) -> None:
+    before = PlainCard()
+    reader.insert(before)
+    commands = await powered(frontend)
+    reader.remove()
+    assert await commands.ask(TRANSMIT, SELECT) == (CARD_REMOVED, b"")
+    reader.insert(PlainCard())
+    commands = await powered(frontend)
+    reader.remove()
+    reader.insert(PlainCard())
+    assert await commands.ask(TRANSMIT, SELECT) == (FAILED, b"")
+    assert await commands.ask(POWER_ON) == (OK, ATR_T0)
+    assert await commands.ask(TRANSMIT, COUNT) == (OK, b"\x00\x90\x00")
 
 
 async def test_a_host_that_leaves_during_a_command_ends_its_session(

@@ -20,8 +20,8 @@ from vccid.errors import NotPermitted
 from vccid.frontends.dialling import Timing
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir import UsbRedirFrontend
+from vccid.links.transport import Endpoint, TcpAddress, parse_address
 from vccid.reader import Reader
-from vccid.transport import Endpoint, TcpAddress, parse_address
 from vccid.usb.descriptors import Identity
 
 TIMING = Timing(ready=2.0, first_retry=0.01, last_retry=0.05, leave=0.5)

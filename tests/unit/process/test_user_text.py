@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vccid.texts import fault, shown
+from vccid.process.user_text import fault, shown
 
 
 @pytest.mark.parametrize(

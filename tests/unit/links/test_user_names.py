@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from vccid import user_names
-from vccid.user_names import MOST_OPEN, UNKNOWN, Lookup
+from vccid.links import user_names
+from vccid.links.user_names import MOST_OPEN, UNKNOWN, Lookup
 
 
 class Directory:

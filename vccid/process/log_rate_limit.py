@@ -32,7 +32,7 @@ class _Count:
     dropped: int = 0
 
 
-class Complaints:
+class LogRateLimit:
     """One kind of peer's lines in the log."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:

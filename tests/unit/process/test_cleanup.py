@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from vccid.cleanup import take_all, take_all_async
+from vccid.process.cleanup import take_all, take_all_async
 
 
 def test_every_step_is_taken(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from vccid.threads import Threads
+from vccid.process.threads import Threads
 
 
 def no_thread(self: threading.Thread) -> None:

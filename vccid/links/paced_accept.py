@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from vccid.complaints import Complaints
+from vccid.process.log_rate_limit import LogRateLimit
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ AT_ONCE: Final = 8
 BREATH: Final = 0.5
 
 
-class Doorman:
+class PacedAccept:
     """Stands at one socket."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Doorman:
         self._loop = asyncio.get_running_loop()
         self._entering: set[asyncio.Task[None]] = set()
         self._breath: asyncio.TimerHandle | None = None
-        self._complaints = Complaints(log)
+        self._log_limit = LogRateLimit(log)
         listening.setblocking(False)
         listening.listen(backlog)
         self._loop.add_reader(listening.fileno(), self._take)
@@ -73,7 +73,7 @@ class Doorman:
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                self._complaints.tell("", logging.ERROR, "no connection can be taken: %s", error)
+                self._log_limit.tell("", logging.ERROR, "no connection can be taken: %s", error)
                 self._loop.remove_reader(self._listening.fileno())
                 self._breath = self._loop.call_later(BREATH, self._go_on)
                 return
@@ -86,7 +86,7 @@ class Doorman:
         try:
             factory = self._make(connection)
         except Exception as error:  # it hung up before it was asked for its name, for one
-            self._complaints.tell("", logging.WARNING, "a connection was dropped: %r", error)
+            self._log_limit.tell("", logging.WARNING, "a connection was dropped: %r", error)
             factory = None
         if factory is None:
             connection.close()
@@ -101,7 +101,7 @@ class Doorman:
         try:
             await self._loop.connect_accepted_socket(factory, connection)
         except OSError as error:
-            self._complaints.tell("", logging.WARNING, "a connection was lost: %s", error)
+            self._log_limit.tell("", logging.WARNING, "a connection was lost: %s", error)
             connection.close()
         except asyncio.CancelledError:
             connection.close()

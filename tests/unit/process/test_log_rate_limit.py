@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from vccid.complaints import BURST, MOST_PEERS, PAUSE, Complaints
+from vccid.process.log_rate_limit import BURST, MOST_PEERS, PAUSE, LogRateLimit
 
 log = logging.getLogger(__name__)
 
@@ -21,25 +21,25 @@ class Clock:
 
 def test_each_has_its_share_and_what_was_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    complaints = Complaints(log, clock)
+    log_limit = LogRateLimit(log, clock)
     for _ in range(BURST + 30):
-        complaints.tell(1000, logging.WARNING, "refused %s", "it", peer="pid 1")
-    complaints.tell(1001, logging.WARNING, "another's")
+        log_limit.tell(1000, logging.WARNING, "refused %s", "it", peer="pid 1")
+    log_limit.tell(1001, logging.WARNING, "another's")
     assert caplog.messages == ["refused it"] * BURST + ["another's"]
     assert caplog.records[0].__dict__["peer"] == "pid 1"
     clock.now += PAUSE
-    complaints.tell(1000, logging.WARNING, "refused %s", "it")
-    complaints.tell(1000, logging.WARNING, "refused %s", "it")
+    log_limit.tell(1000, logging.WARNING, "refused %s", "it")
+    log_limit.tell(1000, logging.WARNING, "refused %s", "it")
     assert caplog.messages[-1] == "refused it (30 lines like this were left out before)"
     assert len(caplog.messages) == BURST + 2
 
 
 def test_more_peers_than_are_counted_share_one_count(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    complaints = Complaints(log, clock)
+    log_limit = LogRateLimit(log, clock)
     for who in range(10 * MOST_PEERS):
-        complaints.tell(who, logging.WARNING, "refused")
+        log_limit.tell(who, logging.WARNING, "refused")
     assert len(caplog.messages) == MOST_PEERS + BURST
     clock.now += BURST * PAUSE
-    complaints.tell("later", logging.WARNING, "counted for itself")
+    log_limit.tell("later", logging.WARNING, "counted for itself")
     assert caplog.messages[-1] == "counted for itself"

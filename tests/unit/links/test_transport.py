@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vccid.errors import ConfigError, NotPermitted
-from vccid.transport import Endpoint, TcpAddress, UnixAddress, parse_address, peer_name
+from vccid.links.transport import Endpoint, TcpAddress, UnixAddress, parse_address, peer_name
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from vccid import doorman
-from vccid.complaints import BURST
-from vccid.doorman import AT_ONCE, Doorman
+from vccid.links import paced_accept
+from vccid.links.paced_accept import AT_ONCE, PacedAccept
+from vccid.process.log_rate_limit import BURST
 
 WAITING = 4 * AT_ONCE
 
@@ -51,7 +51,7 @@ async def test_others_have_their_turn_in_between(
         if len(taken) < WAITING:
             loop.call_soon(count)
 
-    door = Doorman(listening, lambda connection: taken.append(connection.fileno()))
+    door = PacedAccept(listening, lambda connection: taken.append(connection.fileno()))
     count()
     while len(taken) < WAITING:
         await asyncio.sleep(0)
@@ -69,7 +69,7 @@ async def test_who_is_let_in_is_served(
             transport.write(b"x")
             transport.close()
 
-    door = Doorman(listening, lambda connection: Greets)
+    door = PacedAccept(listening, lambda connection: Greets)
     loop = asyncio.get_running_loop()
     for peer in waiting:
         peer.setblocking(False)
@@ -87,7 +87,7 @@ async def test_an_error_turns_one_away_and_no_other(
         asked.append(1)
         raise ConnectionResetError("gone")
 
-    door = Doorman(listening, make)
+    door = PacedAccept(listening, make)
     while len(asked) < WAITING:
         await asyncio.sleep(0)
     door.close()
@@ -100,9 +100,9 @@ async def test_without_a_descriptor_it_waits_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(doorman, "BREATH", 0.01)
+    monkeypatch.setattr(paced_accept, "BREATH", 0.01)
     taken: list[int] = []
-    door = Doorman(listening, lambda connection: taken.append(1))
+    door = PacedAccept(listening, lambda connection: taken.append(1))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     next_free = os.dup(listening.fileno())
     os.close(next_free)
