@@ -21,6 +21,7 @@ from vccid.frontends.pcsc.program import Program
 from vccid.frontends.pcsc.registry import Registry
 from vccid.frontends.pcsc.shown_reader import ShownReader
 from vccid.links.paced_accept import PacedAccept
+from vccid.process.log_rate_limit import LogRateLimit
 from vccid.reader import Reader
 from vccid.wire.pcsclite import DATA_MAX, Parser, Rv, more_of_transmit, parse_transmit
 
@@ -68,6 +69,7 @@ class PcscServer:
         registry: what programs see.
         may_use: whether whoever connected may use the readers.
         most: programs at once.
+        dropped: says in the log whom it let go, and why.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class PcscServer:
         #: connections, by why they are refused
         self._open: Counter[Rv | None] = Counter()
         self._accept: PacedAccept | None = None
+        self.dropped = LogRateLimit(log)
 
     @property
     def programs(self) -> int:
@@ -179,6 +182,10 @@ class _Connection:
         self._server.forget(self)
         self._program.closed()
 
+    def _let_go(self, why: str) -> None:
+        self._server.dropped.tell("", logging.INFO, "a program of PC/SC was let go: %s", why)
+        self.close()
+
     def _readable(self) -> None:
         try:
             size = self._socket.recv_into(_ROOM)
@@ -203,8 +210,7 @@ class _Connection:
             parser.feed(data)
             self._serve()
         except RemoteProtocolError as error:
-            log.info("a program of PC/SC was let go: %s", error.message)
-            self.close()
+            self._let_go(error.message)
 
     def _rest_of(self, data: bytes) -> bytes:
         """Look a few times more for what has not come yet, where it is due any moment."""
@@ -234,8 +240,7 @@ class _Connection:
             if parser.held > HELD_MAX:
                 raise RemoteProtocolError("more requests before the answer to the last one")
         except RemoteProtocolError as error:
-            log.info("a program of PC/SC was let go: %s", error.message)
-            self.close()
+            self._let_go(error.message)
 
     def _send(self, data: bytes) -> None:
         if not self._open:
@@ -243,8 +248,7 @@ class _Connection:
         if self._unsent:
             self._unsent += data
             if len(self._unsent) > HELD_MAX:
-                log.info("a program of PC/SC was let go: it does not read")
-                self.close()
+                self._let_go("it does not read")
             return
         try:
             sent = self._socket.send(data)
