@@ -124,7 +124,7 @@ class PcscServer:
             self.registry.remove(shown)
 
     def _admit(self, connected: socket.socket) -> None:
-        """Take one who connected, or let the accept turn it away."""
+        """Take one who connected, or have it turned away."""
         refusal, most = None, self.most
         if not self.may_use(connected):
             refusal, most = Rv.W_SECURITY_VIOLATION, STRANGERS_MAX
@@ -211,6 +211,9 @@ class _Connection:
             self._serve()
         except RemoteProtocolError as error:
             self._let_go(error.message)
+        except Exception:  # a fault of ours takes this program along, and no other
+            log.exception("a program of PC/SC could not be served")
+            self.close()
 
     def _rest_of(self, data: bytes) -> bytes:
         """Look a few times more for what has not come yet, where it is due any moment."""
@@ -241,6 +244,9 @@ class _Connection:
                 raise RemoteProtocolError("more requests before the answer to the last one")
         except RemoteProtocolError as error:
             self._let_go(error.message)
+        except Exception:  # a fault of ours takes this program along, and no other
+            log.exception("a program of PC/SC could not be served")
+            self.close()
 
     def _send(self, data: bytes) -> None:
         if not self._open:
