@@ -24,7 +24,7 @@ from vccid.card.session import CardSession
 from vccid.card.state import StateStore
 from vccid.errors import KeyOperationError, WrongPassword
 from vccid.iso7816 import status
-from vccid.keys.base import Credential, PrivateKey, Token
+from vccid.keys.base import Credential, RsaPrivateKey, Token
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work)
 
 
-class RsaKey(PrivateKey):
+class RsaKey(RsaPrivateKey):
     """An RSA key in memory. Slow, and no example: Python's `pow` is not constant-time.
 
     Attributes:

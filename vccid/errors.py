@@ -10,8 +10,10 @@ VccidError                    what is wrong, and a hint: what to do about it
 │   ├── KeyUnsuitable         a key no applet can hold
 │   ├── PasswordNeeded
 │   ├── WrongPassword
+│   ├── TokenLocked           it looks at no PIN, or may not be asked: that says nothing of the PIN
 │   └── TokenGone             pulled, or its module failed
 ├── KeyOperationError         the private-key operation itself failed
+│   └── LoginLost             the token is there and locked again
 ├── StateError                what is kept on disk cannot be read or written
 ├── ReaderError               no such reader, it has a card, it has none
 │   └── CardRemoved           the card left while a host used it
@@ -82,12 +84,23 @@ class WrongPassword(KeySourceError):
         self.tries_left = tries_left
 
 
+class TokenLocked(KeySourceError):
+    """The token looks at no PIN until it is unblocked, or its last tries are kept.
+
+    Whether a PIN is right stays open.
+    """
+
+
 class TokenGone(KeySourceError):
     """The token was pulled, or its module stopped answering."""
 
 
 class KeyOperationError(VccidError):
     """The private-key operation failed for this input."""
+
+
+class LoginLost(KeyOperationError):
+    """The token is there, and the login to it is gone: the PIN is to be verified again."""
 
 
 class StateError(VccidError):

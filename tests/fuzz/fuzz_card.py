@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["vccid.card", "vccid.iso7816", "vccid.t
     from vccid.trace.lines import exchange_text
 
 from tests.cards import PIN, at_once, credential
-from vccid.keys.base import Credential, PrivateKey
+from vccid.keys.base import Credential, RsaPrivateKey
 
 ATR = bytes.fromhex("3B00")
 
@@ -36,7 +36,7 @@ TRIES = 3
 GET_CERTIFICATE = 0x36
 
 
-class EchoKey(PrivateKey):
+class EchoKey(RsaPrivateKey):
     """Gives back what it is to work on: arithmetic is not what is tried here."""
 
     size_bits = 1024

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A short run of the fuzz targets of what guests send; for a long one, run a target itself."""
+"""A short run of the fuzz targets of cards and of what guests send; `-runs` makes a long one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 #: A card is more work than a parser.
-RUNS = {"fuzz_card": 6_000}
+RUNS = {"fuzz_card": 6_000, "fuzz_piv": 2_000}
 OTHER_RUNS = 100_000
 
 #: A target, and inputs that reach far into it.
@@ -26,6 +26,7 @@ SEEDS = {
         "00" "0d" "00a4040007a000000079010000" "07" "00520000020102" "05" "00c0000010",
         "01" "09" "1087079a047c028100" "08" "0087079a03820000" "05" "00c0000000" "04" "00c00000",
     ],
+    "fuzz_piv": ["00" + "0f000100000102" * 8 + "03000001020304" * 40, "0512080102030405" * 45],
     "fuzz_usbredir": [
         "40ff" "06000000" "01000000" "0500000000000000" "01",
         "55ff" "64000000" "0a000000" "0800000000000000" "80068000000100001200",

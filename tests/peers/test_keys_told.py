@@ -183,9 +183,9 @@ def test_damaged(folder: Path, name: str, damage: Callable[[Path], None]) -> Non
     [
         ("", "cannot be given to NSS"),
         ("sql:", "cannot be given to NSS"),
-        ("/a'b", "cannot be given to NSS"),
-        ("sql:/a>b", "cannot be given to NSS"),
-        ("/a\\b", "cannot be given to NSS"),
+        ("/a'b", "NSS database folder /a'b does not exist"),
+        ("sql:/a>b", "NSS database folder /a>b does not exist"),
+        ("~/nssdb", "begins with ~, which only a shell understands"),
         ("/a\nb", "cannot be given to NSS"),
         ("rdb:/a", "type rdb: is not served"),
         ("dbm:/a", "/a is in the old dbm format"),

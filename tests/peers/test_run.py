@@ -87,6 +87,18 @@ def test_a_card_without_any_certificates_at_hand(user: User) -> None:
     assert re.search(rf"^0 +Yes +{CARD}$", said, re.MULTILINE)
 
 
+def test_a_piv_card_of_an_authority(user: User) -> None:
+    ca, cert = user.home / "ca.pem", user.home / "cert.pem"
+    script = (
+        f"pkcs11-tool --module {OPENSC_MODULE} --test --login --pin {PIN} &&"
+        f" pkcs15-tool --read-certificate 01 >{cert} && openssl verify -CAfile {ca} {cert}"
+    )
+    card = ("--generate", "--card", "piv", "--algorithm", "p384")
+    issued = ("--ca", str(ca), "--user", "me@EXAMPLE.TEST")
+    said = user.say("run", *card, *issued, "--", "sh", "-c", script)
+    assert "No errors\n" in said and said.endswith("cert.pem: OK\n")
+
+
 def test_vccidctl_finds_the_private_daemon(user: User) -> None:
     script = "vccidctl reader list && vccidctl remove --wait >/dev/null && opensc-tool -l"
     said = user.say("run", "--generate", "--readers", "2", "--", "sh", "-c", script)
@@ -277,6 +289,11 @@ def test_more_readers_than_a_pcscd_takes(user: User) -> None:
         (["run", "--nosuch", "true"], 125, "No such option: --nosuch"),
         (["run"], 125, "Missing argument"),
         (["run", "--generate", "--certs", "a", "true"], 125, "--generate makes its own"),
+        (["run", "--generate", "--blank", "true"], 125, "--generate makes its own"),
+        (["run", "--blank", "--algorithm", "p256", "true"], 125, "go with --generate"),
+        (["run", "--generate", "--algorithm", "p256", "true"], 125, "--card piv takes all"),
+        (["run", "--generate", "--user", "a@b", "true"], 125, "--user goes with --ca"),
+        (["run", "--generate", "--ca", "a", "--user", "a", "true"], 125, "NAME@REALM"),
         (["run", "--certs", "a", "--reader", "b", "true"], 125, "not from two"),
         (["run", "--db", "a", "true"], 125, "say what the card is made from"),
         (["run", "--driver", "/nonexistent", "true"], 125, "does not exist"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Makes a Common Access Card from certificates and keys, wherever those are."""
+"""Makes a card from certificates and keys, wherever those are."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from vccid.backends.host_limits import cac_warnings, is_pin_for_hosts, password_warning
+from vccid.backends.piv_cards import PivCards
 from vccid.card.cac.cac_card import MAX_CREDENTIALS, CacCard, card_serial
+from vccid.card.cac_piv_card import CAC_SHARE, cac_piv_holder
 from vccid.card.card import Card, Offload
 from vccid.card.login import TokenLogins
 from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin
-from vccid.card.state import StateStore
+from vccid.card.piv.pins import MAX_PIN, PivPin
+from vccid.card.piv.slots import MAX_CREDENTIALS as MAX_PIV_CREDENTIALS
+from vccid.card.piv.slots import guid_of, piv_holder
+from vccid.card.state import MemoryStateStore, StateStore
 from vccid.errors import KeySourceError, StateError
 from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR
 from vccid.keys.base import Credential
+from vccid.keys.holder import Holder, cac_applet
 from vccid.keys.load import Loading, LockedToken
 from vccid.keys.passwords import Passwords
 
@@ -34,16 +41,28 @@ class CertificateRequest:
     Attributes:
         items: nicknames, PKCS#11 URIs and files (`vccid.keys.items`).
         database: NSS database of the nicknames.
-        atr: libcacard's T=0 answer to reset, or one of T=1.
+        atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1.
+        card: its kind.
+        serial: of a blank PIV card, 32 hexadecimal digits; "" for a card made of certificates.
+        in_memory: whether a PIV card keeps nothing.
+        tries_kept: no PIN reaches a token that may have fewer tries left; 0 passes every one.
     """
 
     items: tuple[str, ...]
     database: str = DEFAULT_DATABASE
     atr: Literal["cac", "t1"] = "cac"
+    card: Literal["cac", "piv", "cac+piv"] = "cac"
+    serial: str = ""
+    in_memory: bool = False
+    tries_kept: int = 0
 
 
 class CertificateCard(CacCard):
-    """A CAC that holds on to databases and tokens until it leaves its reader."""
+    """A CAC that holds on to databases and tokens until it leaves its reader.
+
+    Attributes:
+        release: lets go of them.
+    """
 
     def __init__(
         self,
@@ -59,14 +78,46 @@ class CertificateCard(CacCard):
             release: lets go of the databases and tokens; may block.
         """
         super().__init__(credentials, pin, offload, atr)
-        self._run = offload
-        self._release = release
-        self._released: asyncio.Future[None] | None = None
+        self.release = Release(offload, release)
 
     def close(self) -> None:
         """Let go of databases and tokens, in a thread; call it on the loop. May be repeated."""
-        if self._released is None:
-            self._released = asyncio.ensure_future(self._run(self._release))
+        self.release()
+
+
+class Release:
+    """Lets go of databases and tokens in a thread, once.
+
+    Attributes:
+        done: what to wait for, once it was called.
+    """
+
+    def __init__(self, offload: Offload[Any], release: Callable[[], None]) -> None:
+        self._run = offload
+        self._release = release
+        self.done: asyncio.Future[None] | None = None
+
+    def __call__(self) -> None:
+        """Let go; call it on the loop. May be repeated."""
+        if self.done is None:
+            self.done = asyncio.ensure_future(self._run(self._release))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What differs between kinds of cards.
+
+    Attributes:
+        holders: where each certificate goes.
+        serial: the serial number of a card with these certificates (DER).
+        pin: its own PIN.
+        warn: what it means that it has so many certificates.
+    """
+
+    holders: Callable[[int], Holder]
+    serial: Callable[[Sequence[bytes]], str]
+    pin: type[CardPin]
+    warn: Callable[[int], list[str]]
 
 
 class CertificateBackend:
@@ -92,6 +143,7 @@ class CertificateBackend:
         self._new_offload = new_offload
         self._credentials_directory = credentials_directory
         self._logins = TokenLogins()
+        self._piv = PivCards(states.directory, credentials_directory)
         self._closing: set[asyncio.Future[None]] = set()
 
     async def card(
@@ -111,20 +163,26 @@ class CertificateBackend:
             StateError: the PIN's state cannot be written.
             VccidError: `pin` is none a card can have.
         """
-        warnings = _count_warnings(len(request.items))
+        kind = _KINDS[request.card]
+        warnings = [] if request.serial else kind.warn(len(request.items))
         passwords = Passwords(password, self._credentials_directory)
-        loading = Loading(request.items, request.database, passwords)
+        loading = Loading(request.items, request.database, passwords, kind.holders)
+        states = MemoryStateStore() if request.in_memory else self._states
         offload = self._new_offload()
         try:
             await offload(loading.open)
             own_pin = pin is not None or len(loading.tokens) != 1
+            for locked in loading.tokens:
+                self._logins.of(locked.token, request.tries_kept)
             await self._unlock(loading.tokens, own_pin, offload)
-            credentials, kept = await offload(partial(self._read, loading))
-            opened = await self._open_pin(loading.tokens, kept, pin, offload)
-            warnings += loading.warnings + opened.warnings
-            card = CertificateCard(
-                credentials, opened.pin, offload, _ATRS[request.atr], loading.close
-            )
+            credentials = await offload(loading.read)
+            serial = request.serial or kind.serial([item.certificate for item in credentials])
+            opening = _PinOpening(states, serial, kind.pin, self._logins, offload)
+            opened = await opening.open(loading.tokens, pin)
+            shared = {"cac": len(credentials), "cac+piv": CAC_SHARE}.get(request.card, 0)
+            limits = cac_warnings(credentials[:shared])
+            warnings += [*loading.warnings, *limits, *opened.warnings]
+            card = await self._assemble(request, credentials, opened.pin, offload, loading)
         except BaseException:
             # Not waited for here: it waits itself for what is still under way.
             closing = asyncio.ensure_future(offload(loading.close))
@@ -146,54 +204,90 @@ class CertificateBackend:
             async with login.lock:
                 await offload(partial(login.unlock, locked.password))
 
-    def _read(self, loading: Loading) -> tuple[list[Credential], _KeptPin]:
-        """The card's credentials, and what is kept of its PIN. Blocks."""
-        credentials = loading.read()
-        serial = card_serial([credential.certificate for credential in credentials])
-        return credentials, _KeptPin(serial, self._has_users_pin(serial))
-
-    async def _open_pin(
+    async def _assemble(
         self,
-        tokens: Sequence[LockedToken],
-        kept: _KeptPin,
-        initial: bytes | None,
+        request: CertificateRequest,
+        credentials: Sequence[Credential],
+        pin: Pin,
         offload: Offload[Any],
-    ) -> _OpenedPin:
+        loading: Loading,
+    ) -> Card:
+        if request.card == "cac":
+            return CertificateCard(credentials, pin, offload, _ATRS[request.atr], loading.close)
+        cac = None
+        if request.card == "cac+piv":
+            cac = CacCard(credentials[:CAC_SHARE], pin, offload)
+        serial = request.serial or _KINDS[request.card].serial(
+            [item.certificate for item in credentials]
+        )
+        return await self._piv.card(
+            bytes.fromhex(serial),
+            credentials,
+            pin,
+            offload,
+            Release(offload, loading.close),
+            in_memory=request.in_memory,
+            cac=cac,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _PinOpening:
+    """What it takes to open a card's PIN.
+
+    Attributes:
+        states: where PINs are kept.
+        serial: the card's serial number.
+        kind: a PIN of its own.
+        logins: which PINs were wrong for which token.
+        offload: runs what blocks.
+    """
+
+    states: StateStore
+    serial: str
+    kind: type[CardPin]
+    logins: TokenLogins
+    offload: Offload[Any]
+
+    async def open(self, tokens: Sequence[LockedToken], initial: bytes | None) -> _OpenedPin:
         """The card's PIN: the one token's, unless the user gave the card a PIN of its own."""
-        serial, known = kept.serial, kept.users
+        known = await self.offload(self._has_users_pin)
         unlocked = all(locked.password is not None for locked in tokens)
         if len(tokens) == 1 and initial is None and not (known and unlocked):
-            login = self._logins.of(tokens[0].token)
-            return _OpenedPin(await TokenPin.open(login, self._states, serial, offload), [])
-        pin = await CardPin.open(self._states, serial, offload, initial)
-        return _OpenedPin(pin, _pin_warnings(pin, known, initial, bool(tokens)))
+            login = self.logins.of(tokens[0].token)
+            pin = await TokenPin.open(login, self.states, self.serial, self.offload)
+            return _OpenedPin(pin, _length_warnings(tokens[0], self.kind))
+        own = await self.kind.open(self.states, self.serial, self.offload, initial)
+        return _OpenedPin(own, _pin_warnings(own, known, initial, bool(tokens)))
 
-    def _has_users_pin(self, serial: str) -> bool:
+    def _has_users_pin(self) -> bool:
         """Whether the card has a PIN that somebody chose; the factory's would guard no token."""
         try:
-            state = self._states.load(serial)
+            state = self.states.load(self.serial)
         except StateError:
             return False  # The card shows its certificates all the same: `Pin.fault`.
         return state is not None and state.pin is not None and not state.factory
 
 
 @dataclass(frozen=True, slots=True)
-class _KeptPin:
-    """What the disk says of a card's PIN.
-
-    Attributes:
-        serial: the card's serial number.
-        users: whether it has a PIN that somebody chose.
-    """
-
-    serial: str
-    users: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _OpenedPin:
     pin: Pin
     warnings: list[str]
+
+
+def _length_warnings(locked: LockedToken, kind: type[CardPin]) -> list[str]:
+    """What hosts can send is less than what a token's password may be."""
+    if locked.password is None:
+        return []
+    if kind is not PivPin:
+        fits = is_pin_for_hosts(locked.password)
+        return [] if fits else [password_warning(locked.token.name)]
+    if len(locked.password) <= MAX_PIN:
+        return []
+    return [
+        f"the password of {locked.token.name} is longer than the {MAX_PIN} characters that a PIV"
+        " card's PIN has: give the card a PIN of its own with --pin-file"
+    ]
 
 
 def _pin_warnings(pin: CardPin, known: bool, initial: bytes | None, tokens: bool) -> list[str]:
@@ -211,8 +305,17 @@ def _pin_warnings(pin: CardPin, known: bool, initial: bytes | None, tokens: bool
     return []
 
 
-def _count_warnings(count: int) -> list[str]:
-    """What it means that a card has other than three certificates."""
+def _piv_warnings(count: int) -> list[str]:
+    if not 1 <= count <= MAX_PIV_CREDENTIALS:
+        raise KeySourceError(
+            f"a PIV card is made of 1 to {MAX_PIV_CREDENTIALS} certificates, not {count}",
+            "they go into 9A, 9C, 9D, 9E, and 82 to 95; --blank makes a card without any",
+        )
+    return []
+
+
+def _cac_warnings(count: int) -> list[str]:
+    """What it means that a CAC has other than three certificates."""
     if not 1 <= count <= MAX_CREDENTIALS:
         raise KeySourceError(
             f"a card holds 1 to {MAX_CREDENTIALS} certificates, not {count}",
@@ -234,3 +337,12 @@ def _count_warnings(count: int) -> list[str]:
             f" OpenSC shows the rest as CAC Cert {_NORM + 1} to {count}"
         ]
     return []
+
+
+_KINDS: Final = {
+    "cac": _Kind(cac_applet, card_serial, CardPin, _cac_warnings),
+    "piv": _Kind(piv_holder, lambda ders: guid_of(ders).hex(), PivPin, _piv_warnings),
+    "cac+piv": _Kind(
+        cac_piv_holder, lambda ders: guid_of(ders, "CAC and PIV").hex(), PivPin, _piv_warnings
+    ),
+}

@@ -148,7 +148,8 @@ class PcscEmulation(Follower):
         except Exception as error:
             _log.exception("%s: no card can be made of the one in it", self.name)
             self._note(unexpected(error).message)
-        self._looked.set()
+        finally:
+            self._looked.set()
 
 
 class Readers:

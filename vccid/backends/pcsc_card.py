@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A real card, one host's at a time, and the guard over its PIN."""
+"""A real card, one host's at a time."""
 
 from __future__ import annotations
 
@@ -15,23 +15,16 @@ from smartcard import scard
 
 from vccid.backends.ownership import OwnedSession, Ownership
 from vccid.backends.pcsc_watch import check_connected
+from vccid.backends.pin_guard import PinGuard
 from vccid.card.card import Card, CardInfo, Session
 from vccid.errors import CardBusy, CardRemoved, VccidError
 from vccid.iso7816 import status
-from vccid.iso7816.apdu import INS_CHANGE_REFERENCE_DATA, INS_VERIFY
 from vccid.trace.lines import command_text
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: RESET RETRY COUNTER (ISO/IEC 7816-4, 11.5.9).
-_INS_RESET_RETRY_COUNTER: Final = 0x2C
-#: What can cost a try; bit 1 of INS only says that the data are BER-TLV (5.4.2).
-_PIN_COMMANDS: Final = (INS_VERIFY, INS_CHANGE_REFERENCE_DATA, _INS_RESET_RETRY_COUNTER)
-_BER_TLV: Final = 0x01
-#: It carries another command past the guard (ISO/IEC 7816-4, 11.8.2).
-_INS_ENVELOPE: Final = 0xC2
 _GONE: Final = (
     scard.SCARD_W_REMOVED_CARD,
     scard.SCARD_W_RESET_CARD,
@@ -107,11 +100,6 @@ def _fail(done: asyncio.Future[T], error: Exception) -> None:
         done.set_exception(error)
 
 
-def _channel(cla: int) -> int:
-    """The class byte of a plain command on the same logical channel (ISO/IEC 7816-4, 5.4.1)."""
-    return cla & (0x4F if cla & 0x40 else 0x03)
-
-
 class PcscCard(Card):
     """A card in a PC/SC reader."""
 
@@ -128,6 +116,7 @@ class PcscCard(Card):
         self._atr = atr
         self._worker = worker
         self._settings = settings
+        self._guard = PinGuard(name, settings.tries_kept)
         self._ownership = Ownership(f"the card in {name}", settings.idle)
 
     @property
@@ -138,7 +127,7 @@ class PcscCard(Card):
         return CardInfo(kind="pcsc", serial="", label=self._name)
 
     async def connect(self) -> Session:
-        connection = Connection(self._name, self._settings, self._is_ours)
+        connection = Connection(self._name, self._settings, self._is_ours, self._guard)
         session = PcscSession(self._ownership, self._atr, self._worker, connection)
         self._ownership.take(session)
         try:
@@ -185,16 +174,21 @@ class PcscSession(OwnedSession):
 class Connection:
     """PC/SC's handles; used in the worker's thread only."""
 
-    def __init__(self, name: str, settings: RelaySettings, is_ours: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: RelaySettings,
+        is_ours: Callable[[str], bool],
+        guard: PinGuard,
+    ) -> None:
         self._name = name
+        self._guard = guard
         self._settings = settings
         self._is_ours = is_ours
         self._context: int | None = None
         self._card: int | None = None
         self._protocol = 0
         self._at_end = scard.SCARD_RESET_CARD
-        #: Tries left by INS class and P2, as the card last said with 63Cx.
-        self._tries: dict[int, int] = {}
 
     def open(self) -> None:
         """Power the card on: whoever had it before leaves nothing verified.
@@ -215,6 +209,7 @@ class Connection:
         check_connected(card, self._name, self._is_ours)
         result, self._protocol = scard.SCardReconnect(card, mode, protocols, scard.SCARD_RESET_CARD)
         self._check(result)
+        self._guard.power_on()
 
     def transmit(self, command: bytes) -> bytes:
         """One command and its answer, or the guard's.
@@ -222,13 +217,7 @@ class Connection:
         Raises:
             CardRemoved: the card, its reader or pcscd is gone, or another program reset it.
         """
-        if self._settings.tries_kept and len(command) > 5:
-            ins = command[1] & ~_BER_TLV
-            if ins in _PIN_COMMANDS:
-                return self._guarded(command)
-            if ins == _INS_ENVELOPE:
-                return status.INSTRUCTION_NOT_SUPPORTED
-        return self._transmit(command)
+        return self._guard.exchange(command, self._transmit)
 
     def close(self) -> None:
         """Let go of the card, reset, so that nothing stays verified for whoever comes next."""
@@ -238,30 +227,6 @@ class Connection:
         context, self._context = self._context, None
         if context is not None:
             scard.SCardReleaseContext(context)
-
-    def _guarded(self, command: bytes) -> bytes:
-        """A command that can cost a try."""
-        ins, reference = command[1] & ~_BER_TLV, command[3]
-        # RESET RETRY COUNTER spends the PUK's tries, which no command asks for.
-        counter = ins << 8 if ins == _INS_RESET_RETRY_COUNTER else reference
-        if counter == reference:
-            # ISO/IEC 7816-4, 11.5.6: VERIFY without data asks, and costs nothing.
-            ask = bytes((_channel(command[0]), INS_VERIFY, 0, reference))
-            self._note(counter, self._transmit(ask))
-        left = self._tries.get(counter)
-        if left is not None and left < self._settings.tries_kept:
-            _log.warning("%s: a PIN was held back, %d tries are left", self._name, left)
-            return status.AUTHENTICATION_BLOCKED
-        answer = self._transmit(command)
-        self._note(counter, answer)
-        return answer
-
-    def _note(self, counter: int, answer: bytes) -> None:
-        """63Cx says what is left; success and "verified already" mean the counter is full."""
-        if answer[-2] == 0x63 and answer[-1] & 0xF0 == 0xC0:
-            self._tries[counter] = answer[-1] & 0x0F
-        elif answer == status.SUCCESS:
-            self._tries.pop(counter, None)
 
     def _transmit(self, command: bytes) -> bytes:
         if self._card is None:

@@ -20,17 +20,40 @@ Offload = Callable[[Callable[[], T]], Awaitable[T]]
 
 
 @dataclass(frozen=True, slots=True)
+class SlotInfo:
+    """A key reference of a card that has such, and what is there.
+
+    Attributes:
+        reference: two hexadecimal digits.
+        name: what the standard calls it.
+        algorithm: of the key, "" where there is none.
+        source: where the key came from.
+        pin: when it wants the PIN: "never", "once" or "always".
+        certificate: index of its certificate in `CardInfo.certificates`, or None.
+    """
+
+    reference: str
+    name: str
+    algorithm: str = ""
+    source: str = ""
+    pin: str = ""
+    certificate: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CardInfo:
     """What `vccidctl card info` and the file view show of a card.
 
     Attributes:
-        kind: "cac", or what a backend calls a card that is not ours.
+        kind: "cac", "piv", or what a backend calls a card that is not ours.
         serial: hexadecimal, unique to the card's certificates; "" where unknown.
         label: the first certificate's common name, or the real card's reader.
         certificates: DER, in the order of the card's applets.
         names: what the user called each certificate, in the same order.
         tries_left: PIN tries left, None where the card does not tell.
         pin_kind: "card", "token", or "unknown" for a card that is not ours.
+        puk_tries_left: PUK tries left, None where the card has no PUK.
+        slots: those with a key or a certificate.
     """
 
     kind: str
@@ -40,6 +63,8 @@ class CardInfo:
     names: tuple[str, ...] = ()
     tries_left: int | None = None
     pin_kind: str = "unknown"
+    puk_tries_left: int | None = None
+    slots: tuple[SlotInfo, ...] = ()
 
 
 class Session(ABC):

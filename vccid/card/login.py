@@ -12,7 +12,7 @@ import hmac
 import os
 from weakref import WeakKeyDictionary
 
-from vccid.errors import KeyOperationError, WrongPassword
+from vccid.errors import KeyOperationError, TokenLocked, WrongPassword
 from vccid.keys.base import Token
 
 
@@ -24,6 +24,7 @@ class _Known:
         key: a digest's key, of this process's own: a digest says nothing under any other.
         right: the digest of the PIN that worked, or None.
         wrong: those of PINs the token refused.
+        tries_kept: no PIN reaches the token while it may have fewer tries left than this.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,7 @@ class _Known:
         self.key = os.urandom(32)
         self.right: bytes | None = None
         self.wrong: set[bytes] = set()
+        self.tries_kept = 0
 
 
 class TokenLogin:
@@ -52,7 +54,7 @@ class TokenLogin:
 
         Raises:
             WrongPassword: refused, now or before; it is not tried on the token twice.
-            TokenGone: the token is no longer there.
+            TokenLocked, TokenGone, KeyOperationError: as `matches`.
         """
         if not self.matches(password):
             raise WrongPassword(
@@ -65,8 +67,9 @@ class TokenLogin:
         """Whether a PIN is the token's; logs in if that is the way to find out.
 
         Raises:
+            TokenLocked: the token looks at no PIN, or its last tries are kept.
             TokenGone: the token is no longer there.
-            KeyOperationError: it was unlocked by a PIN unknown here, so nothing can be said.
+            KeyOperationError: it could not tell, or was unlocked by a PIN unknown here.
         """
         known, digest = self._known, self._digest(pin)
         if self.token.logged_in:
@@ -78,14 +81,32 @@ class TokenLogin:
             return hmac.compare_digest(digest, known.right)
         if not pin or digest in known.wrong:
             return False
+        self._keep_tries()
         try:
             self.token.login(pin)
         except WrongPassword:
             known.wrong.add(digest)
             return False
+        except TokenLocked:
+            known.wrong.clear()  # Who unblocks it may choose any of them.
+            raise
         known.right = digest
         known.wrong.clear()
         return True
+
+    def _keep_tries(self) -> None:
+        """Let no guest spend the last tries of a token that counts them.
+
+        Raises:
+            TokenLocked: so few may be left.
+        """
+        kept = self._known.tries_kept
+        left = self.token.fewest_tries() if kept else None
+        if left is not None and 0 < left < kept:
+            raise TokenLocked(
+                f"a PIN for {self.token.name} was held back: it has few tries left",
+                "give it the right PIN with its own tools, or lower real_cards.tries_kept",
+            )
 
     def change(self, old: bytes, new: bytes) -> None:
         """Set the token's PIN.
@@ -111,9 +132,15 @@ class TokenLogins:
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Token, _Known] = WeakKeyDictionary()
 
-    def of(self, token: Token) -> TokenLogin:
-        """A login of this token that knows what every other one of it knows."""
+    def of(self, token: Token, tries_kept: int | None = None) -> TokenLogin:
+        """A login of this token that knows what every other one of it knows.
+
+        Args:
+            tries_kept: from now on, PIN tries of the token that no guest can use up.
+        """
         known = self._known.get(token)
         if known is None:
             self._known[token] = known = _Known()
+        if tries_kept is not None:
+            known.tries_kept = tries_kept
         return TokenLogin(token, known)

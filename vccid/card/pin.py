@@ -19,12 +19,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar
 
 from vccid.card.card import Offload
 from vccid.card.login import TokenLogin
 from vccid.card.state import MAX_TRIES, PinHash, PinState, StateStore
-from vccid.errors import KeyOperationError, StateError, TokenGone, VccidError, WrongPassword
+from vccid.errors import KeyOperationError, StateError, TokenLocked, VccidError, WrongPassword
 
 T = TypeVar("T")
 
@@ -67,7 +67,8 @@ class Pin(ABC):
     Attributes:
         kind: "card" for the card's own, "token" for that of the token its keys are in.
         fault: why the state on disk cannot be used, or None; until `reset`, nothing verifies.
-        factory: whether the PIN is still `FACTORY_PIN`.
+        factory: whether the PIN is still the one every new card has.
+        limit: how often it may be wrong in a row.
     """
 
     kind: ClassVar[Literal["card", "token"]]
@@ -76,6 +77,7 @@ class Pin(ABC):
         """Use `open` of the subclass."""
         self.fault: StateError | None = None
         self.factory = False
+        self.limit = MAX_TRIES
         self._tries_left = 0
         self._store = store
         self._serial = serial
@@ -84,8 +86,12 @@ class Pin(ABC):
 
     @property
     def tries_left(self) -> int:
-        """Tries left, 0 to `MAX_TRIES`; 0 too where the state on disk cannot be used."""
+        """Tries left, 0 to `limit`; 0 too where the state on disk cannot be used."""
         return self._tries_left
+
+    async def still_proved(self) -> bool:
+        """Whether what a session proved by this PIN holds: a token that was pulled forgets."""
+        return True
 
     async def verify(self, candidate: bytes) -> Outcome:
         """Check a PIN, padding already taken off.
@@ -144,17 +150,21 @@ class Pin(ABC):
         counted = self._save(replace(state, tries_left=state.tries_left - 1))
         try:
             right = self._matches(candidate, counted)
-        except (TokenGone, KeyOperationError):
+        except TokenLocked as error:
+            self._save(state)  # It was not looked at: nothing is known of it.
+            _log.error("%s; %s", error.message, error.hint, extra={"card": self._serial})
+            return Outcome(Verdict.BLOCKED, 0)
+        except VccidError:
             self._save(state)
             raise
         if not right:
             return Outcome(Verdict.WRONG, counted.tries_left)
         self._save(renew(counted))
-        return Outcome(Verdict.RIGHT, MAX_TRIES)
+        return Outcome(Verdict.RIGHT, counted.limit)
 
     @staticmethod
     def _restored(state: PinState) -> PinState:
-        return replace(state, tries_left=MAX_TRIES)
+        return replace(state, tries_left=state.limit)
 
     def _load(self) -> PinState:
         """The state, which is there once `open` has made it."""
@@ -178,6 +188,7 @@ class Pin(ABC):
     def _adopt(self, state: PinState) -> PinState:
         self.fault = None
         self.factory = state.factory
+        self.limit = state.limit
         self._tries_left = state.tries_left
         return state
 
@@ -199,15 +210,20 @@ class Pin(ABC):
 
 
 class CardPin(Pin):
-    """A PIN of the card's own, kept as a scrypt hash."""
+    """A PIN of the card's own, kept as a scrypt hash.
+
+    Attributes:
+        initial: what a new card's is where the user names none.
+    """
 
     kind = "card"
+    initial: ClassVar[bytes] = FACTORY_PIN
 
     @classmethod
     async def open(
         cls, store: StateStore, serial: str, offload: Offload[Any], initial: bytes | None = None
-    ) -> CardPin:
-        """A card's PIN; a card that has none yet gets `initial`, or else `FACTORY_PIN`.
+    ) -> Self:
+        """A card's PIN; a card that has none yet gets `initial`, or else the factory's.
 
         A card that has one keeps it: `initial` is not looked at then. State that cannot be
         read is no error here, since the card still shows its certificates: see `fault`.
@@ -230,7 +246,7 @@ class CardPin(Pin):
             return
         if state is None or state.pin is None:
             tries_left = MAX_TRIES if state is None else state.tries_left
-            first = _hash(FACTORY_PIN if initial is None else initial)
+            first = _hash(self.initial if initial is None else initial)
             self._save(PinState(tries_left, first, factory=initial is None))
         else:
             self._adopt(state)
@@ -252,12 +268,12 @@ class CardPin(Pin):
             raise VccidError(str(error), "digits are what most programs take") from error
 
     def _change(self, old: bytes, new: bytes) -> Outcome:
-        return self._attempt(old, lambda state: PinState(MAX_TRIES, _hash(new)))
+        return self._attempt(old, lambda state: _chosen(new, state.limit))
 
     def _reset(self, new: bytes | None) -> None:
         if new is not None:
             self._check_user_pin(new)
-            self._save(PinState(MAX_TRIES, _hash(new)))
+            self._save(_chosen(new, self.limit))
             return
         try:
             self._save(self._restored(self._load()))
@@ -265,6 +281,18 @@ class CardPin(Pin):
             if self.fault is None:
                 raise
             raise StateError(error.message, "name a new PIN, the old one is lost") from error
+
+    async def start_again(self, limit: int | None = None) -> None:
+        """Be the factory's PIN again with all its tries, and so many of them if a number is given.
+
+        Raises:
+            StateError: the disk will not take it.
+        """
+        await self._exclusively(partial(self._start_again, limit))
+
+    def _start_again(self, limit: int | None) -> None:
+        tries = self.limit if limit is None else limit
+        self._save(PinState(tries, _hash(self.initial), factory=True, limit=tries))
 
 
 class TokenPin(Pin):
@@ -308,6 +336,17 @@ class TokenPin(Pin):
         self.factory = False
         return state
 
+    async def still_proved(self) -> bool:
+        asked: bool = await self._offload(self._login.token.still_logged_in)
+        return asked
+
+    async def change(self, old: bytes, new: bytes) -> Outcome:
+        if refusal := self._login.token.pin_refusal:
+            raise KeyOperationError(
+                f"the PIN is that of {self._login.token.name} and is not changed here", refusal
+            )
+        return await super().change(old, new)
+
     async def _locked(self, work: Callable[[], T]) -> T:
         async with self._login.lock:
             return await super()._locked(work)
@@ -324,7 +363,7 @@ class TokenPin(Pin):
         if outcome.verdict is Verdict.RIGHT:
             try:
                 self._login.change(old, new)
-            except WrongPassword as error:
+            except (WrongPassword, TokenLocked) as error:
                 # It was right for this process and is no longer for the token.
                 raise KeyOperationError(error.message, error.hint) from error
         return outcome
@@ -341,6 +380,11 @@ class TokenPin(Pin):
             state = PinState(MAX_TRIES)
         self._save(state)
         self._login.forget_wrong()
+
+
+def _chosen(pin: bytes, limit: int) -> PinState:
+    """The state of a PIN that somebody chose just now."""
+    return PinState(limit, _hash(pin), limit=limit)
 
 
 def _hash(pin: bytes) -> PinHash:

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from vccid.errors import StateError
 
-#: How often a PIN may be wrong in a row: as on a CAC, and no more than a PIV card may allow (10).
+#: How often a PIN may be wrong in a row where nobody said otherwise: as on a CAC.
 MAX_TRIES: Final = 3
 
 #: The version of the file's layout; a file of a later one is not touched.
@@ -52,26 +52,33 @@ class PinState:
     """A card's PIN state.
 
     Attributes:
-        tries_left: 0 (blocked) to `MAX_TRIES`.
+        tries_left: 0 (blocked) to `limit`.
         pin: the card's own PIN, or None where it never had one.
         factory: whether that PIN is the one every new card gets.
+        limit: how often it may be wrong in a row.
     """
 
     tries_left: int
     pin: PinHash | None = None
     factory: bool = False
+    limit: int = MAX_TRIES
 
 
 class StateStore:
     """The folder that holds the state files."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, ending: str = ".json") -> None:
         """Take a folder, and make it if it is missing, for this user alone.
+
+        Args:
+            directory: the folder.
+            ending: of each file's name, behind the card's serial number.
 
         Raises:
             StateError: it cannot be made.
         """
         self.directory = directory
+        self._ending = ending
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -86,7 +93,7 @@ class StateStore:
         """The file of the card with this serial number (hexadecimal)."""
         if not serial or not set(serial) <= set(string.hexdigits):
             raise ValueError("a card's serial number is hexadecimal")
-        return self.directory / f"{serial}.json"
+        return self.directory / f"{serial}{self._ending}"
 
     def lock(self, serial: str) -> asyncio.Lock:
         """What to hold from `load` to `save`: one lock for all cards with this serial number."""
@@ -133,6 +140,48 @@ class StateStore:
                 f"make room in {self.directory} or let the daemon write there",
             ) from error
 
+    def forget(self, serial: str) -> None:
+        """Remove a card's state: it is a card never seen before. Blocks.
+
+        Raises:
+            StateError: it cannot be removed.
+        """
+        remove_file(self.path(serial))
+
+
+class MemoryStateStore(StateStore):
+    """Keeps states for as long as it lives itself, and nothing on the disk."""
+
+    def __init__(self) -> None:
+        self._locks = WeakValueDictionary()
+        self._states: dict[str, PinState] = {}
+        self.directory = Path("/nowhere")
+        self._ending = ""
+
+    def load(self, serial: str) -> PinState | None:
+        return self._states.get(serial)
+
+    def save(self, serial: str, state: PinState) -> None:
+        self._states[serial] = state
+
+    def forget(self, serial: str) -> None:
+        self._states.pop(serial, None)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that need not be there; its folder is synced. Blocks.
+
+    Raises:
+        StateError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StateError(
+            f"{path} cannot be removed: {error.strerror}", "let the daemon write in its folder"
+        ) from error
+
 
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file whole, for this user alone; it and its folder are synced. Blocks.
@@ -173,6 +222,7 @@ def _encode(state: PinState) -> bytes:
         "version": VERSION,
         "tries_left": state.tries_left,
         "factory": state.factory,
+        **({} if state.limit == MAX_TRIES else {"limit": state.limit}),
         "pin": pin
         and {
             "salt": pin.salt.hex(),
@@ -194,10 +244,12 @@ def _decode(raw: bytes) -> PinState:
             f"start that vccid again, or: {_RESET_HINT}",
         )
     tries_left = _integer(content["tries_left"])
-    if version < 1 or not 0 <= tries_left <= MAX_TRIES or type(content["factory"]) is not bool:
+    limit = _integer(content.get("limit", MAX_TRIES))
+    if version < 1 or not 0 <= tries_left <= limit or type(content["factory"]) is not bool:
         raise ValueError("a field is out of range")
     pin = content["pin"]
-    return PinState(tries_left, None if pin is None else _decode_pin(pin), content["factory"])
+    kept = None if pin is None else _decode_pin(pin)
+    return PinState(tries_left, kept, content["factory"], limit)
 
 
 def _decode_pin(pin: dict[str, object]) -> PinHash:

@@ -4,34 +4,34 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from vccid.keys.rsa import Modulus
+from vccid.keys.x509 import public_key
+from vccid.keys.x509_reading import read_certificate
 
-from vccid.keys.x509 import validity
+#: What is said of what OpenSSL cannot read.
+UNKNOWN: Final = "unknown"
 
 
 def describe(der: bytes) -> dict[str, str]:
-    """Names (RFC 4514), validity (ISO 8601, UTC) and the kind of key of a DER certificate."""
-    certificate = x509.load_der_x509_certificate(der)
-    not_before, not_after = validity(certificate)
+    """Names (RFC 4514), validity (ISO 8601, UTC) and the kind of key of a DER certificate.
+
+    Whatever cannot be read is `UNKNOWN`: a real card holds any bytes.
+    """
+    reading = read_certificate(der)
+    if reading is None:
+        return dict.fromkeys(("subject", "issuer", "not_before", "not_after", "key"), UNKNOWN)
+    public = public_key(der)
+    rsa = f"RSA-{public.bits}" if isinstance(public, Modulus) else None
     return {
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
-        "not_before": _time(not_before),
-        "not_after": _time(not_after),
-        "key": _key(certificate),
+        "subject": reading.subject,
+        "issuer": reading.issuer,
+        "not_before": _time(reading.not_before),
+        "not_after": _time(reading.not_after),
+        "key": rsa or reading.key_kind.removeprefix("EC on ").removeprefix("of type "),
     }
 
 
-def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _key(certificate: x509.Certificate) -> str:
-    key = certificate.public_key()
-    if isinstance(key, rsa.RSAPublicKey):
-        return f"RSA-{key.key_size}"
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        return key.curve.name
-    return type(key).__name__.removesuffix("PublicKey")
+def _time(moment: datetime | None) -> str:
+    return UNKNOWN if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%SZ")

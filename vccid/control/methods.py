@@ -6,7 +6,9 @@ from __future__ import annotations
 import base64
 import os
 import time
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
@@ -18,10 +20,11 @@ from vccid.readers.attachments import Attachment
 from vccid.readers.managed_reader import ManagedReader
 from vccid.readers.manager import ReaderManager
 from vccid.readers.readers_json import CardSource, MadeCard, RealCard
-from vccid.settings.config import ATRS, Settings
+from vccid.settings.config import ATRS, CARD_KINDS, Settings
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
+    from vccid.card.piv.piv_card import PivCard
     from vccid.frontends.pin_pad import Entry, PinPad
 
 Method = Callable[[Taker], Awaitable[Parameters]]
@@ -54,6 +57,8 @@ class Methods:
             "EnterPin": self.enter_pin,
             "CardInfo": self.card_info,
             "ResetPin": self.reset_pin,
+            "ResetCard": self.reset_card,
+            "CardObjects": self.card_objects,
         }
 
     async def insert(self, given: Taker) -> Parameters:
@@ -158,22 +163,46 @@ class Methods:
                 {"name": name, **describe(der), "der": _base64(der)}
                 for name, der in zip(info.names, info.certificates, strict=True)
             ],
+            "slots": [asdict(slot) for slot in info.slots],
         }
 
     async def reset_pin(self, given: Taker) -> Parameters:
         managed = self._manager.managed(given.text("reader"))
-        pin = given.secret("pin")
+        pin, puk = given.secret("pin"), given.flag("puk")
         given.done()
         from vccid.card.cac.cac_card import CacCard
+        from vccid.card.piv.piv_card import PivCard
 
         card = _card_in(managed)
-        if not isinstance(card, CacCard):
+        if not isinstance(card, CacCard | PivCard):
             raise VccidError(
                 f"the PIN of the card in {managed.name} is not vccid's to reset",
                 "its issuer can unblock it",
             )
-        await card.pin.reset(pin)
+        if not puk:
+            await card.pin.reset(pin)
+        elif isinstance(card, PivCard):
+            await card.puk.reset(pin)
+        else:
+            raise VccidError(f"the card in {managed.name} has no PUK", "a PIV card has one")
         return {"reader": managed.name, "card": _card(card), "warnings": []}
+
+    async def reset_card(self, given: Taker) -> Parameters:
+        managed = self._manager.managed(given.text("reader"))
+        given.done()
+        card = _piv_card(managed, "keeps nothing that could be reset")
+        await card.start_again()
+        return {"reader": managed.name, "card": _card(card)}
+
+    async def card_objects(self, given: Taker) -> Parameters:
+        managed = self._manager.managed(given.text("reader"))
+        given.done()
+        card = _piv_card(managed, "has no objects that could be exported")
+        objects = [
+            {"file": name, "content": _base64(content)}
+            for name, content in card.public_objects().items()
+        ]
+        return {"reader": managed.name, "card": _card(card), "objects": objects}
 
     async def monitor(self, given: Taker) -> AsyncGenerator[Parameters, None]:
         """The readers as they are, then every event, for as long as it is asked for.
@@ -196,24 +225,38 @@ class Methods:
     def _source(self, given: Taker) -> CardSource | None:
         certificates = given.texts("certificates")
         database, atr = given.text("database"), given.text("atr")
+        kind, blank, in_memory = given.text("card"), given.flag("blank"), given.flag("in_memory")
         real = _real_card(given)
+        if kind is not None and kind not in CARD_KINDS:
+            raise BadParameter("card")
+        if blank and (certificates is not None or real is not None):
+            raise BadParameter("blank")
         if atr is not None and atr not in ATRS:
             raise BadParameter("atr")
         if real is not None:
             if certificates is not None:
                 raise BadParameter("certificates")
-            if database is not None or atr is not None:
-                raise BadParameter("database" if atr is None else "atr")
+            _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
             return real
-        if certificates is None:
-            if database is not None:
-                raise BadParameter("database")
-            if atr is not None:
-                raise BadParameter("atr")
+        if certificates is None and not blank:
+            _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
             return None
         defaults = self.settings.certificates
-        chosen = defaults.atr if atr is None else ATRS[ATRS.index(atr)]
-        return MadeCard(certificates, database or defaults.database, chosen)
+        card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
+        if card != "piv":
+            _none_of(blank=blank or None)
+        if card == "cac":
+            _none_of(in_memory=in_memory or None)
+        else:
+            _none_of(atr=atr)
+        return MadeCard(
+            certificates or (),
+            database or defaults.database,
+            defaults.atr if atr is None else ATRS[ATRS.index(atr)],
+            card,
+            uuid.uuid4().hex if blank else "",
+            in_memory,
+        )
 
     def _readers(self) -> list[Parameters]:
         managed_readers = self._manager.managed_readers
@@ -267,6 +310,23 @@ class Methods:
         if listener is None or not listener.address:
             return None
         return {"address": listener.address, "peers": listener.peers}
+
+
+def _none_of(**given: object) -> None:
+    """Parameters that say nothing here."""
+    for name, value in given.items():
+        if value is not None:
+            raise BadParameter(name)
+
+
+def _piv_card(managed: ManagedReader, otherwise: str) -> PivCard:
+    """The PIV card that is in; `otherwise`: what another card does."""
+    from vccid.card.piv.piv_card import PivCard
+
+    card = _card_in(managed)
+    if not isinstance(card, PivCard):
+        raise VccidError(f"the card in {managed.name} {otherwise}", "a PIV card does: --card piv")
+    return card
 
 
 def _required(given: Taker, name: str) -> str:
@@ -350,6 +410,7 @@ def _card(card: Card) -> Parameters:
         "label": info.label,
         "pin": info.pin_kind,
         "tries": info.tries_left,
+        "puk_tries": info.puk_tries_left,
     }
 
 

@@ -339,7 +339,8 @@ def interface_text(interface: str) -> str | None:
 _DECLARED: Final = frozenset(
     (
         *("ConfigError", "KeySourceError", "SourceUnusable", "CertificateNotFound"),
-        *("PrivateKeyMissing", "KeyUnsuitable", "PasswordNeeded", "WrongPassword", "TokenGone"),
+        *("PrivateKeyMissing", "KeyUnsuitable", "PasswordNeeded", "WrongPassword"),
+        *("TokenLocked", "TokenGone"),
         *("KeyOperationError", "StateError", "ReaderError", "CardRemoved", "CardBusy"),
     )
 )

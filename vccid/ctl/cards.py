@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +22,9 @@ from vccid.ctl.context import (
     reader_argument,
     wait_option,
 )
+from vccid.ctl.items import absolute_database, absolute_item, split_items
+from vccid.errors import ConfigError
 from vccid.wire.varlink import Parameters
-
-#: What certutil writes before a nickname; with it, a "/" in a nickname makes no path of it.
-_NSS_PREFIXES = ("NSS Certificate DB:", "NSS FIPS 140-2 Certificate DB:")
-#: The types NSS knows, before a database's folder.
-_NSS_TYPES: Final = ("sql", "dbm", "rdb", "extern", "nssutil")
-_FILE_SUFFIXES = (".pem", ".crt", ".cer", ".der", ".p12", ".pfx")
 
 #: What the key pad's prompts are called.
 _PROMPTS: Final = {"current": "PIN", "new": "new PIN", "confirm": "new PIN again"}
@@ -42,28 +36,6 @@ pin_file_option = click.option(
     help="File whose first line becomes the card's own PIN, 4 to 8 characters.",
 )
 ask_pin_option = click.option("--ask-pin", is_flag=True, help="Ask for the card's own PIN.")
-
-
-def split_items(text: str) -> list[str]:
-    r"""Items divided by commas; `\,` is a comma within one."""
-    items = re.split(r"(?<!\\),", text)
-    return [stripped.replace("\\,", ",") for item in items if (stripped := item.strip(" \t\n"))]
-
-
-def absolute_item(item: str) -> str:
-    """A file's path made absolute, since the daemon stands in another directory."""
-    if item.startswith(("pkcs11:", *_NSS_PREFIXES)):
-        return item
-    is_file = "/" in item or (item.lower().endswith(_FILE_SUFFIXES) and os.path.lexists(item))
-    return os.path.abspath(item) if is_file else item
-
-
-def absolute_database(database: str) -> str:
-    """An NSS database's folder made absolute, its type kept; other colons are the folder's."""
-    kind, colon, path = database.partition(":")
-    if kind not in _NSS_TYPES or not colon:
-        return os.path.abspath(database)
-    return f"{kind}:{os.path.abspath(path)}"
 
 
 def card_options(command: F) -> F:
@@ -87,11 +59,24 @@ def _complete_folder(
 
 _CARD_OPTIONS: Final = (
     click.option(
+        "--card",
+        "kind",
+        type=click.Choice(["cac", "piv", "cac+piv"]),
+        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; or both.",
+    ),
+    click.option(
         "--certs",
         metavar="A,B,C",
         shell_complete=_complete_file,
-        help="One to ten certificates: NSS nicknames, pkcs11: URIs, PEM or PKCS#12 files. The "
-        "first three are ID, signature and encryption.",
+        help="Certificates: NSS nicknames, pkcs11: URIs, PEM or PKCS#12 files. One to ten make a "
+        "CAC, the first three being ID, signature and encryption; up to 24 a PIV card, in 9A, 9C, "
+        "9D, 9E, and 82 to 95.",
+    ),
+    click.option(
+        "--blank", is_flag=True, help="An empty PIV card, for who personalises it: a new one."
+    ),
+    click.option(
+        "--in-memory", is_flag=True, help="Forget what is written to a PIV card once it is out."
     ),
     click.option(
         "--reader",
@@ -131,7 +116,10 @@ _CARD_OPTIONS: Final = (
 
 def card_request(
     *,
+    kind: str | None,
     certs: str | None,
+    blank: bool,
+    in_memory: bool,
     real_reader: str | None,
     hardware: str | None,
     db: str | None,
@@ -147,11 +135,20 @@ def card_request(
         click.UsageError: they do not go together.
         ConfigError: a secret cannot be had.
     """
-    if sum(source is not None for source in (certs, real_reader, hardware)) > 1:
-        raise click.UsageError("a card comes from --certs, --reader or --hardware, not from two")
-    if (real_reader, hardware) != (None, None) and (db, atr) != (None, None):
-        raise click.UsageError("--db and --atr go with --certs")
+    if sum(source is not None for source in (certs, real_reader, hardware, blank or None)) > 1:
+        raise click.UsageError(
+            "a card comes from --certs, --blank, --reader or --hardware, not from two"
+        )
+    if (real_reader, hardware) != (None, None) and (db, atr, kind) != (None, None, None):
+        raise click.UsageError("--card, --db and --atr go with --certs")
+    if kind not in (None, "cac") and atr is not None:
+        raise click.UsageError("--atr goes with --card cac")
+    if (kind == "cac" and in_memory) or (kind not in (None, "piv") and blank):
+        raise click.UsageError("--blank and --in-memory go with --card piv")
     return {
+        "card": kind or ("piv" if blank else None),
+        "blank": blank or None,
+        "in_memory": in_memory or None,
         "certificates": None if certs is None else [absolute_item(i) for i in split_items(certs)],
         "database": None if db is None else absolute_database(db),
         "atr": atr,
@@ -171,7 +168,7 @@ def card_request(
 def insert(context: Context, reader: str | None, wait: float | None, **card: Any) -> None:
     """Make a card from certificates, or follow a real one, and put it into READER.
 
-    Where neither is named, the card last inserted there comes back.
+    Where nothing is named, the card last inserted there comes back, with what was written to it.
     """
     request = {**card_request(**card), "reader": reader, "wait": wait}
     with context.connect() as client:
@@ -223,7 +220,7 @@ def remove(context: Context, reader: str | None, wait: float | None) -> None:
 
 @click.group()
 def card() -> None:
-    """Look at the card that is in a reader."""
+    """Look at the card that is in a reader, and after what is written to it."""
 
 
 @card.command("info")
@@ -246,9 +243,13 @@ def card_info(context: Context, reader: str | None) -> None:
             ("serial", card["serial"]),
             ("ATR", base64.b64decode(reply["atr"]).hex(" ").upper()),
             ("PIN", f"{card['pin']}, {output.tries_text(card)}"),
+            *([] if card["puk_tries"] is None else [("PUK", output.puk_tries_text(card))]),
         ]
     )
     click.echo()
+    if reply["slots"]:
+        _print_slots(reply)
+        return
     output.print_table(
         ("#", "certificate", "subject", "key", "valid until"),
         [
@@ -256,6 +257,64 @@ def card_info(context: Context, reader: str | None) -> None:
             for number, cert in enumerate(reply["certificates"], start=1)
         ],
     )
+
+
+def _print_slots(reply: Parameters) -> None:
+    """A PIV card's keys with their certificates."""
+    rows = []
+    for slot in reply["slots"]:
+        index = slot["certificate"]
+        cert = None if index is None else reply["certificates"][index]
+        rows.append(
+            (
+                slot["reference"],
+                slot["algorithm"] or "no key",
+                slot["pin"],
+                slot["source"],
+                "no certificate" if cert is None else cert["subject"],
+                "" if cert is None else cert["not_after"],
+            )
+        )
+    output.print_table(("slot", "key", "PIN", "from", "subject", "valid until"), rows)
+
+
+@card.command("reset")
+@reader_argument()
+@json_option
+@pass_context
+def card_reset(context: Context, reader: str | None) -> None:
+    """Let a PIV card be as when it was new: what was written to it, PIN and PUK are gone."""
+    with context.connect() as client:
+        reply = client.call("ResetCard", {} if reader is None else {"reader": reader})
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"{reply['reader']}: card {reply['card']['serial']} is as when it was new")
+
+
+@card.command("export")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@reader_argument()
+@json_option
+@pass_context
+def card_export(context: Context, directory: Path, reader: str | None) -> None:
+    """Write a PIV card's objects that are read without the PIN to files in DIRECTORY."""
+    with context.connect() as client:
+        reply = client.call("CardObjects", {} if reader is None else {"reader": reader})
+    files = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for item in reply["objects"]:
+            path = directory / f"{Path(item['file']).name}.ber"
+            path.write_bytes(base64.b64decode(item["content"]))
+            files.append(str(path))
+    except OSError as error:
+        raise ConfigError(f"{directory} cannot be written: {error.strerror}") from error
+    if context.json:
+        output.print_json({"reader": reply["reader"], "files": files})
+        return
+    for file in files:
+        click.echo(file)
 
 
 @click.group()
@@ -267,19 +326,26 @@ def pin() -> None:
 @reader_argument()
 @pin_file_option
 @ask_pin_option
+@click.option("--puk", is_flag=True, help="Do so with a PIV card's PUK, not with its PIN.")
 @json_option
 @pass_context
-def pin_reset(context: Context, reader: str | None, pin_file: Path | None, ask_pin: bool) -> None:
+def pin_reset(
+    context: Context, reader: str | None, pin_file: Path | None, ask_pin: bool, puk: bool
+) -> None:
     """Give the card all its PIN tries back, and a new PIN where one is given."""
-    new = secrets.encoded(_secret(pin_file, ask_pin, "new card PIN", confirm=True))
-    parameters = {"reader": reader, "pin": new}
+    what = "new card PUK" if puk else "new card PIN"
+    new = secrets.encoded(_secret(pin_file, ask_pin, what, confirm=True))
+    parameters = {"reader": reader, "pin": new, "puk": puk or None}
     with context.connect() as client:
         reply = client.call("ResetPin", {k: v for k, v in parameters.items() if v is not None})
     if context.json:
         output.print_json(reply)
         return
     output.print_warnings(reply["warnings"])
-    click.echo(f"{reply['reader']}: PIN tries: {output.tries_text(reply['card'])}")
+    if puk:
+        click.echo(f"{reply['reader']}: PUK tries: {output.puk_tries_text(reply['card'])}")
+    else:
+        click.echo(f"{reply['reader']}: PIN tries: {output.tries_text(reply['card'])}")
 
 
 @pin.command("enter", cls=WaitCommand)

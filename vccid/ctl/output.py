@@ -71,10 +71,18 @@ def print_error(error: VccidError, kind: str, as_json: bool) -> None:
 
 def tries_text(card: Parameters) -> str:
     """A card's PIN tries, for people."""
-    tries = card.get("tries")
+    return _tries(card.get("tries"), "PIN")
+
+
+def puk_tries_text(card: Parameters) -> str:
+    """A card's PUK tries, for people."""
+    return _tries(card.get("puk_tries"), "PUK")
+
+
+def _tries(tries: int | None, what: str) -> str:
     if tries is None:
         return "not told"
-    return f"{tries} left" if tries else "none left: the PIN is blocked"
+    return f"{tries} left" if tries else f"none left: the {what} is blocked"
 
 
 def _fits(lines: Sequence[Sequence[str]], widths: Sequence[int]) -> bool:

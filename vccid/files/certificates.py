@@ -8,10 +8,15 @@ import logging
 import textwrap
 from typing import Final
 
+from vccid import ber
+from vccid.openssl_legacy import do_without
+
 log = logging.getLogger(__name__)
 
 #: RFC 7468, section 2.
 _PEM_COLUMNS: Final = 64
+#: [0] of TBSCertificate.
+_VERSION: Final = 0xA0
 
 
 def pem(der: bytes) -> bytes:
@@ -22,14 +27,24 @@ def pem(der: bytes) -> bytes:
 
 def openssh(der: bytes, comment: str) -> bytes | None:
     """The line for authorized_keys (sshd(8)), or None for a key that OpenSSH does not take."""
-    from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    do_without()
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_der_public_key,
+    )
 
     try:
-        key = x509.load_der_x509_certificate(der).public_key()
+        # The certificate itself may be one that `cryptography` refuses; its key is another thing.
+        key = load_der_public_key(_key_info(der))
         line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except Exception as error:  # what a parser raises is no interface
         log.info("no public key for OpenSSH from %s: %s", comment, error)
         return None
     return line + b" " + comment.encode() + b"\n"
+
+
+def _key_info(der: bytes) -> bytes:
+    """SubjectPublicKeyInfo (RFC 5280, 4.1): behind version, if any, and five others."""
+    fields = next(ber.elements(der)).parts()[0].parts()
+    return fields[6 if fields[0].tag == _VERSION else 5].encoded

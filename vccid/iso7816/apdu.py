@@ -15,10 +15,15 @@ MAX_RESPONSE: Final = 65_536 + 2
 
 INS_VERIFY: Final = 0x20
 INS_CHANGE_REFERENCE_DATA: Final = 0x24
+INS_RESET_RETRY_COUNTER: Final = 0x2C
+INS_GENERATE_KEY_PAIR: Final = 0x47
 INS_GET_CHALLENGE: Final = 0x84
+INS_GENERAL_AUTHENTICATE: Final = 0x87
 INS_SELECT: Final = 0xA4
 INS_GET_RESPONSE: Final = 0xC0
 INS_GET_DATA: Final = 0xCA
+INS_GET_DATA_BY_TAG_LIST: Final = 0xCB
+INS_PUT_DATA_BY_TAG_LIST: Final = 0xDB
 
 #: A NamedTuple's own `__new__` is a Python function: without it a command is made in two thirds
 #: of the time, and one is made for every APDU.

@@ -16,6 +16,9 @@ LIBCACARD_ATR: Final = bytes.fromhex("3B7A18000073667465206364313434")
 #: T=1 with extended length and command chaining announced, otherwise neutral.
 T1_ATR: Final = bytes.fromhex("3BF71300008131FE458031C173C021C0CD")
 
+#: The same of a card that is a CAC and a PIV card, for Windows keeps one card's kind for each ATR.
+CAC_PIV_ATR: Final = bytes.fromhex("3BFA13000081 31FE45 8031C173C021C0 524350 81")
+
 _MAX_LENGTH: Final = 33
 
 

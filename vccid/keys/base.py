@@ -6,18 +6,73 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from vccid.keys.ec import Curve, Point
+from vccid.keys.rsa import Modulus
+
+#: What a certificate or a card shows of a key.
+PublicKey = Modulus | Point
+
 
 class PrivateKey(ABC):
-    """An RSA private key that may live in a token.
+    """A private key that may live in a token; what it can do is its kind's.
 
-    Its operation may block for as long as the token does; call it in a thread.
+    An operation may block for as long as the token does; call it in a thread.
     A key of a locked token is looked for only at its first use after login.
     """
 
     @property
     @abstractmethod
     def size_bits(self) -> int:
-        """Modulus length in bits, a multiple of 8."""
+        """Length in bits, a multiple of 8: of the modulus, or of the curve's coordinates."""
+
+
+class EcPrivateKey(PrivateKey):
+    """A key on a curve."""
+
+    @property
+    @abstractmethod
+    def curve(self) -> Curve:
+        """The curve."""
+
+    @property
+    def size_bits(self) -> int:
+        return self.curve.size * 8
+
+    @abstractmethod
+    def sign(self, data: bytes) -> bytes:
+        """ECDSA of a digest (FIPS 186-5, 6.4.1), or Ed25519 of a message (RFC 8032).
+
+        Args:
+            data: a digest of any length, or the message.
+
+        Returns:
+            SEQUENCE of INTEGER r and s, DER; or 64 bytes.
+
+        Raises:
+            KeyOperationError: the curve signs nothing, or the token refused.
+            PrivateKeyMissing: there is no such key in the unlocked token.
+            TokenGone: the token is no longer there.
+        """
+
+    @abstractmethod
+    def derive(self, peer: bytes) -> bytes:
+        """ECDH (SP 800-56A rev. 3, 5.7.1.2) or X25519 (RFC 7748): the shared x-coordinate.
+
+        Args:
+            peer: the other side's public key, as `Point.encoded`.
+
+        Returns:
+            As many bytes as a coordinate has.
+
+        Raises:
+            KeyOperationError: the point is not on the curve, the curve agrees on nothing, or
+                the token refused.
+            PrivateKeyMissing, TokenGone: as `sign`.
+        """
+
+
+class RsaPrivateKey(PrivateKey):
+    """An RSA key."""
 
     @abstractmethod
     def raw(self, block: bytes) -> bytes:
@@ -63,13 +118,32 @@ class Token(ABC):
     def tries_left(self) -> int | None:
         """Tries the token itself leaves: 0 locked, 1 final, None unknown or not counted."""
 
+    def fewest_tries(self) -> int | None:
+        """The fewest tries it may have left, asked anew: None where it has all, or counts none.
+
+        Raises:
+            TokenGone: the token is no longer there.
+        """
+        return self.tries_left
+
+    def still_logged_in(self) -> bool:
+        """Whether this process is logged in, the token asked; one that needs no login always is."""
+        return self.logged_in or not self.login_required
+
+    @property
+    def pin_refusal(self) -> str:
+        """Why its PIN cannot be changed here, or ""."""
+        return ""
+
     @abstractmethod
     def login(self, pin: bytes) -> None:
         """Log in; a second login with the process logged in already does nothing.
 
         Raises:
             WrongPassword: refused; the token may have counted the try.
+            TokenLocked: it looked at no PIN.
             TokenGone: the token is no longer there.
+            KeyOperationError: it could not tell.
         """
 
     @abstractmethod

@@ -2,8 +2,9 @@
 """What a user may write for a certificate: a nickname, a PKCS#11 URI or a file.
 
 `pkcs11:` begins a URI. A file is what contains a "/", or ends in one of FILE_ENDINGS and
-exists. Everything else is a nickname in the NSS database; one that contains a "/" is
-written with NSS's own prefix, `NSS Certificate DB:a/b`.
+exists; of several certificates in it, `#` and a name or number behind it choose one. Everything
+else is a nickname in the NSS database; one that contains a "/" is written with NSS's own prefix,
+`NSS Certificate DB:a/b`.
 """
 
 from __future__ import annotations
@@ -38,9 +39,15 @@ class Nickname:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFile:
-    """PEM, DER or PKCS#12; which of them is seen from its content."""
+    """PEM, DER or PKCS#12; which of them is seen from its content.
+
+    Attributes:
+        path: where it is.
+        choice: of several certificates in it, the name or number of one; "" for any.
+    """
 
     path: Path
+    choice: str = ""
 
 
 Item = Nickname | Pkcs11Uri | CertificateFile
@@ -61,12 +68,21 @@ def parse_item(text: str, database: str) -> Item:
             "a certificate's name is empty or has unprintable characters",
             "write --certs NAME,NAME,NAME",
         )
-    if text.startswith(SCHEME):
+    if text[: len(SCHEME)].lower() == SCHEME:
         return Pkcs11Uri.parse(text)
     for prefix in NSS_TOKEN_PREFIXES:
         if text.startswith(prefix):
             return Nickname(database, text.removeprefix(prefix))
-    path = Path(text)
-    if "/" in text or (path.suffix.lower() in FILE_ENDINGS and os.path.lexists(path)):
-        return CertificateFile(path)
-    return Nickname(database, text)
+    return _file(text) or Nickname(database, text)
+
+
+def _file(text: str) -> CertificateFile | None:
+    """`PATH` or `PATH#CHOICE`; a "#" belongs to the path where that exists so."""
+    path, mark, choice = text.rpartition("#")
+    if mark and path and not os.path.lexists(text) and _is_path(path):
+        return CertificateFile(Path(path), choice)
+    return CertificateFile(Path(text)) if _is_path(text) else None
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or (text.lower().endswith(FILE_ENDINGS) and os.path.lexists(text))

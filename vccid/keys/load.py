@@ -9,19 +9,22 @@ the end of the card. All of them may block; call them in a thread.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 
 from vccid.errors import KeySourceError, PasswordNeeded, PrivateKeyMissing
-from vccid.keys.base import Credential
-from vccid.keys.files import load_file
+from vccid.keys.base import Credential, PrivateKey
+from vccid.keys.files import KeyFile
+from vccid.keys.holder import Holder, cac_applet
 from vccid.keys.items import CertificateFile, Nickname, parse_item
 from vccid.keys.nss import by_nickname, lease_database
 from vccid.keys.passwords import Passwords, password_needed
 from vccid.keys.pkcs11 import by_uri, lease_token
-from vccid.keys.pkcs11_key import Pkcs11Key
+from vccid.keys.pkcs11_key import pkcs11_key
 from vccid.keys.pkcs11_module import Pkcs11Error
 from vccid.keys.pkcs11_token import CertificateObject, Pkcs11Token
 from vccid.keys.registry import Lease
@@ -31,8 +34,8 @@ from vccid.keys.x509 import Certificate, parse_certificate
 #: Lists a token's certificates.
 _Listing = Callable[[Pkcs11Token], Sequence[CertificateObject]]
 
-#: What the first three certificates of a CAC are for.
-_PURPOSES = ("ID", "signature", "encryption")
+#: Where the certificate at a position of the request goes.
+Holders = Callable[[int], Holder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +63,33 @@ class Loading:
         warnings: what the user should hear; known after `read`.
     """
 
-    def __init__(self, items: Sequence[str], database: str, passwords: Passwords) -> None:
+    def __init__(
+        self,
+        items: Sequence[str],
+        database: str,
+        passwords: Passwords,
+        holders: Holders = cac_applet,
+    ) -> None:
         """Read the items.
+
+        Args:
+            items: what the user wrote.
+            database: where nicknames are looked up.
+            passwords: those there are.
+            holders: where each goes.
 
         Raises:
             SourceUnusable: one of them cannot be read.
         """
         self._items = [(text, parse_item(text, database)) for text in items]
         self._passwords = passwords
+        self._holders = holders
         # A request given up in the middle is closed while `open` may still run.
         self._lock = threading.Lock()
         self._leases: dict[int, Lease] = {}
         self._databases: dict[str, Lease] = {}
+        self._files: dict[Path, KeyFile] = {}
+        self._turns: Counter[Path] = Counter()
         self.tokens: list[LockedToken] = []
         self.warnings: list[str] = []
 
@@ -113,7 +131,13 @@ class Loading:
         """
         now = datetime.now(UTC)
         listed = cache(Pkcs11Token.certificates)
-        return [self._read_item(position, listed, now) for position in range(len(self._items))]
+        try:
+            found = [self._read_item(n, listed, now) for n in range(len(self._items))]
+            left = (file.left_over() for file in self._files.values())
+            self.warnings += [warning for warning in left if warning is not None]
+            return found
+        finally:
+            self._files.clear()
 
     def close(self) -> None:
         """Let go of the databases and tokens. May be repeated."""
@@ -123,29 +147,35 @@ class Loading:
 
     def _read_item(self, position: int, listed: _Listing, now: datetime) -> Credential:
         text, item = self._items[position]
-        applet = applet_name(position)
+        holder = self._holders(position)
         if isinstance(item, CertificateFile):
-            certificate, key = load_file(item.path, self._passwords, text, applet)
+            certificate, key = self._from_file(item, text, holder)
             credential = Credential(text, certificate.der, key, None)
         else:
             token = self._leases[position].token
-            certificate, credential = _from_token(token, item, applet, listed, now)
+            certificate, credential = _from_token(token, item, holder, listed, now)
         warning = certificate.validity_warning(credential.name, now)
         if warning is not None:
             self.warnings.append(warning)
         return credential
 
-
-def applet_name(position: int) -> str:
-    """What to call the applet that holds a certificate; the first has position 0."""
-    purpose = f" ({_PURPOSES[position]})" if position < len(_PURPOSES) else ""
-    return f"CAC PKI applet {position + 1}{purpose}"
+    def _from_file(
+        self, item: CertificateFile, name: str, holder: Holder
+    ) -> tuple[Certificate, PrivateKey]:
+        """From a file of several, the next at each mention; a file is read once."""
+        file = self._files.get(item.path)
+        if file is None:
+            file = self._files[item.path] = KeyFile(item.path, self._passwords)
+        turn = self._turns[item.path]
+        if not item.choice:
+            self._turns[item.path] += 1
+        return file.take(name, holder, item.choice, turn)
 
 
 def _from_token(
     token: Pkcs11Token,
     item: Nickname | Pkcs11Uri,
-    applet: str,
+    holder: Holder,
     listed: _Listing,
     now: datetime,
 ) -> tuple[Certificate, Credential]:
@@ -155,25 +185,25 @@ def _from_token(
             name, found = item.nickname, by_nickname(objects, item.nickname, token.name)
         else:
             name, found = item.path, by_uri(objects, item)
-        return _best(token, name, found, applet, now)
+        return _best(token, name, found, holder, now)
     except Pkcs11Error as error:
         raise KeySourceError(f"{token.name} cannot be read: {error.message}") from None
 
 
 def _best(
-    token: Pkcs11Token, name: str, found: Sequence[CertificateObject], applet: str, now: datetime
+    token: Pkcs11Token, name: str, found: Sequence[CertificateObject], holder: Holder, now: datetime
 ) -> tuple[Certificate, Credential]:
     """Of the certificates with one name, the newest valid one that has a key."""
     parsed: list[tuple[Certificate, CertificateObject]] = []
     refusals: list[KeySourceError] = []
     for candidate in found:
         try:
-            parsed.append((parse_certificate(candidate.der, name, applet), candidate))
+            parsed.append((parse_certificate(candidate.der, name, holder), candidate))
         except KeySourceError as error:
             refusals.append(error)
-    parsed.sort(key=lambda pair: (pair[0].valid(now), pair[0].not_before), reverse=True)
+    parsed.sort(key=lambda pair: (pair[0].valid(now), pair[0].began), reverse=True)
     for certificate, candidate in parsed:
-        key = Pkcs11Key(token, name, candidate.id, certificate.modulus)
+        key = pkcs11_key(token, name, candidate.id, certificate.public)
         try:
             if token.usable:
                 key.require()

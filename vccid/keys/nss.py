@@ -7,6 +7,7 @@ creating an NSS "new slot" object (nss/lib/util/pkcs11n.h), read-only.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from vccid.errors import CertificateNotFound, SourceUnusable
-from vccid.keys.nss_checks import check_folder, database_folder, is_locked
+from vccid.keys.nss_checks import check_folder, database_folder, is_locked, is_plain
 from vccid.keys.pkcs11_module import CKA_CLASS, Module, Pkcs11Error, ulong
 from vccid.keys.pkcs11_token import CertificateObject, Pkcs11Token
 from vccid.keys.registry import TOKENS, Lease
@@ -45,6 +46,8 @@ class _Softoken:
         self.module = Module(_LIBRARY, _NO_DATABASE)
         self._lock = threading.Lock()
         self._free = set(_SLOTS)
+        #: what keeps the folders open whose paths softokn's parameters cannot hold
+        self._open: dict[int, int] = {}
 
     def add(self, folder: Path) -> int:
         """Open a database in a slot of its own; returns the slot's number.
@@ -60,25 +63,37 @@ class _Softoken:
                 )
             slot = min(self._free)
             self._free.remove(slot)
-        specification = (
-            f"tokens=[0x{slot:x}=<configDir='sql:{folder}' tokenDescription='vccid {slot}'"
-            " flags=readOnly>]"
-        )
         try:
+            specification = (
+                f"tokens=[0x{slot:x}=<configDir='sql:{self._path(slot, folder)}'"
+                f" tokenDescription='vccid {slot}' flags=readOnly>]"
+            )
             self._create(_FIRST_SLOT, _CKO_NSS_NEWSLOT, specification)
-        except Pkcs11Error as error:
-            with self._lock:
-                self._free.add(slot)
+        except (Pkcs11Error, OSError) as error:
+            self._give_back(slot)
             raise _refused(folder, error) from None
         return slot
+
+    def _path(self, slot: int, folder: Path) -> str:
+        """The folder as softokn can be told it: one with a quote or bracket by a descriptor."""
+        if is_plain(folder):
+            return str(folder)
+        self._open[slot] = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._open[slot]}"
+
+    def _give_back(self, slot: int) -> None:
+        """Free a slot's number."""
+        if (descriptor := self._open.pop(slot, None)) is not None:
+            os.close(descriptor)
+        with self._lock:
+            self._free.add(slot)
 
     def remove(self, slot: int) -> None:
         """Close a slot's database and free its number."""
         try:
             self._create(slot, _CKO_NSS_DELSLOT, f"tokens=[0x{slot:x}=<>]")
         finally:
-            with self._lock:
-                self._free.add(slot)
+            self._give_back(slot)
 
     def _create(self, slot: int, kind: int, specification: str) -> None:
         session = self.module.open_session(slot)
@@ -114,7 +129,9 @@ def _softoken() -> _Softoken:
         return _load_softoken()
 
 
-def _refused(folder: Path, error: Pkcs11Error) -> SourceUnusable:
+def _refused(folder: Path, error: Pkcs11Error | OSError) -> SourceUnusable:
+    if isinstance(error, OSError):
+        return SourceUnusable(f"NSS database folder {folder}: {error.strerror}")
     if is_locked(folder):
         return SourceUnusable(
             f"NSS database {folder} is locked: another program is writing to it",
@@ -149,6 +166,7 @@ def lease_database(database: str) -> Lease:
             place.find,
             copy_keys=True,
             leave=place.leave,
+            pin_refusal=f"it is opened read-only: certutil -W -d sql:{folder}, then insert again",
         )
 
     return TOKENS.lease((_KEY, folder.resolve(), stamp), make)
@@ -183,6 +201,8 @@ def by_nickname(
         CertificateNotFound: there is none; the hint has those there are, near ones first.
     """
     found = [certificate for certificate in certificates if certificate.label == nickname]
+    if not found:  # A blank at an end is seldom meant, and sometimes lost on the way.
+        found = [item for item in certificates if item.label.strip() == nickname.strip()]
     if not found:
         raise CertificateNotFound(
             f"{database} has no certificate with nickname {nickname}",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -15,8 +16,8 @@ from vccid.process.user_text import fault
 
 #: Certificates, then keys; the table each must have.
 DATABASES: Final = {"cert9.db": "nssPublic", "key4.db": "nssPrivate"}
-#: They would end a quoted value of softokn's parameters, or escape within it.
-_UNQUOTABLE: Final = frozenset("'<>\\")
+#: What softokn's parameters take as it stands; anything else could end a quoted value or a list.
+_PLAIN: Final = re.compile(r"[\w/.,:@%+=~ -]+")
 
 #: What tells one state of the database from another: inode, size in bytes, mtime in ns.
 Stamp = tuple[tuple[int, int, int], ...]
@@ -36,12 +37,22 @@ def database_folder(database: str) -> Path:
             f"NSS database type {kind}: is not served", "give a folder as sql:FOLDER"
         )
     path = rest if colon and kind == "sql" else database
-    if not path or fault(path) or _UNQUOTABLE & set(path):
+    if not path or fault(path):
         raise SourceUnusable(
             f"NSS database path {path!r} cannot be given to NSS",
-            "it may not be empty or contain ' < > \\ or unprintable characters",
+            "it may not be empty or contain line ends",
+        )
+    if path.startswith("~"):
+        raise SourceUnusable(
+            f"NSS database path {path} begins with ~, which only a shell understands",
+            "give the folder by its full path, as the daemon sees it",
         )
     return Path(path).absolute()
+
+
+def is_plain(folder: Path) -> bool:
+    """Whether a path can stand in softokn's parameters as it is."""
+    return _PLAIN.fullmatch(str(folder)) is not None
 
 
 def check_folder(folder: Path) -> Stamp:

@@ -62,7 +62,7 @@ def list_tokens(uri: Pkcs11Uri) -> list[TokenPlace]:
     """
     with _module(uri) as (_, module):
         return [
-            TokenPlace(slot, module.slot_description(slot), info)
+            TokenPlace(slot, module.slot_texts(slot)[0], info)
             for slot, info in _matching(module, uri)
         ]
 
@@ -108,7 +108,7 @@ def _make(module: Module, info: TokenInfo) -> Pkcs11Token:
 
 
 def _identity(info: TokenInfo) -> tuple[str, ...]:
-    return info.label, info.manufacturer, info.model, info.serial
+    return info.label, info.manufacturer, info.serial, info.model
 
 
 def _tokens(module: Module) -> list[tuple[int, TokenInfo]]:
@@ -125,14 +125,21 @@ def _tokens(module: Module) -> list[tuple[int, TokenInfo]]:
 
 
 def _matching(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
+    if uri.names_module and any(uri.library) and not _same(uri.library, module.library_texts()):
+        return []  # of p11-kit, its own texts would stand for those of the modules it joins
+
     def fits(slot: int, info: TokenInfo) -> bool:
-        pairs = (
-            (uri.token, info.label), (uri.manufacturer, info.manufacturer),
-            (uri.serial, info.serial), (uri.model, info.model), (uri.slot_id, slot),
-        )  # fmt: skip
-        return all(wanted is None or wanted == have for wanted, have in pairs)
+        wanted = (uri.token, uri.manufacturer, uri.serial, uri.model)
+        if not _same(wanted, _identity(info)) or uri.slot_id not in (None, slot):
+            return False
+        place = (uri.slot_description, uri.slot_manufacturer)
+        return place == (None, None) or _same(place, module.slot_texts(slot))
 
     return [(slot, info) for slot, info in _tokens(module) if fits(slot, info)]
+
+
+def _same(wanted: Sequence[str | None], have: Sequence[str]) -> bool:
+    return all(want is None or want == text for want, text in zip(wanted, have, strict=True))
 
 
 def _matching_anew(module: Module, uri: Pkcs11Uri) -> list[tuple[int, TokenInfo]]:
@@ -219,11 +226,9 @@ def by_uri(certificates: Sequence[CertificateObject], uri: Pkcs11Uri) -> list[Ce
     Raises:
         CertificateNotFound: none fits, or it takes a closer look to tell which.
     """
-    found = [
-        certificate
-        for certificate in certificates
-        if uri.object in (None, certificate.label) and uri.id in (None, certificate.id)
-    ]
+    found = _with_id(certificates, uri, uri.id)
+    if not found and (digits := _hexadecimal(uri.id)) is not None:
+        found = _with_id(certificates, uri, digits)
     labels = ", ".join(sorted({certificate.label for certificate in certificates}))
     if not found:
         raise CertificateNotFound(
@@ -234,3 +239,21 @@ def by_uri(certificates: Sequence[CertificateObject], uri: Pkcs11Uri) -> list[Ce
             f"{len(found)} certificates fit {uri.path}", f"add object=: one of {labels}"
         )
     return found
+
+
+def _with_id(
+    certificates: Sequence[CertificateObject], uri: Pkcs11Uri, id_: bytes | None
+) -> list[CertificateObject]:
+    return [
+        certificate
+        for certificate in certificates
+        if uri.object in (None, certificate.label) and id_ in (None, certificate.id)
+    ]
+
+
+def _hexadecimal(id_: bytes | None) -> bytes | None:
+    """What is meant by `id=01`, as pkcs11-tool prints an id, where `id=%01` is what fits."""
+    try:
+        return None if id_ is None else bytes.fromhex(id_.decode("ascii"))
+    except ValueError:
+        return None

@@ -14,6 +14,7 @@ from ctypes import POINTER, byref, c_char, c_char_p, c_ubyte, c_ulong, c_void_p
 from dataclasses import dataclass
 
 from vccid.errors import KeySourceError
+from vccid.keys.ckr import Consequence, answer
 
 # Flags of C_OpenSession (3.2), CK_TOKEN_INFO (3.2) and C_Initialize (3.7).
 CKF_RW_SESSION = 0x2
@@ -38,51 +39,34 @@ CKA_ID = 0x102
 CKA_DECRYPT = 0x105
 CKA_SIGN = 0x108
 CKA_MODULUS = 0x120
+CKA_VALUE_LEN = 0x161
+CKA_SENSITIVE = 0x103
+CKA_EXTRACTABLE = 0x162
+CKA_EC_PARAMS = 0x180
+CKA_EC_POINT = 0x181
 CKO_CERTIFICATE = 1
+CKO_PUBLIC_KEY = 2
 CKO_PRIVATE_KEY = 3
+CKO_SECRET_KEY = 4
 CKK_RSA = 0
+CKK_EC = 3
+CKK_GENERIC_SECRET = 0x10
 CKM_RSA_PKCS = 0x1
 CKM_RSA_X_509 = 0x3
+CKM_ECDSA = 0x1041
+CKM_ECDH1_DERIVE = 0x1050
+_CKD_NULL = 1
 
 # Return values (5.1 of the header, 3.6).
 CK_UNAVAILABLE_INFORMATION = c_ulong(-1).value
 CKR_OK = 0x0
 CKR_ATTRIBUTE_SENSITIVE = 0x11
 CKR_ATTRIBUTE_TYPE_INVALID = 0x12
+CKR_FUNCTION_NOT_SUPPORTED = 0x54
+CKR_PIN_INCORRECT = 0xA0
 CKR_USER_ALREADY_LOGGED_IN = 0x100
 CKR_USER_NOT_LOGGED_IN = 0x101
 CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191
-_RV_NAMES = {
-    0x02: "HOST_MEMORY",
-    0x05: "GENERAL_ERROR",
-    0x06: "FUNCTION_FAILED",
-    0x07: "ARGUMENTS_BAD",
-    0x20: "DATA_INVALID",
-    0x21: "DATA_LEN_RANGE",
-    0x30: "DEVICE_ERROR",
-    0x31: "DEVICE_MEMORY",
-    0x32: "DEVICE_REMOVED",
-    0x40: "ENCRYPTED_DATA_INVALID",
-    0x41: "ENCRYPTED_DATA_LEN_RANGE",
-    0x54: "FUNCTION_NOT_SUPPORTED",
-    0x60: "KEY_HANDLE_INVALID",
-    0x63: "KEY_TYPE_INCONSISTENT",
-    0x68: "KEY_FUNCTION_NOT_PERMITTED",
-    0x70: "MECHANISM_INVALID",
-    0x82: "OBJECT_HANDLE_INVALID",
-    0xA0: "PIN_INCORRECT",
-    0xA1: "PIN_INVALID",
-    0xA2: "PIN_LEN_RANGE",
-    0xA3: "PIN_EXPIRED",
-    0xA4: "PIN_LOCKED",
-    0xB1: "SESSION_COUNT",
-    0xB3: "SESSION_HANDLE_INVALID",
-    0xE0: "TOKEN_NOT_PRESENT",
-    0xE1: "TOKEN_NOT_RECOGNIZED",
-    0xE2: "TOKEN_WRITE_PROTECTED",
-    0x100: "USER_ALREADY_LOGGED_IN",
-    0x101: "USER_NOT_LOGGED_IN",
-}
 
 #: Functions in the order CK_FUNCTION_LIST has them (5.4 to 5.14), as far as needed.
 _FUNCTIONS = (
@@ -95,6 +79,11 @@ _FUNCTIONS = (
     "C_FindObjectsFinal", "C_EncryptInit", "C_Encrypt", "C_EncryptUpdate", "C_EncryptFinal",
     "C_DecryptInit", "C_Decrypt", "C_DecryptUpdate", "C_DecryptFinal", "C_DigestInit",
     "C_Digest", "C_DigestUpdate", "C_DigestKey", "C_DigestFinal", "C_SignInit", "C_Sign",
+    "C_SignUpdate", "C_SignFinal", "C_SignRecoverInit", "C_SignRecover", "C_VerifyInit",
+    "C_Verify", "C_VerifyUpdate", "C_VerifyFinal", "C_VerifyRecoverInit", "C_VerifyRecover",
+    "C_DigestEncryptUpdate", "C_DecryptDigestUpdate", "C_SignEncryptUpdate",
+    "C_DecryptVerifyUpdate", "C_GenerateKey", "C_GenerateKeyPair", "C_WrapKey", "C_UnwrapKey",
+    "C_DeriveKey",
 )  # fmt: skip
 
 Template = Mapping[int, bytes]
@@ -113,8 +102,13 @@ class Pkcs11Error(KeySourceError):
     """
 
     def __init__(self, function: str, rv: int) -> None:
-        super().__init__(f"{function} answered {_RV_NAMES.get(rv, 'error')} (0x{rv:X})")
+        super().__init__(f"{function} answered {answer(rv).name} (0x{rv:X})")
         self.rv = rv
+
+    @property
+    def consequence(self) -> Consequence:
+        """What follows from it."""
+        return answer(self.rv).consequence
 
 
 class _InitializeArgs(ctypes.Structure):  # CK_C_INITIALIZE_ARGS, 3.7
@@ -130,6 +124,13 @@ class _Version(ctypes.Structure):  # CK_VERSION, 3.1
 
 class _FunctionList(ctypes.Structure):  # CK_FUNCTION_LIST, 3.6
     _fields_ = (("version", _Version), ("functions", c_void_p * len(_FUNCTIONS)))
+
+
+class _Info(ctypes.Structure):  # CK_INFO, 3.1
+    _fields_ = (
+        ("cryptoki", _Version), ("manufacturer", c_char * 32), ("flags", c_ulong),
+        ("description", c_char * 32), ("library", _Version),
+    )  # fmt: skip
 
 
 class _SlotInfo(ctypes.Structure):  # CK_SLOT_INFO, 3.2
@@ -157,6 +158,13 @@ class _Attribute(ctypes.Structure):  # CK_ATTRIBUTE, 3.3
 
 class _Mechanism(ctypes.Structure):  # CK_MECHANISM, 3.4
     _fields_ = (("mechanism", c_ulong), ("parameter", c_void_p), ("length", c_ulong))
+
+
+class _Ecdh1Parameters(ctypes.Structure):  # CK_ECDH1_DERIVE_PARAMS (Mechanisms 2.40, 2.3.8)
+    _fields_ = (
+        ("kdf", c_ulong), ("shared_length", c_ulong), ("shared", c_void_p),
+        ("public_length", c_ulong), ("public", c_char_p),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +200,10 @@ class Module:
         table = POINTER(_FunctionList)()
         _check("C_GetFunctionList", self._library.C_GetFunctionList(byref(table)))
         pointers = table.contents.functions
+        # Modules leave out what they do not do, against 3.6.
         self._call: dict[str, Callable[..., int]] = {
-            name: ctypes.CFUNCTYPE(c_ulong)(pointers[index])
+            name: ctypes.CFUNCTYPE(c_ulong)(pointers[index]) if pointers[index] else _unsupported
             for index, name in enumerate(_FUNCTIONS)
-            if pointers[index]
         }
         self._parameters = parameters
         self._initialize()
@@ -222,11 +230,21 @@ class Module:
         self._do("C_GetSlotList", c_ubyte(1), slots, byref(count))
         return list(slots[: count.value])
 
-    def slot_description(self, slot: int) -> str:
-        """CK_SLOT_INFO's description; does not touch the token (C_GetSlotInfo, 5.5)."""
+    def slot_texts(self, slot: int) -> tuple[str, str]:
+        """CK_SLOT_INFO's description and manufacturer, without touching the token.
+
+        C_GetSlotInfo, 5.5.
+        """
         info = _SlotInfo()
         self._do("C_GetSlotInfo", c_ulong(slot), byref(info))
-        return _text(info, _SlotInfo.description)
+        return _text(info, _SlotInfo.description), _text(info, _SlotInfo.manufacturer)
+
+    def library_texts(self) -> tuple[str, str, str]:
+        """CK_INFO's libraryDescription, manufacturerID and libraryVersion (C_GetInfo, 5.4)."""
+        info = _Info()
+        self._do("C_GetInfo", byref(info))
+        version = f"{info.library.major}.{info.library.minor}"
+        return _text(info, _Info.description), _text(info, _Info.manufacturer), version
 
     def token_info(self, slot: int) -> TokenInfo:
         """C_GetTokenInfo, 5.5."""
@@ -354,6 +372,36 @@ class Module:
         length = c_ulong(size)
         self._do(f"C_{verb}", c_ulong(session), data, c_ulong(len(data)), room, byref(length))
         return room.raw[: length.value]
+
+    def ecdh(self, session: int, key: int, peer: bytes, template: Template) -> int:
+        """A secret key agreed on with a peer's point (C_DeriveKey, 5.13; CKM_ECDH1_DERIVE).
+
+        Args:
+            peer: the point, uncompressed.
+            template: the secret key's attributes.
+        """
+        parameters = _Ecdh1Parameters(_CKD_NULL, 0, None, len(peer), peer)
+        chosen = _Mechanism(
+            CKM_ECDH1_DERIVE,
+            ctypes.cast(ctypes.pointer(parameters), c_void_p),
+            ctypes.sizeof(parameters),
+        )
+        handle = c_ulong()
+        attributes = _attributes(template)
+        self._do(
+            "C_DeriveKey",
+            c_ulong(session), byref(chosen), c_ulong(key), attributes, c_ulong(len(template)),
+            byref(handle),
+        )  # fmt: skip
+        return handle.value
+
+    def destroy_object(self, session: int, handle: int) -> None:
+        """C_DestroyObject, 5.7."""
+        self._do("C_DestroyObject", c_ulong(session), c_ulong(handle))
+
+
+def _unsupported(*arguments: object) -> int:
+    return CKR_FUNCTION_NOT_SUPPORTED
 
 
 def _check(function: str, rv: int) -> None:

@@ -8,10 +8,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from vccid.errors import KeyOperationError, TokenGone, WrongPassword
+from vccid.errors import (
+    KeyOperationError,
+    LoginLost,
+    TokenGone,
+    TokenLocked,
+    VccidError,
+    WrongPassword,
+)
 from vccid.keys.base import Token
+from vccid.keys.ckr import Consequence
 from vccid.keys.pkcs11_module import (
     CKA_CLASS,
     CKA_ID,
@@ -19,10 +27,12 @@ from vccid.keys.pkcs11_module import (
     CKA_TOKEN,
     CKA_VALUE,
     CKF_LOGIN_REQUIRED,
+    CKF_USER_PIN_COUNT_LOW,
     CKF_USER_PIN_FINAL_TRY,
     CKF_USER_PIN_LOCKED,
     CKM_RSA_X_509,
     CKO_CERTIFICATE,
+    CKR_PIN_INCORRECT,
     CKR_USER_ALREADY_LOGGED_IN,
     CKS_USER_FUNCTIONS,
     Module,
@@ -31,14 +41,6 @@ from vccid.keys.pkcs11_module import (
 )
 
 T = TypeVar("T")
-
-#: What modules answer once a token, session or object has gone: DEVICE_REMOVED,
-#: TOKEN_NOT_PRESENT, SESSION_HANDLE_INVALID, OBJECT_HANDLE_INVALID, KEY_HANDLE_INVALID,
-#: GENERAL_ERROR, DEVICE_ERROR, SLOT_ID_INVALID.
-_GONE: Final = frozenset({0x32, 0xE0, 0xB3, 0x82, 0x60, 0x05, 0x30, 0x03})
-#: PIN_INCORRECT, PIN_INVALID, PIN_LEN_RANGE, PIN_LOCKED.
-_REFUSED: Final = frozenset({0xA0, 0xA1, 0xA2, 0xA4})
-_PIN_LOCKED: Final = 0xA4
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Pkcs11Token(Token):
         *,
         copy_keys: bool = False,
         leave: Callable[[int], None] = lambda slot: None,
+        pin_refusal: str = "",
     ) -> None:
         """Describe a token; `open` opens it.
 
@@ -82,6 +85,7 @@ class Pkcs11Token(Token):
             locate: finds its slot, also again after it was gone.
             copy_keys: whether to work with session copies of its keys.
             leave: called with the slot after the last session on it was closed.
+            pin_refusal: why its PIN cannot be changed here, or "".
         """
         self.module = module
         self.short_name = short_name
@@ -91,6 +95,7 @@ class Pkcs11Token(Token):
         self._locate = locate
         self._copy_keys = copy_keys
         self._leave = leave
+        self._pin_refusal = pin_refusal
         # Guards the anchor, the login and everything found with them.
         self._lock = threading.RLock()
         # Guards `_running` and `_closed`; told when an operation ends.
@@ -162,6 +167,36 @@ class Pkcs11Token(Token):
             return 0
         return 1 if self._flags & CKF_USER_PIN_FINAL_TRY else None
 
+    def fewest_tries(self) -> int | None:
+        """As `Token`; a token tells only that it has one left, none, or not all (3.2)."""
+        with self._lock:
+            self._ensure_anchor()
+            with suppress(Pkcs11Error):
+                self._flags = self.module.token_info(self._slot).flags
+            return (
+                2
+                if self.tries_left is None and self._flags & CKF_USER_PIN_COUNT_LOW
+                else self.tries_left
+            )
+
+    def still_logged_in(self) -> bool:
+        with self._lock:
+            if self._logged_in:
+                with suppress(TokenGone, LoginLost):
+                    self._ensure_anchor()
+                    self._logged_in = self._has_login()
+            return self.usable
+
+    def _has_login(self) -> bool:
+        try:
+            return self.module.session_state(self._anchor) in CKS_USER_FUNCTIONS
+        except Pkcs11Error:
+            return False
+
+    @property
+    def pin_refusal(self) -> str:
+        return self._pin_refusal
+
     def login(self, pin: bytes) -> None:
         with self._lock:
             if self._logged_in or not self.login_required:
@@ -181,27 +216,40 @@ class Pkcs11Token(Token):
                 self.module.logout(self._anchor)
                 self.module.login(self._anchor, pin)
         except Pkcs11Error as error:
-            if error.rv not in _REFUSED:
-                raise TokenGone(f"{self._name} could not log in: {error.message}") from None
-            with suppress(Pkcs11Error):
-                self._flags = self.module.token_info(self._slot).flags
-            if error.rv == _PIN_LOCKED:
-                self._flags |= CKF_USER_PIN_LOCKED
-            raise self._wrong_pin() from None
+            raise self._login_failure(error) from None
         # A right PIN gives the token all its tries back.
-        self._flags &= ~(CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY)
+        self._flags &= ~(CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_COUNT_LOW)
+
+    def _login_failure(self, error: Pkcs11Error) -> VccidError:
+        """What a failed C_Login says, and what it does not."""
+        with suppress(Pkcs11Error):
+            self._flags = self.module.token_info(self._slot).flags
+        match error.consequence:
+            case Consequence.LOCKED:
+                self._flags |= CKF_USER_PIN_LOCKED
+                return self._blocked()
+            case Consequence.WRONG_PIN:
+                return self._wrong_pin()
+            case Consequence.GONE:
+                return TokenGone(f"{self._name} could not log in: {error.message}")
+        return KeyOperationError(
+            f"{self._name} could not log in: {error.message}",
+            "that says nothing about the PIN: see what the token's own tools say",
+        )
+
+    def _blocked(self) -> TokenLocked:
+        return TokenLocked(
+            f"{self._name} is locked: too many wrong PINs", "unlock it with its own tools"
+        )
 
     def _wrong_pin(self) -> WrongPassword:
-        if self.tries_left == 0:
-            return WrongPassword(
-                f"{self._name} is locked: too many wrong PINs",
-                "unlock it with its own tools", tries_left=0,
-            )  # fmt: skip
         return WrongPassword(
             f"wrong password for {self._name}", "it was tried once", self.tries_left
         )
 
     def change_pin(self, old: bytes, new: bytes) -> None:
+        if self._pin_refusal:
+            raise KeyOperationError(f"{self._name} takes no new password here", self._pin_refusal)
         with self._lock:
             try:
                 session = self.module.open_session(self._slot, writable=True)
@@ -210,8 +258,11 @@ class Pkcs11Token(Token):
                 finally:
                     self.module.close_session(session)
             except Pkcs11Error as error:
-                if error.rv == 0xA0:
+                # Of the new one, PIN_INVALID and PIN_LEN_RANGE would speak as well.
+                if error.rv == CKR_PIN_INCORRECT:
                     raise self._wrong_pin() from None
+                if error.consequence is Consequence.LOCKED:
+                    raise self._blocked() from None
                 raise KeyOperationError(
                     f"{self._name} takes no new password here: {error.message}",
                     "change it with the tool that made it",
@@ -246,7 +297,8 @@ class Pkcs11Token(Token):
         """`operation(session)`, once more where the token had gone and is back.
 
         Raises:
-            TokenGone: it is not back, or is back and locked.
+            TokenGone: it is not back.
+            LoginLost: it is back and locked.
             Pkcs11Error: anything else the module answered.
         """
         generation = self.generation
@@ -254,14 +306,16 @@ class Pkcs11Token(Token):
             with self._session() as session:
                 return operation(session)
         except Pkcs11Error as error:
-            if error.rv not in _GONE:
+            if error.consequence is Consequence.NO_LOGIN and not self.still_logged_in():
+                raise LoginLost(f"{self._name} is locked", "verify the PIN again") from None
+            if error.consequence is not Consequence.GONE:
                 raise
         self._find_again(generation)
         try:
             with self._session() as session:
                 return operation(session)
         except Pkcs11Error as error:
-            if error.rv not in _GONE:
+            if error.consequence is not Consequence.GONE:
                 raise
             raise TokenGone(f"{self._name} is gone: {error.message}") from None
 
@@ -313,7 +367,7 @@ class Pkcs11Token(Token):
                 self._close_session(old_anchor)
             self._logged_in = was_logged_in and state in CKS_USER_FUNCTIONS
             if was_logged_in and not self._logged_in:
-                raise TokenGone(f"{self._name} was gone, and is locked now", "verify the PIN again")
+                raise LoginLost(f"{self._name} was gone, and is locked now", "verify the PIN again")
 
     def _ensure_anchor(self) -> None:
         try:

@@ -35,6 +35,11 @@ class Modulus:
         return self.value.bit_length()
 
     @property
+    def description(self) -> str:
+        """For people."""
+        return f"RSA of {self.bits} bits"
+
+    @property
     def encoded(self) -> bytes:
         """Big-endian, `size` bytes."""
         return self.value.to_bytes(self.size, "big")

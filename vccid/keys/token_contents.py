@@ -7,17 +7,20 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote
 
-from cryptography import x509
-
 from vccid.errors import CertificateNotFound, KeySourceError, TokenGone
+from vccid.keys.holder import pki_applet
 from vccid.keys.pkcs11 import TokenPlace, lease_token, list_tokens
 from vccid.keys.pkcs11_module import Pkcs11Error
 from vccid.keys.pkcs11_token import CertificateObject
 from vccid.keys.uri import SCHEME, Pkcs11Uri
 from vccid.keys.x509 import parse_certificate
+from vccid.keys.x509_reading import read_certificate
 
 #: CK_SLOT_INFO has room for so many characters of a reader's name (PKCS #11 base 2.40, 3.2).
 _DESCRIPTION_LENGTH: Final = 64
+
+#: Any place of the card that is made of them.
+_HOLDER: Final = pki_applet("CAC PKI applet")
 
 
 def module_query(module: str) -> str:
@@ -74,7 +77,7 @@ def _uris(places: Iterable[TokenPlace], query: str, most: int) -> tuple[str, ...
     for place in places:
         for certificate in _certificates(place, query):
             try:
-                parse_certificate(certificate.der, certificate.label, "CAC PKI applet")
+                parse_certificate(certificate.der, certificate.label, _HOLDER)
             except KeySourceError as error:
                 refusals.append(error)
             else:
@@ -120,9 +123,5 @@ def _path(place: TokenPlace, certificate: CertificateObject) -> str:
 
 
 def _is_authority(der: bytes) -> bool:
-    """Whether BasicConstraints says so (RFC 5280, 4.2.1.9)."""
-    try:
-        extensions = x509.load_der_x509_certificate(der).extensions
-        return bool(extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (x509.ExtensionNotFound, ValueError):
-        return False
+    reading = read_certificate(der)
+    return reading is not None and reading.authority

@@ -18,8 +18,16 @@ SCHEME: Final = "pkcs11:"
 
 #: Path attributes (2.3) that are understood; the rest of the RFC's would match nothing here.
 _PATH_ATTRIBUTES: Final = frozenset(
-    {"token", "manufacturer", "serial", "model", "object", "type", "id", "slot-id"}
+    (
+        *("token", "manufacturer", "serial", "model", "object", "type", "id", "slot-id"),
+        *("slot-description", "slot-manufacturer"),
+        *("library-description", "library-manufacturer", "library-version"),
+    )
 )
+#: The objects of a certificate and its key, as p11tool(1) prints them. A key has a label of its
+#: own, and the certificate's CKA_ID.
+_CERTIFICATE: Final = ("cert", None)
+_KEYS: Final = ("private", "public")
 #: Query attributes, 2.4.
 _QUERY_ATTRIBUTES: Final = frozenset({"pin-source", "module-name", "module-path"})
 _BROKEN_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -32,7 +40,9 @@ class Pkcs11Uri:
     Attributes:
         path: the URI's path as written, scheme first: what to call it in a message.
         token, manufacturer, serial, model: CK_TOKEN_INFO's fields, None where any will do.
-        object: CKA_LABEL, None where any will do.
+        slot_description, slot_manufacturer: CK_SLOT_INFO's fields likewise.
+        library: CK_INFO's libraryDescription, manufacturerID and libraryVersion likewise.
+        object: the certificate's CKA_LABEL, None where any will do.
         id: CKA_ID, None where any will do.
         slot_id: the slot's number, None where any will do.
         pin_source: file that holds the PIN.
@@ -48,9 +58,17 @@ class Pkcs11Uri:
     object: str | None = None
     id: bytes | None = None
     slot_id: int | None = None
+    slot_description: str | None = None
+    slot_manufacturer: str | None = None
+    library: tuple[str | None, str | None, str | None] = (None, None, None)
     pin_source: Path | None = None
     module_name: str | None = None
     module_path: Path | None = None
+
+    @property
+    def names_module(self) -> bool:
+        """Whether the module is named, and is not p11-kit's, which joins all."""
+        return (self.module_name, self.module_path) != (None, None)
 
     @classmethod
     def parse(cls, text: str) -> Pkcs11Uri:
@@ -60,13 +78,16 @@ class Pkcs11Uri:
             SourceUnusable: it cannot be read as one, or holds a PIN.
         """
         path, _, query = text.partition("?")
+        path = SCHEME + path[len(SCHEME) :]  # A scheme's case says nothing (RFC 3986, 3.1).
         fields = _split(path.removeprefix(SCHEME), ";", _PATH_ATTRIBUTES)
         options = _split(query, "&", _QUERY_ATTRIBUTES)
         kind = _text(fields, "type")
-        if kind not in (None, "cert", "private"):
+        if kind not in (*_CERTIFICATE, *_KEYS):
             raise SourceUnusable(
                 f"the PKCS#11 URI names an object of type {kind}", "name a certificate: type=cert"
             )
+        if kind in _KEYS and "id" in fields:
+            fields.pop("object", None)
         return cls(
             path=path,
             token=_text(fields, "token"),
@@ -76,6 +97,13 @@ class Pkcs11Uri:
             object=_text(fields, "object"),
             id=fields.get("id"),
             slot_id=_optional(_number, _text(fields, "slot-id")),
+            slot_description=_text(fields, "slot-description"),
+            slot_manufacturer=_text(fields, "slot-manufacturer"),
+            library=(
+                _text(fields, "library-description"),
+                _text(fields, "library-manufacturer"),
+                _text(fields, "library-version"),
+            ),
             pin_source=_optional(_pin_source, _text(options, "pin-source")),
             module_name=_optional(_module_name, _text(options, "module-name")),
             module_path=_optional(_module_path, _text(options, "module-path")),
@@ -112,7 +140,8 @@ def _text(attributes: dict[str, bytes], name: str) -> str | None:
     if value is None:
         return None
     try:
-        text = value.decode()
+        # Tokens pad with NUL what the standard pads with blanks, and p11tool prints it so.
+        text = value.rstrip(b"\0").decode()
     except UnicodeDecodeError:
         raise SourceUnusable(f"the PKCS#11 URI's {name} is not UTF-8") from None
     if "\0" in text:

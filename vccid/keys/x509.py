@@ -5,34 +5,49 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from typing import TYPE_CHECKING, Any, Final
 
 from vccid.errors import KeyUnsuitable, SourceUnusable
+from vccid.keys.base import PublicKey
+from vccid.keys.ec import point_of
+from vccid.keys.holder import Holder
 from vccid.keys.libcrypto import rsa_modulus
-from vccid.keys.rsa import MAX_BITS, MIN_BITS, Modulus
+from vccid.keys.parsers import public_key_of
+from vccid.keys.rsa import Modulus
+from vccid.keys.x509_reading import read_certificate
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate as X509Certificate
+
+#: Of a certificate whose dates are none: older than any other.
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """An X.509 certificate whose key an applet can hold.
+    """An X.509 certificate whose key its place on the card can hold.
 
     Attributes:
-        der: the certificate.
-        modulus: its RSA key's.
-        not_before: first moment of validity (RFC 5280, 4.1.2.5).
-        not_after: last moment of validity.
+        der: the certificate, byte for byte as it was found.
+        public: its key.
+        not_before: first moment of validity (RFC 5280, 4.1.2.5), None where it is no time.
+        not_after: last moment of validity, None where it is no time.
     """
 
     der: bytes
-    modulus: Modulus
-    not_before: datetime
-    not_after: datetime
+    public: PublicKey
+    not_before: datetime | None
+    not_after: datetime | None
+
+    @property
+    def began(self) -> datetime:
+        """`not_before`, to compare two certificates by."""
+        return self.not_before or _NEVER
 
     def validity_warning(self, name: str, now: datetime) -> str | None:
         """One line where it is not valid at `now`, else None."""
+        if self.not_before is None or self.not_after is None:
+            return f"the dates of certificate {name} cannot be read; it still signs"
         if now > self.not_after:
             return f"certificate {name} expired on {self.not_after:%Y-%m-%d}; it still signs"
         if now < self.not_before:
@@ -42,66 +57,62 @@ class Certificate:
 
     def valid(self, now: datetime) -> bool:
         """Whether `now` lies within its validity."""
+        if self.not_before is None or self.not_after is None:
+            return False
         return self.not_before <= now <= self.not_after
 
 
-def parse_certificate(der: bytes, name: str, applet: str) -> Certificate:
-    """Read a certificate that `applet` is to hold.
+def parse_certificate(der: bytes, name: str, holder: Holder) -> Certificate:
+    """Read a certificate that is to go on a card.
 
     Args:
         name: what the user called it.
-        applet: where it goes, for people: "PKI applet 1 (ID)".
+        holder: where it goes.
 
     Raises:
         SourceUnusable: it is no X.509 certificate.
-        KeyUnsuitable: its key is none a PKI applet can hold.
+        KeyUnsuitable: its key is none that can go there.
     """
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        not_before, not_after = validity(certificate)
-    except ValueError:
-        raise SourceUnusable(f"certificate {name} is no X.509 certificate, or is damaged") from None
-    return Certificate(
-        der=der,
-        modulus=_modulus(certificate, der, name, applet),
-        not_before=not_before,
-        not_after=not_after,
-    )
+    reading = read_certificate(der)
+    if reading is None:
+        raise SourceUnusable(
+            f"certificate {name} is no X.509 certificate, or is damaged",
+            "openssl x509 -noout -text -in FILE shows what OpenSSL makes of it",
+        )
+    public = public_key(der)
+    if public is None or not holder.fits(public):
+        kind = reading.key_kind if public is None else public.description
+        raise KeyUnsuitable(
+            f"the key of certificate {name} is {kind}, which {holder.name} cannot hold",
+            f"{holder.name} takes {holder.takes}",
+        )
+    return Certificate(der, public, reading.not_before, reading.not_after)
 
 
-def validity(certificate: x509.Certificate) -> tuple[datetime, datetime]:
-    """notBefore and notAfter, in UTC."""
+def public_key(der: bytes) -> PublicKey | None:
+    """A certificate's key where it is one a card may have; no RSA key costs `cryptography`'s."""
+    value = rsa_modulus(der)
+    return Modulus.of(value) if value is not None else point_of(parsed_key(der))
+
+
+def parsed_key(der: bytes) -> Any:
+    """A certificate's key as `cryptography` has it; None for one it does not take."""
+    reading = read_certificate(der)
+    return None if reading is None else public_key_of(reading.key_info)
+
+
+def validity_of(der: bytes) -> tuple[datetime | None, datetime | None]:
+    """A certificate's notBefore and notAfter in UTC, None where one is no time."""
+    reading = read_certificate(der)
+    return (None, None) if reading is None else (reading.not_before, reading.not_after)
+
+
+def validity(certificate: X509Certificate) -> tuple[datetime, datetime]:
+    """The same of one that `cryptography` has read, so that it is known to be sound."""
     return _in_utc(certificate, "not_valid_before"), _in_utc(certificate, "not_valid_after")
 
 
-def _in_utc(certificate: x509.Certificate, name: str) -> datetime:
+def _in_utc(certificate: X509Certificate, name: str) -> datetime:
     """cryptography 42 warns of the attributes without a time zone, and older ones have no other."""
     time: datetime | None = getattr(certificate, f"{name}_utc", None)
     return getattr(certificate, name).replace(tzinfo=UTC) if time is None else time
-
-
-def _modulus(certificate: x509.Certificate, der: bytes, name: str, applet: str) -> Modulus:
-    value = rsa_modulus(der)
-    if value is None:
-        raise _unsuitable(name, _describe(certificate), applet)
-    modulus = Modulus.of(value)
-    if not MIN_BITS <= modulus.bits <= MAX_BITS or modulus.bits % 8:
-        raise _unsuitable(name, f"RSA of {modulus.bits} bits", applet)
-    return modulus
-
-
-def _describe(certificate: x509.Certificate) -> str:
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return "of an unknown type"
-    if isinstance(key, EllipticCurvePublicKey):
-        return f"EC on {key.curve.name}"
-    return type(key).__name__.strip("_").removesuffix("PublicKey")
-
-
-def _unsuitable(name: str, kind: str, applet: str) -> KeyUnsuitable:
-    return KeyUnsuitable(
-        f"the key of certificate {name} is {kind}, which {applet} cannot hold",
-        f"{applet} takes RSA keys of {MIN_BITS} to {MAX_BITS} bits in steps of 8",
-    )

@@ -24,9 +24,12 @@ class CardMaker:
         self._directories = directories
 
     async def make(
-        self, source: MadeCard, password: bytes | None, pin: bytes | None
+        self, source: MadeCard, password: bytes | None, pin: bytes | None, tries_kept: int
     ) -> tuple[Card, list[str]]:
         """A new card, and what the user should be warned of, one line each.
+
+        Args:
+            tries_kept: PIN tries of a token that no guest can use up.
 
         Raises:
             KeySourceError: the certificates or keys cannot be had.
@@ -37,7 +40,15 @@ class CardMaker:
         backend = await asyncio.to_thread(lambda: self._certificates)
         from vccid.backends.certificates import CertificateRequest
 
-        request = CertificateRequest(source.certificates, source.database, source.atr)
+        request = CertificateRequest(
+            source.certificates,
+            source.database,
+            source.atr,
+            source.card,
+            source.serial,
+            source.in_memory,
+            tries_kept,
+        )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings
 

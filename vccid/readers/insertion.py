@@ -132,7 +132,8 @@ class Inserter:
     async def _put_made_in(
         self, managed: ManagedReader, source: MadeCard, password: bytes | None, pin: bytes | None
     ) -> Inserted:
-        card, warnings = await self._cards.make(source, password, pin)
+        kept = self.settings.real_cards.tries_kept
+        card, warnings = await self._cards.make(source, password, pin, kept)
         try:
             _check_empty(managed)
             return Inserted(managed, card, managed.reader.insert(card), warnings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -18,7 +19,7 @@ from typing import Any, Final
 from vccid.card.state import replace_file
 from vccid.errors import ReaderError, StateError
 from vccid.readers.attachments import Attachment
-from vccid.settings.config import ATRS, Atr, check_reader_name
+from vccid.settings.config import ATRS, CARD_KINDS, Atr, CardKind, check_reader_name
 
 #: The version of the file's layout.
 VERSION: Final = 1
@@ -26,17 +27,24 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class MadeCard:
-    """The certificates a card is made of.
+    """What a card is made of.
 
     Attributes:
-        certificates: nicknames, `pkcs11:` URIs without secrets, or absolute paths.
+        certificates: nicknames, `pkcs11:` URIs without secrets, or absolute paths; none for a
+            blank card.
         database: where nicknames are looked up.
-        atr: libcacard's T=0 answer to reset, or one of T=1.
+        atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1.
+        card: its kind.
+        serial: a blank card's serial number, "" for a card made of certificates.
+        in_memory: whether what is written to it is gone with it.
     """
 
     certificates: tuple[str, ...]
     database: str
     atr: Atr
+    card: CardKind = "cac"
+    serial: str = ""
+    in_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,4 +204,15 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
     texts = [*certificates, source["database"]]
     if type(certificates) is not list or not all(isinstance(text, str) for text in texts):
         raise ValueError("no certificates")
-    return MadeCard(tuple(certificates), source["database"], ATRS[ATRS.index(source["atr"])])
+    kind = CARD_KINDS[CARD_KINDS.index(source.get("card", "cac"))]
+    serial, in_memory = source.get("serial", ""), source.get("in_memory", False)
+    if not set(serial) <= set(string.hexdigits) or type(in_memory) is not bool:
+        raise ValueError("no card")
+    return MadeCard(
+        tuple(certificates),
+        source["database"],
+        ATRS[ATRS.index(source["atr"])],
+        kind,
+        serial,
+        in_memory,
+    )

@@ -78,7 +78,7 @@ def follower(
         )
         certificates = settings.certificates
         source = MadeCard(uris, certificates.database, certificates.atr)
-        card, warnings = await cards.make(source, None, None)
+        card, warnings = await cards.make(source, None, None, real_cards.tries_kept)
         for warning in warnings:
             log.warning("%s", warning, extra={"reader": reader.name})
         return card

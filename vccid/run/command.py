@@ -13,7 +13,7 @@ import traceback
 from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
@@ -24,6 +24,9 @@ from vccid.daemon.main import Given
 from vccid.errors import RunFailed, VccidError, unexpected
 from vccid.process import standard_streams
 from vccid.run.pcscd import MOST_READERS
+
+if TYPE_CHECKING:
+    from vccid.run.generate import Recipe
 
 
 class Exit(IntEnum):
@@ -93,6 +96,22 @@ def _complete_command(
     help="With --detach: end when this process does, if not before by vccid stop.",
 )
 @click.option("--generate", is_flag=True, help="A card of new certificates; its PIN is 123456.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(["p256", "p384", "rsa2048", "rsa3072", "rsa4096"]),
+    help="Keys of the new certificates: p256 for a PIV card, else rsa2048.",
+)
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    help="Have them issued by a new authority, whose certificate goes into this file.",
+)
+@click.option(
+    "--user",
+    metavar="NAME@REALM",
+    help="Whom the first is to name, with --ca: as UPN, and for Kerberos.",
+)
 @cards.card_options
 @click.option(
     "--readers",
@@ -125,6 +144,9 @@ def run(
     form: str | None,
     end_with: int | None,
     generate: bool,
+    algorithm: str | None,
+    ca: Path | None,
+    user: str | None,
     readers: int,
     pcscd: bool,
     driver: Path | None,
@@ -143,9 +165,10 @@ def run(
         with launch.interruptible():
             _check_what_for(command, detach, form is not None or end_with is not None)
             request = _card_request(generate, card)
+            recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
             driver = _driver(driver) if pcscd or driver is not None else None
             closed = standard_streams.closed()
-            wish = launch.Wish(given, request, generate, readers, driver, log, closed)
+            wish = launch.Wish(given, request, recipe, readers, driver, log, closed)
             if detach:
                 wish = replace(wish, detached=True, end_with=end_with)
                 launch.detach(wish, _TELL[form or "sh"])
@@ -226,12 +249,33 @@ def _check_command(name: str) -> None:
 def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     """Parameters of Insert; empty where no card was asked for."""
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
-    sources = {"certificates", "pcsc_reader", "hardware"} & request.keys()
+    sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
     if generate and sources | {"database", "password"} & request.keys():
         raise click.UsageError("--generate makes its own certificates")
     if request and not (generate or sources):
-        raise click.UsageError("say what the card is made from: --certs or --generate")
+        raise click.UsageError("say what the card is made from: --certs, --blank or --generate")
     return request
+
+
+def _recipe(
+    generate: bool, card: str | None, algorithm: str | None, ca: Path | None, user: str | None
+) -> Recipe | None:
+    """What certificates are to be made, or None."""
+    if not generate:
+        if (algorithm, ca, user) != (None, None, None):
+            raise click.UsageError("--algorithm, --ca and --user go with --generate")
+        return None
+    from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
+
+    card = card or "cac"
+    if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
+        raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
+    if user is not None and ca is None:
+        raise click.UsageError("--user goes with --ca")
+    name, at, realm = (user or "").rpartition("@")
+    if user is not None and not (name and at and realm and user.isprintable()):
+        raise click.UsageError("--user is NAME@REALM")
+    return Recipe(card, algorithm or DEFAULT_ALGORITHM[card], ca, user)
 
 
 def _driver(given: Path | None) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
@@ -27,6 +27,9 @@ from vccid.settings import config
 from vccid.settings.config import DEFAULT_READER
 from vccid.settings.directories import Directories
 from vccid.wire.varlink import Parameters
+
+if TYPE_CHECKING:
+    from vccid.run.generate import Recipe
 
 #: What tells us to end while there is no command that it could be passed on to.
 _INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,7 +49,7 @@ class Wish:
     Attributes:
         given: the daemon's own options.
         card: parameters of Insert, or empty where no card was asked for.
-        generate: whether the card's certificates are to be made.
+        generate: what certificates are to be made for the card, or None.
         readers: how many.
         driver: libifdvccid.so, where pcscd is to be between; else None.
         log: where daemon and pcscd log to, or None.
@@ -57,7 +60,7 @@ class Wish:
 
     given: Given
     card: Parameters
-    generate: bool
+    generate: Recipe | None
     readers: int
     driver: Path | None
     log: Path | None
@@ -112,7 +115,7 @@ def _begun(wish: Wish) -> Iterator[tuple[Plan, Keeper]]:
     with scratch.folder() as directory:
         plan = _plan(wish, directory, behind)
         with _kept(plan) as keeper:
-            new = _new_certificates() if wish.generate else {}  # while daemon and pcscd start
+            new = _new_certificates(wish.generate)  # while daemon and pcscd start
             keeper.wait()
             try:
                 _insert({**_generated(new, directory), **wish.card}, plan)
@@ -211,10 +214,12 @@ def _kept(plan: Plan) -> Iterator[Keeper]:
             click.echo(f"vccid: {name} ended before the command did; see --log", err=True)
 
 
-def _new_certificates() -> dict[str, bytes]:
+def _new_certificates(recipe: Recipe | None) -> dict[str, bytes]:
+    if recipe is None:
+        return {}
     from vccid.run import generate
 
-    return generate.new_certificates()
+    return generate.new_certificates(recipe)
 
 
 def _generated(certificates: dict[str, bytes], directory: Path) -> Parameters:

@@ -22,6 +22,8 @@ from vccid.settings.toml_lines import key_lines, line_of
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 Atr = Literal["cac", "t1"]
 ATRS: Final[tuple[Atr, ...]] = get_args(Atr)
+CardKind = Literal["cac", "piv", "cac+piv"]
+CARD_KINDS: Final[tuple[CardKind, ...]] = get_args(CardKind)
 DEFAULT_READER: Final = "vccid0"
 
 #: bMaxSlotIndex 15: what one device's interrupt message is meant to hold.
@@ -134,9 +136,13 @@ class Certificates:
     database: Annotated[str, Help("NSS database in which certificate nicknames are looked up.")] = (
         "sql:/etc/pki/nssdb"
     )
+    card: Annotated[
+        CardKind,
+        Help("Kind of card: cac; piv, which takes EC keys too; or cac+piv.", _one_of(*CARD_KINDS)),
+    ] = "cac"
     atr: Annotated[
         Atr,
-        Help("Answer to reset: cac as QEMU's card has it (T=0), or t1.", _one_of(*ATRS)),
+        Help("Answer to reset of a cac: cac as QEMU's card has it (T=0), or t1.", _one_of(*ATRS)),
     ] = "cac"
 
 

@@ -89,8 +89,8 @@ async def made(
     finally:
         card.close()
         card.close()
-        assert card._released is not None
-        await card._released
+        assert card.release.done is not None
+        await card.release.done
 
 
 async def verify(session: Session, pin: bytes) -> bytes:
@@ -337,3 +337,16 @@ async def test_a_slow_source_holds_up_no_other_card(
         gate.set()
         answers = await asyncio.gather(*slow, return_exceptions=True)
     assert all(isinstance(answer, SourceUnusable) for answer in answers)
+
+
+async def test_an_nss_password_is_not_changed_through_the_card(
+    backend: CertificateBackend, tmp_path: Path
+) -> None:
+    """The database is open read-only: refused before a try is spent, and not by a riddle."""
+    database = NssFolder(tmp_path / "db", "12345678", "cert1")
+    async with made(backend.card(request("cert1", database=database))) as (card, _):
+        session = await card.connect()
+        change = bytes.fromhex("00 24 00 00 10") + b"12345678" + b"87654321"
+        assert (await session.transmit(change)).hex() == "6985"
+        assert card.info().tries_left == 3
+        assert await verify(session, b"12345678") == OK

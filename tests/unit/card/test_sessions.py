@@ -18,7 +18,7 @@ from vccid.card.pin import CardPin
 from vccid.card.state import StateStore
 from vccid.errors import CardRemoved
 from vccid.iso7816 import status
-from vccid.keys.base import Credential, PrivateKey
+from vccid.keys.base import Credential, RsaPrivateKey
 
 VERIFY = bytes.fromhex("00 20 00 00 08") + PIN
 WRONG = bytes.fromhex("00 20 00 00 08") + b"00000000"
@@ -187,7 +187,7 @@ async def test_a_slow_key_holds_nobody_up(held: list[Credential], tmp_path: Path
     """While one host's key works in its thread, another host gets its answers."""
     release = threading.Event()
 
-    class SlowKey(PrivateKey):
+    class SlowKey(RsaPrivateKey):
         size_bits = 1024
 
         def raw(self, block: bytes) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vccid.ctl import secrets
-from vccid.ctl.cards import absolute_database, absolute_item, split_items
+from vccid.ctl.items import absolute_database, absolute_item, split_items
 from vccid.errors import ConfigError
 
 
@@ -54,3 +54,28 @@ def test_an_empty_first_line_is_no_secret(tmp_path: Path, content: bytes) -> Non
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="missing cannot be read: No such file"):
         secrets.from_file(tmp_path / "missing")
+
+
+def test_commas_and_blanks_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a, b.pem", "c.pem ", "d,e,f.p12"):
+        (tmp_path / name).touch()
+    assert split_items("cert1, ./a, b.pem,cert2") == ["cert1", "./a, b.pem", "cert2"]
+    assert split_items("a, b.pem,d,e,f.p12#two") == ["a, b.pem", "d,e,f.p12#two"]
+    assert split_items("./c.pem ,cert1 ") == ["./c.pem ", "cert1"]
+    assert split_items("./no,such.pem") == ["./no", "such.pem"]
+    assert absolute_item("d,e,f.p12#two") == f"{tmp_path}/d,e,f.p12#two"
+
+
+def test_a_home_that_no_shell_saw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert absolute_database("sql:~/nssdb") == f"sql:{tmp_path}/nssdb"
+    assert absolute_database("~/nssdb") == f"{tmp_path}/nssdb"
+    assert absolute_item("~/a.pem") == f"{tmp_path}/a.pem"
+
+
+def test_a_colon_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_database("sql:/a:b") == "sql:/a:b"
+    assert absolute_database("/a:b") == "/a:b"
+    assert absolute_database("a:b") == f"{tmp_path}/a:b"

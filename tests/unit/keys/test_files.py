@@ -29,6 +29,7 @@ from vccid.errors import (
     WrongPassword,
 )
 from vccid.keys.files import load_file
+from vccid.keys.holder import pki_applet
 from vccid.keys.passwords import Passwords
 
 APPLET = "CAC PKI applet 1 (ID)"
@@ -39,7 +40,7 @@ ISSUER = certificate("issuer", rsa_key().public_key())
 
 def load(path: Path, password: bytes | None = None, credentials: Path | None = None) -> None:
     """Load, and see that the key is the certificate's."""
-    found, key = load_file(path, Passwords(password, credentials), "mine", APPLET)
+    found, key = load_file(path, Passwords(password, credentials), "mine", pki_applet(APPLET))
     assert found.der == der(CERT)
     assert_signs(key.raw, found.der)
 
@@ -144,7 +145,8 @@ def test_no_key(tmp_path: Path) -> None:
         load(path)
     assert caught.value.message == (
         f"certificate {path} has no private key in it,"
-        " and beside it is neither mine.key nor mine-key.pem"
+        " and beside it is neither mine.key nor mine-key.pem nor mine.key.pem nor mine.pem.key"
+        " nor privkey.pem nor key.pem"
     )
 
 
@@ -214,3 +216,18 @@ def test_what_would_never_end_is_not_read(tmp_path: Path) -> None:
         large.truncate(1 << 30)
     with pytest.raises(SourceUnusable, match="too large"):
         load(tmp_path / "large.pem")
+
+
+@pytest.mark.parametrize("traditional", [True, False])
+def test_a_wrong_password_whose_padding_is_right_by_chance(
+    tmp_path: Path, traditional: bool
+) -> None:
+    """One in 256 is; what it opens is no key, and still the password is what was wrong."""
+    source, path = tmp_path / "source.pem", tmp_path / "mine.pem"
+    source.write_bytes(key_pem(rsa_key(1, 1024)))
+    run("openssl", "rsa", "-aes128", *(["-traditional"] if traditional else []), "-in", source,
+        "-passout", "pass:secret", "-out", path)  # fmt: skip
+    path.write_bytes(path.read_bytes() + pem(certificate("a", rsa_key(1, 1024).public_key())))
+    for number in range(600 if traditional else 1):
+        with pytest.raises(WrongPassword):
+            load_file(path, Passwords(b"%d" % number), "mine", APPLET)

@@ -24,6 +24,11 @@ DB = "sql:/etc/pki/nssdb"
         ("missing.pem", Nickname(DB, "missing.pem")),
         ("./missing.pem", CertificateFile(Path("missing.pem"))),
         ("/no/ending", CertificateFile(Path("/no/ending"))),
+        ("a\xa0name", Nickname(DB, "a\xa0name")),
+        ("/a/b.p12#two", CertificateFile(Path("/a/b.p12"), "two")),
+        ("/a/b.p12#", CertificateFile(Path("/a/b.p12"))),
+        ("nick#name", Nickname(DB, "nick#name")),
+        ("PKCS11:object=a", Pkcs11Uri(path="pkcs11:object=a", object="a")),
         ("pkcs11:object=a", Pkcs11Uri(path="pkcs11:object=a", object="a")),
     ],
 )

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from tests.key_material import assert_signs, certificate, der, rsa_key
 from vccid.errors import KeyOperationError, KeyUnsuitable, SourceUnusable
-from vccid.keys.files import FileKey
+from vccid.keys.file_key import RsaFileKey
+from vccid.keys.holder import pki_applet
 from vccid.keys.libcrypto import RawRsa, rsa_modulus, wipe
 from vccid.keys.rsa import Modulus, unpad_signature_block
 from vccid.keys.x509 import parse_certificate
@@ -25,7 +26,7 @@ APPLET = "CAC PKI applet 2 (signature)"
 
 
 def test_raw_is_the_power_of_d() -> None:
-    key = FileKey(rsa_key())
+    key = RsaFileKey(rsa_key())
     numbers = rsa_key().private_numbers()
     for block in (bytes(256), bytes(255) + b"\1", b"\0\1" + b"\xff" * 253 + b"\0"):
         expected = pow(int.from_bytes(block, "big"), numbers.d, numbers.public_numbers.n)
@@ -34,13 +35,13 @@ def test_raw_is_the_power_of_d() -> None:
 
 @pytest.mark.parametrize("bits", [1024, 1032, 4096])
 def test_every_size(bits: int) -> None:
-    key = FileKey(rsa_key(0, bits))
+    key = RsaFileKey(rsa_key(0, bits))
     assert key.size_bits == bits
     assert_signs(key.raw, der(certificate("a", rsa_key(0, bits).public_key())))
 
 
 def test_blocks_that_do_not_fit() -> None:
-    key = FileKey(rsa_key())
+    key = RsaFileKey(rsa_key())
     n = key.modulus.value
     for block in (b"", bytes(255), bytes(257)):
         with pytest.raises(KeyOperationError, match=f"{len(block)} bytes where the key takes 256"):
@@ -52,7 +53,7 @@ def test_blocks_that_do_not_fit() -> None:
 
 
 def test_one_key_in_many_threads() -> None:
-    key = FileKey(rsa_key())
+    key = RsaFileKey(rsa_key())
     cert = der(certificate("a", rsa_key().public_key()))
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(assert_signs, key.raw, cert) for _ in range(64)]:
@@ -143,22 +144,24 @@ def _rsa_public(bits: int) -> object:
 )
 def test_keys_no_applet_holds(public: object, kind: str) -> None:
     with pytest.raises(KeyUnsuitable) as caught:
-        parse_certificate(der(certificate("a", public)), "mine", APPLET)
+        parse_certificate(der(certificate("a", public)), "mine", pki_applet(APPLET))
     assert caught.value.message == (
         f"the key of certificate mine is {kind}, which {APPLET} cannot hold"
     )
-    assert caught.value.hint == f"{APPLET} takes RSA keys of 1024 to 4096 bits in steps of 8"
+    assert caught.value.hint == (
+        f"{APPLET} takes RSA keys of 1024 to 4096 bits in steps of 8; --card piv takes EC keys too"
+    )
 
 
 def test_no_certificate() -> None:
     with pytest.raises(SourceUnusable, match="mine is no X.509 certificate"):
-        parse_certificate(b"\x30\x00", "mine", APPLET)
+        parse_certificate(b"\x30\x00", "mine", pki_applet(APPLET))
 
 
 def test_validity() -> None:
     start, end = datetime(2020, 1, 2, tzinfo=UTC), datetime(2021, 3, 4, tzinfo=UTC)
     parsed = parse_certificate(
-        der(certificate("a", rsa_key().public_key(), start, end)), "mine", APPLET
+        der(certificate("a", rsa_key().public_key(), start, end)), "mine", pki_applet(APPLET)
     )
     assert parsed.validity_warning("mine", start) is None
     assert parsed.validity_warning("mine", end) is None

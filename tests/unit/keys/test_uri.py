@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vccid.errors import SourceUnusable
+from vccid.keys.nss import by_nickname
+from vccid.keys.pkcs11 import by_uri
+from vccid.keys.pkcs11_token import CertificateObject
 from vccid.keys.uri import Pkcs11Uri
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"))
@@ -94,3 +97,42 @@ def test_anything_parses_or_is_refused(text: str) -> None:
         Pkcs11Uri.parse("pkcs11:" + text)
     except SourceUnusable as error:
         assert error.message
+
+
+def test_as_p11tool_prints_them() -> None:
+    """With everything, and with the NULs of a token that pads with them."""
+    uri = Pkcs11Uri.parse(
+        "PKCS11:library-description=Implementation%20of%20PKCS11;library-manufacturer=SoftHSM"
+        ";library-version=2.6;slot-description=SoftHSM%20slot;slot-manufacturer=SoftHSM"
+        ";token=main%00%00;object=key%20label;id=%01;type=private"
+    )
+    assert uri.path.startswith("pkcs11:library")
+    assert uri.library == ("Implementation of PKCS11", "SoftHSM", "2.6")
+    assert (uri.slot_description, uri.slot_manufacturer) == ("SoftHSM slot", "SoftHSM")
+    assert (uri.token, uri.id) == ("main", b"\1")
+    assert uri.object is None, "a key's label is not its certificate's"
+
+
+@pytest.mark.parametrize("kind", ["private", "public"])
+def test_a_key_without_an_id_has_its_certificates_label(kind: str) -> None:
+    assert Pkcs11Uri.parse(f"pkcs11:object=a;type={kind}").object == "a"
+
+
+def _named(*names: tuple[str, bytes]) -> list[CertificateObject]:
+    return [CertificateObject(label, id_, b"") for label, id_ in names]
+
+
+def test_an_id_in_plain_hexadecimal() -> None:
+    """As pkcs11-tool prints it; what is written exactly so comes first."""
+    both = _named(("byte", b"\x01"), ("text", b"01"))
+    assert by_uri(both[:1], Pkcs11Uri.parse("pkcs11:id=01")) == both[:1]
+    assert by_uri(both, Pkcs11Uri.parse("pkcs11:id=01")) == both[1:]
+    assert by_uri(both, Pkcs11Uri.parse("pkcs11:id=%01")) == both[:1]
+
+
+def test_a_nickname_whose_blank_was_lost() -> None:
+    blank = _named(("mine ", b"1"), ("other", b"2"))
+    assert by_nickname(blank, "mine", "db") == blank[:1]
+    both = _named(("mine ", b"1"), ("mine", b"2"))
+    assert by_nickname(both, "mine", "db") == both[1:]
+    assert by_nickname(both, "mine ", "db") == both[:1]

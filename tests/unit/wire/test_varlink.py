@@ -137,6 +137,6 @@ def test_every_error_of_the_tree_is_declared_or_below_one_that_is() -> None:
     # Those that never come out of a method: of the daemon's own start, of `vccid run`, of a
     # session with a card, and of the wire itself.
     assert set(tree) - declared - {"VccidError"} == {
-        "DaemonRunning", "RunFailed", "CardMute",
+        "DaemonRunning", "RunFailed", "CardMute", "LoginLost",
         "ProtocolError", "RemoteProtocolError", "LocalProtocolError",
     }  # fmt: skip

@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from vccid.card.cac.access_control import AccessControlApplet
 from vccid.card.cac.applet import Applet, AppletSession, Handler, NoApplet
@@ -20,6 +17,7 @@ from vccid.card.cac.pki import PkiApplet
 from vccid.card.card import Card, CardInfo, Offload
 from vccid.card.line_ups import as_libcacard
 from vccid.card.pin import Pin
+from vccid.card.processors import Process
 from vccid.card.session import CardSession, Lifetime
 from vccid.iso7816.apdu import (
     INS_CHANGE_REFERENCE_DATA,
@@ -29,6 +27,7 @@ from vccid.iso7816.apdu import (
 )
 from vccid.iso7816.atr import LIBCACARD_ATR
 from vccid.keys.base import Credential
+from vccid.keys.x509_reading import read_certificate
 from vccid.trace.gsc_is import INS_GET_CERTIFICATE
 
 #: As many PKI applets as libcacard makes; OpenSC looks for 16.
@@ -143,18 +142,25 @@ class CacCard(Card):
             pin_kind=self.pin.kind,
         )
 
+    @property
+    def names(self) -> Set[bytes]:
+        """The AIDs of its applets."""
+        return self._applets.keys()
+
     async def connect(self) -> CardSession:
         lifetime = Lifetime()
+        return CardSession(self._atr, self.row(lifetime), lifetime)
+
+    def row(self, lifetime: Lifetime) -> Process:
+        """A session's processors, nothing selected."""
         applets = AppletSession(self.pin, self.serial, self._applets, self._no_applet, lifetime)
-        row = as_libcacard(
+        return as_libcacard(
             applets.process,
             owns=applets.owns,
             untouched=(INS_GET_CERTIFICATE,),
         )
-        return CardSession(self._atr, row, lifetime)
 
 
 def _common_name(credential: Credential) -> str:
-    subject = x509.load_der_x509_certificate(credential.certificate).subject
-    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else credential.name
+    reading = read_certificate(credential.certificate)
+    return reading.common_name if reading is not None and reading.common_name else credential.name

@@ -32,7 +32,7 @@ def verify(session: AppletSession, command: Command) -> Answer:
         return status.PARAMETERS_WRONG
     if not command.data:
         # libcacard does not count, and answers 6A88, or 63C3 whatever is left.
-        return status.SUCCESS if session.verified else status.tries_left(session.pin.tries_left)
+        return _standing(session) if session.verified else _unproved(session)
     if len(command.data) > MAX_PIN_FIELD:
         return status.WRONG_LENGTH
     return _decide(session, command.ins, session.pin.verify(_unpadded(command.data)))
@@ -57,6 +57,16 @@ def get_challenge(session: AppletSession, command: Command) -> bytes:
     if command.data or not 1 <= command.le <= 256:
         return status.WRONG_LENGTH
     return os.urandom(command.le) + status.SUCCESS
+
+
+async def _standing(session: AppletSession) -> bytes:
+    """Whether what was proved still holds: the token may have been pulled, and be back locked."""
+    session.verified = await session.lifetime.wait_for(session.pin.still_proved())
+    return status.SUCCESS if session.verified else _unproved(session)
+
+
+def _unproved(session: AppletSession) -> bytes:
+    return status.tries_left(session.pin.tries_left)
 
 
 async def _change(session: AppletSession, old: bytes, new: bytes) -> bytes:

@@ -21,12 +21,13 @@ from vccid.errors import (
     KeyOperationError,
     KeySourceError,
     KeyUnsuitable,
+    LoginLost,
     PrivateKeyMissing,
     TokenGone,
 )
 from vccid.iso7816 import status, tlv
 from vccid.iso7816.apdu import Command
-from vccid.keys.base import Credential
+from vccid.keys.base import Credential, RsaPrivateKey
 from vccid.keys.libcrypto import rsa_modulus
 from vccid.trace.gsc_is import GSC_IS, INS_GET_CERTIFICATE
 from vccid.trace.lines import outcome_text
@@ -44,6 +45,13 @@ _TAG_MSCUID, _TAG_ERROR_DETECTION = 0x72, 0xFE
 
 _PLAIN, _COMPRESSED = b"\x00", b"\x01"
 
+#: The longest certificate that OpenSC's CAC driver reads, in bytes (card-cac.c: CAC_MAX_SIZE - 1).
+MOST_FOR_OPENSC: Final = 4095
+
+_TAKES: Final = (
+    "a CAC's PKI applet takes RSA keys of 1024 to 4096 bits; --card piv takes EC keys too"
+)
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,9 +66,11 @@ class PkiApplet(ContainerApplet):
         Raises:
             KeyUnsuitable: no certificate of an RSA key of 1024 to 4096 bits, or too large a one.
         """
-        modulus = _modulus(credential)
-        information = _COMPRESSED if compress else _PLAIN
-        stored = zlib.compress(credential.certificate, 9) if compress else credential.certificate
+        key, modulus = _rsa(credential)
+        stored = zlib.compress(credential.certificate, 9)
+        if not compress and not len(stored) <= MOST_FOR_OPENSC < len(credential.certificate):
+            stored = credential.certificate
+        information = _PLAIN if stored is credential.certificate else _COMPRESSED
         # Apple's CACNG wants the information before the certificate it is about.
         items = [
             (_TAG_CERTIFICATE_INFORMATION, information),
@@ -77,12 +87,13 @@ class PkiApplet(ContainerApplet):
             ) from error
         oid = bytes((0x01, index))
         item = CardObject(oid, *buffers)
-        super().__init__(RID_DOD + oid, [item], pki_properties(item, credential.key.size_bits))
-        self._credential = credential
+        super().__init__(RID_DOD + oid, [item], pki_properties(item, key.size_bits))
+        self._name = credential.name
+        self._key = key
         self._offload = offload
         self._stored = information + stored
         self._modulus = modulus
-        self._size = credential.key.size_bits // 8
+        self._size = key.size_bits // 8
         self.handlers |= {
             INS_SIGN_DECRYPT: self.sign_decrypt,
             INS_GET_CERTIFICATE: self.get_certificate,
@@ -129,9 +140,11 @@ class PkiApplet(ContainerApplet):
         return self._stored[start:end] + (status.more_data(left) if left > 0 else status.SUCCESS)
 
     async def _operate(self, session: AppletSession, block: bytes) -> bytes:
-        key = self._credential.key
+        work = self._offload(partial(self._key.raw, block))
         try:
-            result: bytes = await session.lifetime.wait_for(self._offload(partial(key.raw, block)))
+            result: bytes = await session.lifetime.wait_for(work)
+        except LoginLost as error:
+            return self._failed(session, error, self._unlockable(session))
         except KeyOperationError as error:
             return self._failed(session, error, status.DATA_INVALID)
         except PrivateKeyMissing as error:
@@ -142,13 +155,23 @@ class PkiApplet(ContainerApplet):
             return self._failed(session, error, status.NO_PRECISE_DIAGNOSIS)
         return result + status.SUCCESS
 
+    def _unlockable(self, session: AppletSession) -> bytes:
+        """What to answer where the token is locked again: its PIN can be verified, or it is not.
+
+        A card's own PIN unlocks no token; then the card is to be inserted again.
+        """
+        if session.pin.kind != "token":
+            return status.EXECUTION_ERROR
+        session.verified = False
+        return status.SECURITY_STATUS_NOT_SATISFIED
+
     def _failed(
         self, session: AppletSession, error: KeyOperationError | KeySourceError, answer: bytes
     ) -> bytes:
         _log.error(
             "%s: the key of %s failed: %s; %s",
             outcome_text(INS_SIGN_DECRYPT, answer, GSC_IS),
-            self._credential.name,
+            self._name,
             error.message,
             error.hint,
             extra={"card": session.serial},
@@ -156,21 +179,17 @@ class PkiApplet(ContainerApplet):
         return answer
 
 
-def _modulus(credential: Credential) -> int:
-    modulus, bits = rsa_modulus(credential.certificate), credential.key.size_bits
-    if modulus is None:
-        raise KeyUnsuitable(
-            f"{credential.name} is no certificate of an RSA key",
-            "a CAC's PKI applet takes RSA keys of 1024 to 4096 bits",
-        )
+def _rsa(credential: Credential) -> tuple[RsaPrivateKey, int]:
+    """A credential's key and its certificate's modulus."""
+    modulus, key = rsa_modulus(credential.certificate), credential.key
+    if modulus is None or not isinstance(key, RsaPrivateKey):
+        raise KeyUnsuitable(f"{credential.name} is no certificate of an RSA key", _TAKES)
+    bits = key.size_bits
     if modulus.bit_length() != bits:
         raise KeyUnsuitable(
             f"certificate {credential.name} is for a key of {modulus.bit_length()} bits, "
             f"its private key has {bits}",
         )
     if not MIN_KEY_BITS <= bits <= MAX_KEY_BITS or bits % 8:
-        raise KeyUnsuitable(
-            f"the RSA key of {credential.name} has {bits} bits",
-            "a CAC's PKI applet takes RSA keys of 1024 to 4096 bits",
-        )
-    return modulus
+        raise KeyUnsuitable(f"the RSA key of {credential.name} has {bits} bits", _TAKES)
+    return key, modulus

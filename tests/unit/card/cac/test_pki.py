@@ -30,7 +30,7 @@ from vccid.errors import (
     VccidError,
 )
 from vccid.iso7816 import status
-from vccid.keys.base import Credential, PrivateKey
+from vccid.keys.base import Credential, RsaPrivateKey
 
 MakeDriver = Callable[..., Driver]
 VERIFY = "00 20 00 00 08 " + PIN.hex(" ")
@@ -92,7 +92,7 @@ def test_get_certificate_begins_again_with_select(make: MakeDriver) -> None:
 # Keys
 
 
-def padded(message: bytes, key: PrivateKey) -> bytes:
+def padded(message: bytes, key: RsaPrivateKey) -> bytes:
     """EMSA-PKCS1-v1_5 for SHA-256 (RFC 8017, 9.2)."""
     digest = hashes.Hash(hashes.SHA256())
     digest.update(message)
@@ -191,7 +191,7 @@ def test_a_block_above_the_modulus(driver: Driver) -> None:
     assert driver.send("80 42 00 00 00 01 00" + "FF" * 256) == status.DATA_INVALID
 
 
-class FailingKey(PrivateKey):
+class FailingKey(RsaPrivateKey):
     def __init__(self, error: VccidError) -> None:
         self._error = error
 

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Yubico's ATTEST: a certificate that says a key was generated on the card, and how it is kept.
+
+developers.yubico.com/PIV/Introduction/PIV_attestation.html. The card's own attestation key signs,
+which nobody but the card's maker vouches for.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
+from cryptography.x509.oid import NameOID
+
+from vccid.card.piv.contents import Issuer
+from vccid.card.piv.keys import CardKey, StoredKey
+from vccid.card.piv.signing import new_certificate
+from vccid.iso7816 import ber
+from vccid.keys.x509 import validity
+
+_YUBICO: Final = "1.3.6.1.4.1.41482.3"
+_FIRMWARE, _SERIAL, _POLICIES, _FORM = (
+    x509.ObjectIdentifier(f"{_YUBICO}.{number}") for number in (3, 7, 8, 9)
+)
+
+#: A keychain with USB-A: what is told where nothing fits.
+_FORM_FACTOR: Final = b"\x01"
+
+_INTEGER: Final = 0x02
+
+
+def new_attester(serial: str, start: datetime.datetime, end: datetime.datetime) -> Issuer:
+    """A new attestation key for one card, its certificate valid from `start` to `end` (UTC)."""
+    return new_certificate(
+        f"PIV Attestation of card {serial}",
+        start,
+        end,
+        [(x509.BasicConstraints(ca=True, path_length=0), True)],
+    )
+
+
+def attest(
+    attester: Issuer, reference: int, stored: StoredKey, key: CardKey, version: bytes, serial: int
+) -> bytes:
+    """The certificate, DER.
+
+    Args:
+        attester: who signs.
+        reference: the key's.
+        stored: the key, generated on the card.
+        key: the same.
+        version: the firmware's, three bytes.
+        serial: the card's, as GET SERIAL tells it.
+    """
+    signer = x509.load_der_x509_certificate(attester.certificate)
+    signing = load_der_private_key(attester.pkcs8, None)
+    assert isinstance(signing, ec.EllipticCurvePrivateKey)
+    start, end = validity(signer)
+    number = ber.encode(_INTEGER, serial.to_bytes(serial.bit_length() // 8 + 1, "big"))
+    name = x509.NameAttribute(NameOID.COMMON_NAME, f"PIV Attestation {reference:02x}")
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([name]))
+        .issuer_name(signer.subject)
+        .public_key(load_der_private_key(stored.pkcs8, None).public_key())  # type: ignore[arg-type]
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+    )
+    for identifier, value in (
+        (_FIRMWARE, version),
+        (_SERIAL, number),
+        (_POLICIES, bytes((key.pin_policy, key.touch_policy))),
+        (_FORM, _FORM_FACTOR),
+    ):
+        builder = builder.add_extension(x509.UnrecognizedExtension(identifier, value), False)
+    return builder.sign(signing, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A PIV card: its parts put together, and a session's row of processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from vccid.card.card import Card, CardInfo, SlotInfo
+from vccid.card.line_ups import by_standard
+from vccid.card.pin import Pin
+from vccid.card.piv.application import PivApplication, PivParts
+from vccid.card.piv.contents import CardMemory, Contents
+from vccid.card.piv.data_model import BARE, CERTIFICATES, DATA, OBJECTS, PIN_TO_READ
+from vccid.card.piv.objects import Objects, certificate_in
+from vccid.card.piv.personalisation import Personalisation
+from vccid.card.piv.pins import PivPin, Puk
+from vccid.card.piv.references import KEYS, key_name
+from vccid.card.piv.slots import emptied
+from vccid.card.session import CardSession, Lifetime
+from vccid.card.state import MAX_TRIES
+from vccid.iso7816 import ber
+from vccid.iso7816.atr import T1_ATR
+from vccid.keys.x509_reading import read_certificate
+
+#: What an empty card is called.
+_BLANK = "PIV card"
+
+
+class PivCard(Card):
+    """A PIV card.
+
+    Attributes:
+        memory: its objects and keys.
+        pin: its PIN, shared by all its sessions.
+        puk: its PUK.
+        serial: its UUID, 32 hexadecimal digits.
+    """
+
+    def __init__(
+        self,
+        memory: CardMemory,
+        pin: Pin,
+        puk: Puk,
+        fresh: Callable[[], Contents],
+        names: Sequence[str] = (),
+        atr: bytes = T1_ATR,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Put a card together.
+
+        Args:
+            memory: its contents.
+            pin: opened with the card's serial number.
+            puk: likewise.
+            fresh: what it had when it was new; blocks.
+            names: what the user called the certificates it was made of, in the order of `KEYS`.
+            atr: answer to reset.
+            release: called once the card has left its reader.
+        """
+        self.memory = memory
+        self.pin = pin
+        self.puk = puk
+        self.serial = memory.contents.guid.hex()
+        self._atr = atr
+        self._fresh = fresh
+        self._names = dict(zip(KEYS, names, strict=False))
+        self._release = release
+        personalisation = Personalisation(memory, pin, puk, emptied)
+        self._parts = PivParts(memory, pin, puk, personalisation, Objects(), self.serial)
+
+    @property
+    def atr(self) -> bytes:
+        return self._atr
+
+    def info(self) -> CardInfo:
+        certificates = self._certificates()
+        names = [self._names.get(reference, key_name(reference)) for reference in certificates]
+        return CardInfo(
+            kind="piv",
+            serial=self.serial,
+            label=_common_name(next(iter(certificates.values()), None)),
+            certificates=tuple(certificates.values()),
+            names=tuple(names),
+            tries_left=self.pin.tries_left,
+            pin_kind=self.pin.kind,
+            puk_tries_left=self.puk.tries_left,
+            slots=tuple(self._slots(list(certificates))),
+        )
+
+    def _slots(self, certified: list[int]) -> Iterator[SlotInfo]:
+        """What is under each key reference; `certified` are those with a certificate."""
+        for reference in KEYS:
+            key = self.memory.key(reference)
+            index = certified.index(reference) if reference in certified else None
+            shown = SlotInfo(f"{reference:02X}", key_name(reference), certificate=index)
+            if key is not None:
+                yield replace(
+                    shown,
+                    algorithm=key.algorithm.label,
+                    source=key.source,
+                    pin=key.pin_policy.name.lower(),
+                )
+            elif index is not None:
+                yield shown
+
+    def public_objects(self) -> dict[str, bytes]:
+        """Every object that is read without the PIN, as GET DATA gives it, by its file's name."""
+        contents, objects = self.memory.contents, self._parts.objects
+        found = {}
+        for tag in (*OBJECTS, *(tag for tag in contents.objects if tag not in OBJECTS)):
+            content = None if tag in PIN_TO_READ else objects.read(contents, tag)
+            if content is not None:
+                name = OBJECTS[tag].file if tag in OBJECTS else f"{tag:06x}"
+                found[name] = ber.encode(tag if tag in BARE else DATA, content)
+        return found
+
+    def _certificates(self) -> dict[int, bytes]:
+        """Those that are on it now, DER, by key reference."""
+        objects = self.memory.contents.objects
+        found = {}
+        for reference in KEYS:
+            der = certificate_in(objects.get(CERTIFICATES[reference], b""))
+            if der is not None:
+                found[reference] = der
+        return found
+
+    async def connect(self) -> CardSession:
+        lifetime = Lifetime()
+        application = self.application(lifetime)
+        return CardSession(self._atr, by_standard(application.process), lifetime)
+
+    def application(self, lifetime: Lifetime) -> PivApplication:
+        """A session's application, nothing proved."""
+        return PivApplication(self._parts, lifetime.wait_for)
+
+    async def start_again(self) -> None:
+        """Be as when it was new, PIN and PUK too; every session has proved nothing then.
+
+        Raises:
+            StateError: the disk will not take it.
+        """
+        await self.memory.change(lambda contents: self._fresh())
+        self.memory.resets += 1
+        if isinstance(self.pin, PivPin):
+            await self.pin.start_again(MAX_TRIES)
+        else:
+            await self.pin.reset()
+        await self.puk.start_again(MAX_TRIES)
+
+    def close(self) -> None:
+        self._release()
+
+
+def _common_name(der: bytes | None) -> str:
+    reading = None if der is None else read_certificate(der)
+    return (reading.common_name if reading is not None else "") or _BLANK
