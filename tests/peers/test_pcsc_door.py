@@ -123,7 +123,10 @@ def test_killed_and_started_again_it_serves_the_same_program(daemon: Daemon, dat
     daemon.ctl("insert", "--db", database, "--certs", CERTS)
     with Application(env(door(daemon))) as program:
         handle, _ = program.connect(READER)
-        program.begin("SCardGetStatusChange", program.context, 60_000, [[READER, 0x10022]])
+        unaware = [[READER, scard.SCARD_STATE_UNAWARE]]
+        ((_, now, _),) = program.must("SCardGetStatusChange", program.context, 0, unaware)[0]
+        now &= ~scard.SCARD_STATE_CHANGED
+        program.begin("SCardGetStatusChange", program.context, 60_000, [[READER, now]])
         daemon.kill()
         # The last where it was killed with the request unread: the library's word for a reset.
         codes = ("SCARD_F_COMM_ERROR", "SCARD_E_NO_SERVICE", "SCARD_W_SECURITY_VIOLATION")
