@@ -45,6 +45,8 @@ ELSEWHERE = (
     ("keys", r"certutil|chgrp|chmod|--db sql:", "tests/peers/test_docs.py", r"certutil"),
     ("keys", r"id\.p12,", "tests/peers/test_howto.py", r"HOWTO"),
     ("keys", r"softhsm|pkcs11", "tests/peers/test_keys_softhsm.py", r"softhsm"),
+    ("pcsc", r"attach pcsc|CSOCK_NAME", "tests/peers/test_pcsc_door.py", r'"attach", "pcsc"'),
+    ("pcsc", r"opensc-tool", "tests/peers/pcsc_comparison.py", r'"--list-readers"'),
     ("pin-pad", r"", "tests/peers/test_pin_pad.py", r'"pin", "enter"'),
     ("qemu", r"qemu-system|vccidctl attach (usbredir|vsc)", "tests/peers/test_docs_qemu.py",
      r"PAGE"),
@@ -110,8 +112,8 @@ def user() -> Iterator[User]:
 
 def test_the_demo(user: User) -> None:
     """As ./dev calls it."""
-    assert "vccid run -- tests/demo/demo" in (ROOT / "dev").read_text()
-    assert "That was all" in user.say("run", "--", ROOT / "tests/demo/demo")
+    assert "vccid run --pcscd -- tests/demo/demo" in (ROOT / "dev").read_text()
+    assert "That was all" in user.say("run", "--pcscd", "--", ROOT / "tests/demo/demo")
 
 
 def test_a_daemon_and_a_pcscd_without_root(user: User) -> None:
