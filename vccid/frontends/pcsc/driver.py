@@ -26,6 +26,7 @@ from vccid.errors import (
     VccidError,
     unexpected,
 )
+from vccid.frontends.pcsc.commands_states import COMMANDS_CONNECTION, Event, State
 from vccid.links import user_names
 from vccid.links.paced_accept import PacedAccept
 from vccid.reader import Host, Reader
@@ -258,10 +259,10 @@ class _Commands:
         self._session_generation = 0
         self._waiting: asyncio.Future[bytes] | None = None
         self._busy: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._state = COMMANDS_CONNECTION.initial
 
     def received(self, message: ifd.Message) -> None:
-        if self._waiting is not None:
+        if self._state is State.WAITING:
             raise RemoteProtocolError("a command before the answer to the last one")
         if self._session is not None and self._session_generation != self._reader.generation:
             self._power_off()  # it was the card's before, and this one is not powered yet
@@ -317,7 +318,7 @@ class _Commands:
             self._await(ifd.Kind.CONTROL, answer)
 
     def closed(self) -> None:
-        self._closed = True
+        self._move(Event.LOST)
         if self._waiting is not None:
             self._waiting.cancel()
             self._stop_waiting()
@@ -326,7 +327,7 @@ class _Commands:
     async def _power_on(self) -> bytes:
         self._power_off()
         session = await self._reader.power_on()
-        if self._closed:
+        if self._state is State.CLOSED:
             self._reader.power_off(session)
             raise CardRemoved("pcscd left while the card was powered on")
         self._session, self._session_generation = session, self._reader.generation
@@ -339,6 +340,7 @@ class _Commands:
 
     def _await(self, kind: int, answer: Awaitable[bytes]) -> None:
         """Answer when the card does, and say BUSY meanwhile."""
+        self._move(Event.COMMAND)
         self._waiting = work = asyncio.ensure_future(answer)
         self._busy = work.get_loop().call_later(self._keepalive, self._say_busy)
         work.add_done_callback(partial(self._answer_later, kind))
@@ -348,6 +350,7 @@ class _Commands:
         self._busy = asyncio.get_running_loop().call_later(self._keepalive, self._say_busy)
 
     def _answer_later(self, kind: int, work: asyncio.Future[bytes]) -> None:
+        self._move(Event.ANSWERED)
         self._stop_waiting()
         if work.cancelled():
             return
@@ -372,6 +375,9 @@ class _Commands:
             busy = isinstance(error, CardBusy)
             status = ifd.Status.CARD_BUSY if busy else ifd.Status.FAILED
         self._send(ifd.serialize_refusal(kind, status))
+
+    def _move(self, event: Event) -> None:
+        self._state = COMMANDS_CONNECTION.after(self._state, event)
 
 
 def _peer_of(connection: socket.socket) -> tuple[int, int]:
