@@ -23,6 +23,8 @@ Patience = Callable[[], Awaitable[None]]
 #: 7816-3:2006, 8.2.3).
 _CARRIERS: Final = (0, 1)
 
+_CARRIED: Final = State.CARRIED  # looked up once, not for every TPDU
+
 
 class TpduSession(Session):
     """Any session, for a host that sends T=0 commands or T=1 blocks and gets the same back."""
@@ -44,7 +46,7 @@ class TpduSession(Session):
         Raises:
             CardMute: the card has no such protocol.
         """
-        if self._state is not State.CARRIED:
+        if self._state is not _CARRIED:
             atr = Atr.parse(self.atr)
             request = Pps.parse(command)
             if request is not None and atr.is_negotiable:

@@ -27,6 +27,9 @@ from vccid.usb.transfers import Completion, Status, Transfer
 
 _IN: Final = 0x80
 _CONTROL: Final = 0
+#: Looked up once, not for every transfer.
+_UNCLOSED: Final = State.UNCLOSED
+_WHOLE: Final = State.WHOLE
 
 
 class Device:
@@ -129,7 +132,7 @@ class Device:
             elif self.function.accepts:
                 transfer = queue[0]
                 data = transfer.data
-                if self._sent is State.UNCLOSED and self.function.begins_for(data) == self._slot:
+                if self._sent is _UNCLOSED and self.function.begins_for(data) == self._slot:
                     # Whoever sends a slot's next command has all he wanted of its last response.
                     self._move(Event.NEXT_COMMAND)
                 if self.function.bulk_out(data, len(data) % self._packet != 0 or not data):
@@ -145,7 +148,7 @@ class Device:
         while queue:
             if BULK_IN in self._halted:
                 self._end(queue, Status.STALL)
-            elif self._sent is State.UNCLOSED:
+            elif self._sent is _UNCLOSED:
                 self._move(Event.EMPTY_PACKET)
                 self._end(queue, Status.DONE)
             elif not self._deliver(queue):
@@ -170,7 +173,7 @@ class Device:
             self._move(Event.PIECE)
         elif len(piece) == room and not room % self._packet:
             self._move(Event.LAST_PIECE_FULL)
-        elif self._sent is not State.WHOLE:  # nearly every message is, at once
+        elif self._sent is not _WHOLE:  # nearly every message is, at once
             self._move(Event.LAST_PIECE)
         self._end(queue, Status.DONE, data=piece)
         return True

@@ -52,6 +52,8 @@ COMPLAINTS_MAX = 1000
 
 PCSCD = "pcscd"
 
+_WAITING = State.WAITING  # looked up once, not for every APDU
+
 
 class IfdFrontend:
     """Listens at one path for pcscd's driver, and serves one reader to it.
@@ -262,7 +264,7 @@ class _Commands:
         self._state = COMMANDS_CONNECTION.initial
 
     def received(self, message: ifd.Message) -> None:
-        if self._state is State.WAITING:
+        if self._state is _WAITING:
             raise RemoteProtocolError("a command before the answer to the last one")
         if self._session is not None and self._session_generation != self._reader.generation:
             self._power_off()  # it was the card's before, and this one is not powered yet
