@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vccid.card.card import Card
@@ -29,9 +28,11 @@ class CardMaker:
     def __init__(self, directories: Directories, settings: Pkcs11) -> None:
         self.settings = settings
         self._directories = directories
+        self._backend: CertificateBackend | None = None
+        self._loading = asyncio.Lock()
 
     async def prepare(self) -> None:
-        """Have the process that makes a PKCS#11 module's come at once, before one is source."""
+        """Have the process that makes a PKCS#11 module's come at once, before one is wanted."""
         await asyncio.to_thread(lambda: self._workers.prepare())
 
     async def make(
@@ -47,8 +48,8 @@ class CardMaker:
             StateError: the card's PIN state cannot be kept.
             VccidError: `pin` is none a card can have.
         """
-        # Importing takes a tenth of a second, which no host should have to wait for.
-        backend, _ = await asyncio.to_thread(lambda: (self._certificates, self._workers))
+        backend = await self._certificates()
+        await asyncio.to_thread(lambda: self._workers)
         from vccid.backends.certificates import CertificateRequest
 
         request = CertificateRequest(
@@ -71,8 +72,15 @@ class CardMaker:
         WORKERS.timeout = float(self.settings.timeout)
         return WORKERS
 
-    @cached_property
-    def _certificates(self) -> CertificateBackend:
+    async def _certificates(self) -> CertificateBackend:
+        """The one for all cards: it knows which PINs were wrong for which token."""
+        async with self._loading:
+            if self._backend is None:
+                # Importing takes a tenth of a second, which no host should have to wait for.
+                self._backend = await asyncio.to_thread(self._load)
+            return self._backend
+
+    def _load(self) -> CertificateBackend:
         from vccid.backends.certificates import CertificateBackend
 
         return CertificateBackend(
