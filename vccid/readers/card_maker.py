@@ -32,7 +32,7 @@ class CardMaker:
         self._loading = asyncio.Lock()
 
     async def prepare(self) -> None:
-        """Have the process that makes a PKCS#11 module's come at once, before one is wanted."""
+        """Have the process that makes a PKCS#11 module's come at once, before it is asked for."""
         await asyncio.to_thread(lambda: self._workers.prepare())
 
     async def make(
