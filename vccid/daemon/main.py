@@ -113,6 +113,7 @@ class _Verbs(click.Group):
 @click.pass_context
 def cli(
     ctx: click.Context,
+    /,
     check: bool,
     runtime_directory: Path | None,
     state_directory: Path | None,

@@ -139,6 +139,7 @@ def _complete_command(
 @click.pass_obj
 def run(
     given: Given,
+    /,
     command: tuple[str, ...],
     detach: bool,
     form: str | None,

@@ -24,6 +24,7 @@ from vccid.errors import (
     VccidError,
     unexpected,
 )
+from vccid.frontends.pcsc.commands_states import COMMANDS_CONNECTION, Event, State
 from vccid.frontends.pcsc.listening import listen_at
 from vccid.links import user_names
 from vccid.links.paced_accept import PacedAccept
@@ -49,6 +50,8 @@ WRITE_LIMIT = 2 * ifd.PAYLOAD_MAX
 COMPLAINTS_MAX = 1000
 
 PCSCD = "pcscd"
+
+_WAITING = State.WAITING  # looked up once, not for every APDU
 
 
 class IfdFrontend:
@@ -257,10 +260,10 @@ class _Commands:
         self._session_generation = 0
         self._waiting: asyncio.Future[bytes] | None = None
         self._busy: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._state = COMMANDS_CONNECTION.initial
 
     def received(self, message: ifd.Message) -> None:
-        if self._waiting is not None:
+        if self._state is _WAITING:
             raise RemoteProtocolError("a command before the answer to the last one")
         if self._session is not None and self._session_generation != self._reader.generation:
             self._power_off()  # it was the card's before, and this one is not powered yet
@@ -316,7 +319,7 @@ class _Commands:
             self._await(ifd.Kind.CONTROL, answer)
 
     def closed(self) -> None:
-        self._closed = True
+        self._move(Event.LOST)
         if self._waiting is not None:
             self._waiting.cancel()
             self._stop_waiting()
@@ -325,7 +328,7 @@ class _Commands:
     async def _power_on(self) -> bytes:
         self._power_off()
         session = await self._reader.power_on()
-        if self._closed:
+        if self._state is State.CLOSED:
             self._reader.power_off(session)
             raise CardRemoved("pcscd left while the card was powered on")
         self._session, self._session_generation = session, self._reader.generation
@@ -338,6 +341,7 @@ class _Commands:
 
     def _await(self, kind: int, answer: Awaitable[bytes]) -> None:
         """Answer when the card does, and say BUSY meanwhile."""
+        self._move(Event.COMMAND)
         self._waiting = work = asyncio.ensure_future(answer)
         self._busy = work.get_loop().call_later(self._keepalive, self._say_busy)
         work.add_done_callback(partial(self._answer_later, kind))
@@ -347,6 +351,7 @@ class _Commands:
         self._busy = asyncio.get_running_loop().call_later(self._keepalive, self._say_busy)
 
     def _answer_later(self, kind: int, work: asyncio.Future[bytes]) -> None:
+        self._move(Event.ANSWERED)
         self._stop_waiting()
         if work.cancelled():
             return
@@ -371,6 +376,9 @@ class _Commands:
             busy = isinstance(error, CardBusy)
             status = ifd.Status.CARD_BUSY if busy else ifd.Status.FAILED
         self._send(ifd.serialize_refusal(kind, status))
+
+    def _move(self, event: Event) -> None:
+        self._state = COMMANDS_CONNECTION.after(self._state, event)
 
 
 def _peer_of(connection: socket.socket) -> tuple[int, int]:
