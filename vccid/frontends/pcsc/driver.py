@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,12 +20,12 @@ from vccid.card.card import Session
 from vccid.errors import (
     CardBusy,
     CardRemoved,
-    ConfigError,
     RemoteProtocolError,
     VccidError,
     unexpected,
 )
 from vccid.frontends.pcsc.commands_states import COMMANDS_CONNECTION, Event, State
+from vccid.frontends.pcsc.listening import listen_at
 from vccid.links import user_names
 from vccid.links.paced_accept import PacedAccept
 from vccid.reader import Host, Reader
@@ -96,7 +95,7 @@ class IfdFrontend:
         Raises:
             ConfigError: another daemon listens there, or the path cannot be used.
         """
-        listener = _listen(self.path)
+        listener = listen_at(self.path)
         self._accept = PacedAccept(listener, self._admit)
         user_names.numbers.get(PCSCD)  # so that it is known when that user comes
 
@@ -391,47 +390,3 @@ def _peer_of(connection: socket.socket) -> tuple[int, int]:
 
 def _may_connect(uid: int) -> bool:
     return uid in (0, os.geteuid()) or user_names.numbers.get(PCSCD) == uid
-
-
-def _listen(path: Path) -> socket.socket:
-    """A listening socket at `path`, in place of one that a killed daemon left."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        listener.bind(str(path))
-        # Open to connect, since no one mode suits all: pcscd is root, root without the right to
-        # pass over modes (Debian 13), or user pcscd. The kernel's word on the peer decides.
-        path.chmod(0o666)
-        listener.listen()
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {path}: {error.strerror or error}",
-            "name a directory the daemon may write to, with a path of at most 107 bytes",
-        ) from error
-    except ConfigError:
-        listener.close()
-        raise
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{path} is in the way: it is no socket", "move it elsewhere")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except BlockingIOError:
-            pass  # its backlog is full: somebody listens
-    raise ConfigError(
-        f"another daemon listens on {path}", "stop it, or give this one another RUNTIME_DIRECTORY"
-    )
