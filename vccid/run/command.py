@@ -135,13 +135,13 @@ def run(
     from vccid.run import job, launch
 
     try:
-        with launch.interruptible():
-            _check_command(command[0])
-            request = _card_request(generate, card)
-            recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
-            closed = standard_streams.closed()
-            wish = launch.Wish(given, request, recipe, readers, _driver(driver), log, closed)
-            status = launch.run(wish, list(command))
+        launch.be_interruptible()
+        _check_command(command[0])
+        request = _card_request(generate, card)
+        recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
+        closed = standard_streams.closed()
+        wish = launch.Wish(given, request, recipe, readers, _driver(driver), log, closed)
+        status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
         beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
         click.echo(f"{beginning}vccid: interrupted before the command began", err=True)
@@ -172,7 +172,7 @@ def _check_command(name: str) -> None:
     """Start nothing for a command that is not there."""
     if shutil.which(name) is not None:
         return
-    there = shutil.which(name, mode=os.F_OK) is not None
+    there = shutil.which(name, mode=os.F_OK) is not None or ("/" in name and Path(name).exists())
     click.echo(f"vccid: {name} {'cannot be run' if there else 'is not to be found'}", err=True)
     sys.exit(Exit.NOT_RUNNABLE if there else Exit.NOT_FOUND)
 

@@ -128,9 +128,8 @@ def _plan(wish: Wish, directory: Path, program: str) -> Plan:
     )
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Have signals that mean the end undo what was begun."""
+def be_interruptible() -> None:
+    """Have signals that mean the end raise `Interrupted` from now on."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise Interrupted(number)
@@ -139,7 +138,6 @@ def interruptible() -> Iterator[None]:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the command would end unseen
-    yield
 
 
 @contextlib.contextmanager
@@ -175,7 +173,7 @@ def _generated(certificates: dict[str, bytes], directory: Path) -> Parameters:
     try:
         files = generate.write(certificates, directory)
     except OSError as error:
-        raise scratch.no_room(error, directory) from error
+        raise scratch.refused(error, directory) from error
     return {"certificates": files, "pin": secrets.encoded(generate.PIN)}
 
 
