@@ -43,6 +43,9 @@ _PR_SET_DUMPABLE: Final = 4
 #: mallopt(3)
 _M_ARENA_MAX: Final = -8
 
+#: LimitNOFILE= of vccid.service.
+_FILES: Final = 16384
+
 #: Seconds that threads inside a token's module get to come back at the end.
 _LAST_WAIT: Final = 1.0
 
@@ -56,16 +59,20 @@ class Given:
     runtime: Path | None
     state: Path | None
     configuration: Path | None
-    overrides: dict[tuple[str, ...], str]
+    overrides: dict[tuple[str, str], str]
+
+
+def _shown(default: config.Value) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default) or "empty"
 
 
 def _setting_options() -> list[click.Option]:
     """`--TABLE-KEY` for the settings that go on the command line."""
     return [
         click.Option(
-            [f"--{table}-{key}"],
+            [config.option(table, key)],
             metavar="VALUE",
-            help=f"{declaration.help} Default: {declaration.default}.",
+            help=f"{declaration.help} Default: {_shown(declaration.default)}.",
         )
         for table in config.ON_COMMAND_LINE
         for key, declaration in config.declared(config.TABLES[table]).items()
@@ -106,6 +113,7 @@ class _Verbs(click.Group):
 @click.pass_context
 def cli(
     ctx: click.Context,
+    /,
     check: bool,
     runtime_directory: Path | None,
     state_directory: Path | None,
@@ -131,7 +139,7 @@ def cli(
         run(places, overrides)
 
 
-def run(places: directories.Directories, overrides: dict[tuple[str, ...], str]) -> None:
+def run(places: directories.Directories, overrides: dict[tuple[str, str], str]) -> None:
     """Be the daemon until told to end.
 
     Raises:
@@ -150,12 +158,13 @@ def run(places: directories.Directories, overrides: dict[tuple[str, ...], str]) 
 
 def _serve(
     places: directories.Directories,
-    overrides: dict[tuple[str, ...], str],
+    overrides: dict[tuple[str, str], str],
     handed: tuple[socket.socket, ...],
 ) -> None:
     settings = config.load(places.configuration, overrides)
     _keep_memory_private()
     _keep_memory_small()
+    _open_many_files()
     daemon_logging.start(settings.log.level, os.environ)
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
@@ -226,16 +235,16 @@ def _exit_code(error: VccidError) -> Exit:
     return Exit.SETTINGS if isinstance(error, ConfigError) else Exit.FAILED
 
 
-def _overrides(given: dict[str, str | None]) -> dict[tuple[str, ...], str]:
+def _overrides(given: dict[str, str | None]) -> dict[tuple[str, str], str]:
     """The settings named on the command line, checked as a file's are."""
-    overrides: dict[tuple[str, ...], str] = {}
+    overrides: dict[tuple[str, str], str] = {}
     for table in config.ON_COMMAND_LINE:
         for key, declaration in config.declared(config.TABLES[table]).items():
             value = given[f"{table}_{key}"]
             if value is None:
                 continue
-            if wanted := config.check_value(declaration, value):
-                raise click.UsageError(f"--{table}-{key} must be {wanted}")
+            if wanted := config.check_value(declaration, config.from_text(declaration, value)):
+                raise click.UsageError(f"{config.option(table, key)} must be {wanted}")
             overrides[table, key] = value
     return overrides
 
@@ -278,6 +287,14 @@ def _keep_memory_private() -> None:
     """Keys and PINs are in memory: no core dump, and no other process of our user looks in."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _open_many_files() -> None:
+    """A descriptor for each program, each reader and more: the unit's number, where we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _keep_memory_small() -> None:

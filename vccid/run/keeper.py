@@ -19,7 +19,8 @@ from typing import Any, Final, NoReturn
 from vccid.errors import RunFailed, VccidError, unexpected
 from vccid.run import process, scratch
 from vccid.run.plan import Plan
-from vccid.run.servers import PATIENCE, Life, Over, readable, serving
+from vccid.run.servers import LET_GO, PATIENCE, Life, Over, readable, serving
+from vccid.run.stop import StopSocket
 
 _HINT: Final = "the system's log may say why; out of memory, say"
 
@@ -73,6 +74,17 @@ class Keeper:
             self._failed = True
             raise RunFailed("what keeps daemon and pcscd has ended", _HINT)
 
+    def let_go(self) -> None:
+        """Let it go on by itself.
+
+        Raises:
+            RunFailed: it was ended.
+        """
+        try:
+            os.write(self._life, LET_GO)
+        except OSError as error:
+            raise RunFailed("what keeps daemon and pcscd has ended", _HINT) from error
+
     def end(self) -> list[str]:
         """End the servers; returns who had ended before, and was not told of yet."""
         os.close(self._life)
@@ -100,9 +112,12 @@ def _keep(plan: Plan, life: Life, word: int, keep: tuple[int, ...], trail: int) 
     try:
         _stand_apart(plan.log.fd, keep)
         os.set_inheritable(trail, True)  # held by the servers too, until they have ended
-        with serving(plan, life) as servers:
+        with contextlib.ExitStack() as end:
+            stop = end.enter_context(StopSocket(plan)) if plan.detached else None
+            servers = end.enter_context(serving(plan, life))
             _say(word, {"ready": True})
-            life.wait_for_end()
+            if life.wait_for_end() and stop is not None:
+                stop.wait(server.fd for server in servers)
             last = {"ended": [server.name for server in servers if server.ended]}
     except Over:
         pass

@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,3 +84,13 @@ def _try_out(directory: Path) -> None:
     file = directory / "try"
     file.write_bytes(b"room")
     file.unlink()
+
+
+def is_one(directory: Path) -> bool:
+    """Whether this is such a folder, and ours."""
+    try:
+        about = directory.lstat()
+    except OSError:
+        return False
+    ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
+    return ours and directory.name.startswith(_PREFIX)

@@ -35,6 +35,7 @@ def test_a_start_loads_no_card_and_no_other_frontend() -> None:
     loaded = modules(START)
     assert [name for name in loaded if any(below(name, package) for package in LATER)] == []
     ours = {"vccid.frontends", "vccid.frontends.pcsc", "vccid.frontends.pcsc.driver"}
+    ours.add("vccid.frontends.pcsc.listening")
     assert {name for name in loaded if below(name, "vccid.frontends")} == ours
     assert {name for name in loaded if below(name, "vccid.wire")} == {
         "vccid.wire", "vccid.wire.ifd", "vccid.wire.varlink"
