@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import signal
 import socket
 import sys
 import traceback
@@ -190,6 +191,9 @@ def _answer_waiting(listening: socket.socket, error: VccidError) -> None:
 def main() -> None:
     """Run `vccid`; errors end as one line, a hint and an exit code."""
     standard_streams.set_up()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # ^C ends us as it does any program, until there is something to undo.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     code = _run_to_its_end()
     if not card_threads.finish(_LAST_WAIT):
         # A module that never answers must not keep a daemon that was told to end.
