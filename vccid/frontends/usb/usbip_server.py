@@ -39,7 +39,8 @@ _BACKLOG: Final = 100
 _BREATH: Final = 1.0
 #: <linux/in.h>; Python 3.11 does not name it.
 _IP_FREEBIND: Final = 15
-#: Seconds of silence, seconds between probes, and probes, until a vanished importer is let go.
+#: Seconds of silence, seconds between probes, and probes, until a vanished importer is let go:
+#: longer than a network's usual hitch, since who is let go loses its reader.
 _KEEPALIVE: Final = (60, 10, 3)
 
 
@@ -54,6 +55,7 @@ class UsbIpSettings:
         tls: where given, peers speak TLS; make it ask for client certificates.
     """
 
+    #: who can connect can take the reader, and who can listen on the way reads PINs
     address: str = "127.0.0.1"
     port: int = usbip.PORT
     allow: tuple[Network, ...] = ()
@@ -251,7 +253,8 @@ class UsbIpServer:
                 ssl_handshake_timeout=None if tls is None else REQUEST_TIMEOUT,
             )
         except OSError as error:
-            self.tell("USB/IP: %s did not come in: %s", peer, error)
+            reason = str(error) or type(error).__name__
+            self.tell("USB/IP: %s did not come in: %s", peer, reason)
             self.forget(connection)
         except asyncio.CancelledError:
             self.forget(connection)
