@@ -170,13 +170,18 @@ def _serve(
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
     lock = socket_and_lock.InstanceLock(places.runtime, places.state)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
         from vccid.daemon.daemon import Daemon
 
         async def live() -> None:
             await Daemon(places, settings, overrides, handed).run()
 
         runner.run(live())
+    finally:
+        # asyncio ends its threads from one more, which there may be none for; it closes all else.
+        with contextlib.suppress(RuntimeError):
+            runner.close()
     del lock
 
 
