@@ -14,15 +14,11 @@ from typing import Any, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from tests.answers import Answer
+from tests.key_material import p12_for_nss
 from vccid.card.cac.cac_card import CacCard, card_serial
 from vccid.card.login import TokenLogin
 from vccid.card.pin import CardPin, TokenPin
@@ -148,19 +144,10 @@ def _new_key(bits: int) -> rsa.RSAPrivateKey:
 
 
 def pkcs12_of(item: Credential, password: str) -> bytes:
-    """A credential of `credential` as a PKCS#12 file.
-
-    openssl makes it: Debian 13's cryptography writes no localKeyId, without which NSS takes no key.
-    """
+    """A credential of `credential` as a PKCS#12 file."""
     assert isinstance(item.key, RsaKey)
-    key = item.key.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    certificate = x509.load_der_x509_certificate(item.certificate).public_bytes(Encoding.PEM)
-    return subprocess.run(
-        ["openssl", "pkcs12", "-export", "-name", item.name, "-passout", f"pass:{password}"],
-        input=key + certificate,
-        check=True,
-        capture_output=True,
-    ).stdout
+    certificate = x509.load_der_x509_certificate(item.certificate)
+    return p12_for_nss(item.name, item.key.key, certificate, password)
 
 
 def three_credentials() -> list[Credential]:

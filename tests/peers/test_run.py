@@ -290,6 +290,7 @@ def test_more_readers_than_a_pcscd_takes(user: User) -> None:
     [
         (["run", "nosuch"], 127, "nosuch is not to be found"),
         (["run", "/etc/passwd"], 126, "/etc/passwd cannot be run"),
+        (["run", "/tmp"], 126, "/tmp cannot be run"),
         (["run", "--nosuch", "true"], 125, "No such option: --nosuch"),
         (["run"], 125, "Missing argument"),
         (["run", "--generate", "--certs", "a", "true"], 125, "--generate makes its own"),
@@ -321,6 +322,14 @@ def test_what_is_wrong_is_told_and_nothing_runs(
 @pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill $$", -15), ("kill -9 $$", -9)])
 def test_it_ends_as_the_command_does(user: User, script: str, code: int) -> None:
     assert user.run("run", "--", "sh", "-c", script).returncode == code
+
+
+def test_a_script_without_an_interpreter_is_the_shells(user: User) -> None:
+    script = user.home / "script"
+    script.write_text('echo "$0" "$@"; exit 3\n')
+    script.chmod(0o755)
+    done = user.run("run", "--", "./script", "a b", "c")
+    assert (done.returncode, done.stdout) == (3, "./script a b c\n"), done.stderr
 
 
 def test_started_by_one_who_ignores_the_end_of_children(user: User) -> None:
@@ -369,14 +378,36 @@ def test_told_to_end_before_the_command_ran(user: User) -> None:
     user.wait_for_nothing_left()
 
 
+def test_told_to_end_while_daemon_and_pcscd_are_there(user: User) -> None:
+    """They have not been waited for yet: that they are ready is no news of their end."""
+    fifo, log = user.home / "never-read", user.home / "log"
+    os.mkfifo(fifo)
+    fifo.chmod(0o666)
+    card = ("--pcscd", "--generate", "--card", "piv", "--ca", fifo)
+    process = user.start("run", *card, "--log", log, "--", "true")
+    with ended(process):
+        wait_for(lambda: log.exists() and "host-attached" in log.read_text(), process.poll)
+        process.terminate()
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert errors == "vccid: interrupted before the command began\n"
+    assert process.returncode == -signal.SIGTERM
+    user.wait_for_nothing_left()
+
+
 def test_a_pcscd_that_dies_meanwhile_is_told(user: User) -> None:
-    script = 'kill $(pgrep -f "pcscd.*$(dirname "$(dirname "$VCCID_SOCKET")")/") && sleep 0.5'
+    script = (
+        'pid=$(pgrep -f "pcscd.*$(dirname "$(dirname "$VCCID_SOCKET")")/") && kill $pid &&'
+        " while [ -e /proc/$pid/exe ]; do sleep 0.01; done"
+    )
     done = user.run("run", "--pcscd", "--", "sh", "-c", script)
     assert done.stderr == "vccid: pcscd ended before the command did; see --log\n"
 
 
 def test_an_interrupt_at_the_terminal_arrives_once(anybody: User) -> None:
-    script = 'trap "echo interrupted" INT; echo begun; sleep 0.5 & wait; wait; exit 3'
+    script = (
+        'trap "echo interrupted; over=1" INT; echo begun;'
+        ' until [ "$over" ]; do sleep 0.01; done; sleep 0.2; exit 3'
+    )
     child, terminal = pty.fork()
     if not child:
         os.chdir(anybody.home)

@@ -191,7 +191,12 @@ def test_without_a_thread_each_call_is_answered_and_half_done_is_none(pem: bytes
             attached = daemon.run_ctl("attach", "pty")
             assert attached.returncode == 0
             assert attached.stderr.startswith("warning: it will not be attached after a restart")
+            # A name is looked up in a thread: nothing may abort for want of one.
+            assert daemon.run_ctl("attach", "vsc", "localhost:9").returncode == 0
+            listening = daemon.run_ctl("attach", "usbredir", "--listen", "localhost:9")
+            assert listening.returncode == 1
+            assert "no thread can be started" in listening.stderr
         finally:
-            daemon.stop()
+            assert daemon.stop() == 0
     finally:
         subprocess.run(["rm", "-rf", directory], check=True)

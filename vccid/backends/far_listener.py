@@ -114,7 +114,7 @@ class FarListener(Generic[C]):
         self.clients: dict[C, asyncio.Task[None]] = {}
         self._pool = pool
         self._make = make
-        self._refused = LogRateLimit(_log)
+        self._log_limit = LogRateLimit(_log)
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -149,6 +149,10 @@ class FarListener(Generic[C]):
         """A client's reader is gone; it is empty already."""
         await self._pool.remove(reader)
 
+    def tell(self, level: int, text: str, *arguments: object) -> None:
+        """Log a line that anybody who can connect may cause, as often as they like."""
+        self._log_limit.tell(text, level, text, *arguments)
+
     def _protocol(self) -> asyncio.StreamReaderProtocol:
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._accept)
 
@@ -156,7 +160,7 @@ class FarListener(Generic[C]):
         # As many again as can have a reader may wait for one.
         if len(self.clients) >= 2 * self.limits.readers:
             peer = peer_name(writer.transport)
-            self._refused.tell("", logging.WARNING, "%s was refused: too many far cards", peer)
+            self.tell(logging.WARNING, "%s was refused: too many far cards", peer)
             writer.transport.abort()
             return
         client = self._make(self, stream, writer)

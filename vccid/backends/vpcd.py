@@ -67,11 +67,12 @@ class ViccClient(FarClient):
         try:
             await self._serve()
         except TimeoutError:
-            _log.warning("the card at %s told no ATR", self.peer)
+            self._listener.tell(logging.WARNING, "the card at %s told no ATR", self.peer)
         except (RemoteProtocolError, ReaderError) as error:
-            _log.warning("the card at %s is let go: %s", self.peer, error.message)
+            text = "the card at %s is let go: %s"
+            self._listener.tell(logging.WARNING, text, self.peer, error.message)
         except OSError as error:
-            _log.info("the card at %s is gone: %s", self.peer, error)
+            self._listener.tell(logging.INFO, "the card at %s is gone: %s", self.peer, error)
         finally:
             self._writer.transport.abort()
             for number in tuple(self._readers):

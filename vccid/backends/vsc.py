@@ -57,9 +57,9 @@ class VscClient(FarClient):
         try:
             await self._serve()
         except TimeoutError:
-            _log.warning("VSC client %s sent no Init", self.peer)
+            self._listener.tell(logging.WARNING, "VSC client %s sent no Init", self.peer)
         except (ProtocolError, OSError) as error:
-            _log.warning("VSC client %s: %s", self.peer, error)
+            self._listener.tell(logging.WARNING, "VSC client %s: %s", self.peer, error)
         finally:
             self._writer.transport.abort()
             await take_all_async(*(partial(self._remove_reader, id) for id in self._readers))
@@ -127,7 +127,8 @@ class VscClient(FarClient):
         try:
             reader = await self._listener.add_reader(name, self.peer)
         except ReaderError as error:
-            _log.warning("VSC client %s gets no reader: %s", self.peer, error.message)
+            text = "VSC client %s gets no reader: %s"
+            self._listener.tell(logging.WARNING, text, self.peer, error.message)
             self.send(vsc.Error(vsc.UNDEFINED_READER_ID, vsc.CANNOT_ADD_MORE_READERS))
             return
         self._readers[reader_id] = FarReader(self, reader_id, reader, name, self._listener.limits)

@@ -15,10 +15,12 @@ from vccid.errors import RemoteProtocolError
 
 #: 65,544 bytes are the longest extended APDU (4 + 3 + 65,535 + 2), 10 the header.
 LONGEST_APDU: Final = 65544
+#: So no host needs to chain.
 LONGEST_MESSAGE: Final = 10 + LONGEST_APDU
 #: 261 bytes are the longest short APDU, 10 the header.
 SHORT_MESSAGE: Final = 271
 
+#: Windows wants these counted and listed, though a host has nothing to choose.
 #: bit/s at 4 MHz with F = 372 and D = 1, 2, 4, 8, 16, 32 (ISO/IEC 7816-3, tables 7 and 8).
 DATA_RATES: Final = tuple(4_000_000 * d // 372 for d in (1, 2, 4, 8, 16, 32))
 

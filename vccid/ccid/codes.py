@@ -31,6 +31,7 @@ class MessageType(IntEnum):
     DATA_RATE_AND_CLOCK_FREQUENCY = 0x84
 
     NOTIFY_SLOT_CHANGE = 0x50
+    #: never sent: its one code is over-current
     HARDWARE_ERROR = 0x51
 
 
@@ -72,6 +73,8 @@ class Error(IntEnum):
     CMD_SLOT_BUSY = 0xE0
     PIN_CANCELLED = 0xEF
     PIN_TIMEOUT = 0xF0
+    # F2h to F4h and FDh are never sent: they tell of automatic sequences, protocols and parity
+    # on a line that is not there.
     BUSY_WITH_AUTO_SEQUENCE = 0xF2
     DEACTIVATED_PROTOCOL = 0xF3
     PROCEDURE_BYTE_CONFLICT = 0xF4

@@ -19,6 +19,10 @@ from vccid.errors import NotPermitted, VccidError
 #: Seconds all of them together are given to say what they want.
 PATIENCE: Final = 2.0
 
+#: Connections that are answered: more than the kernel keeps waiting, unless somebody connects
+#: without end.
+_MOST: Final = 4096
+
 _READ_BYTES: Final = 65536
 
 
@@ -27,8 +31,8 @@ def answer_waiting(listening: socket.socket, error: VccidError, access: Access) 
     deadline = time.monotonic() + PATIENCE
     with contextlib.suppress(OSError):  # BlockingIOError: nobody waits any more
         listening.setblocking(False)
-        while True:
-            connection, _ = listening.accept()
+        for _ in range(_MOST):
+            connection, _address = listening.accept()
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(max(0.01, deadline - time.monotonic()))
                 _answer(connection, error, access)

@@ -50,8 +50,8 @@ def connect(path: Path | None = None, patience: float | None = None) -> Client:
 
 def _own_socket() -> Path | None:
     """The caller's, if XDG_RUNTIME_DIR is: after su and sudo -E it may be another user's."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if not runtime or os.geteuid() == 0:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if not os.path.isabs(runtime) or os.geteuid() == 0:  # a relative one counts as none (XDG)
         return None
     try:
         is_ours = os.stat(runtime).st_uid == os.geteuid()

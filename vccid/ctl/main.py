@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from vccid.ctl import cards, output, readers
 from vccid.ctl import mount as files
 from vccid.ctl.client import DaemonError
 from vccid.ctl.context import Context, Exit, exit_code, json_option, pass_context
-from vccid.errors import VccidError
+from vccid.errors import VccidError, unexpected
 from vccid.process import standard_streams
 
 
@@ -89,6 +90,10 @@ def main() -> None:
     except OSError as error:
         explained = standard_streams.explained(error)
         output.print_error(explained, type(explained).__name__, context.json)
+        sys.exit(Exit.FAILED)
+    except Exception as error:  # whatever comes: text a stream cannot carry, no memory, our fault
+        traceback.print_exc()
+        output.print_error(unexpected(error), type(error).__name__, context.json)
         sys.exit(Exit.FAILED)
 
 

@@ -9,13 +9,12 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine, Mapping
-from pathlib import Path
 
 from vccid.control.callers import Access, peer_of
 from vccid.control.methods import Methods
 from vccid.control.server import ControlServer
 from vccid.daemon import logging as daemon_logging
-from vccid.daemon import socket_and_lock
+from vccid.daemon import sd_notify, socket_and_lock
 from vccid.daemon.sd_notify import Notifier, watchdog_interval
 from vccid.errors import VccidError, unexpected
 from vccid.process.cleanup import take_all_async
@@ -51,7 +50,7 @@ class Daemon:
         self._settings = settings
         self._handed = handed
         self._made_socket = False
-        place = Path(handed[0].getsockname()) if handed else directories.control
+        place = sd_notify.path_of(handed) or directories.control
         self._manager = ReaderManager(directories, settings, place)
         self._manager.frontends.may_use = self._may_use_readers
         self._users = Access(settings.pcsc.group or settings.control.group)

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import resource
+import signal
 import socket
 import sys
 import traceback
@@ -168,13 +170,18 @@ def _serve(
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
     lock = socket_and_lock.InstanceLock(places.runtime, places.state)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
         from vccid.daemon.daemon import Daemon
 
         async def live() -> None:
             await Daemon(places, settings, overrides, handed).run()
 
         runner.run(live())
+    finally:
+        # asyncio ends its threads from one more, which there may be none for; it closes all else.
+        with contextlib.suppress(RuntimeError):
+            runner.close()
     del lock
 
 
@@ -189,6 +196,9 @@ def _answer_waiting(listening: socket.socket, error: VccidError) -> None:
 def main() -> None:
     """Run `vccid`; errors end as one line, a hint and an exit code."""
     standard_streams.set_up()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # ^C ends us as it does any program, until there is something to undo.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     code = _run_to_its_end()
     if not card_threads.finish(_LAST_WAIT):
         # A module that never answers must not keep a daemon that was told to end.
@@ -290,7 +300,8 @@ def _open_many_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with contextlib.suppress(OSError, ValueError):  # then there are as many as there are
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _keep_memory_small() -> None:

@@ -11,7 +11,8 @@ import os
 import socket
 import stat
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
 from typing import Final
 
 from sdnotify import SystemdNotifier
@@ -104,6 +105,13 @@ def control_sockets(environ: MutableMapping[str, str]) -> tuple[socket.socket, .
             log.warning("the socket %s that systemd handed over is none of ours", name)
             handed.close()
     return tuple(found)
+
+
+def path_of(handed: Iterable[socket.socket]) -> Path | None:
+    """Where clients find the first socket that has a path."""
+    # Python names an abstract one in bytes, and one without a name "".
+    names = (each.getsockname() for each in handed)
+    return next((Path(name) for name in names if isinstance(name, str) and name), None)
 
 
 def _check_socket(fd: int, count: int) -> None:

@@ -192,6 +192,7 @@ class _Slot(Host):
                 self._transmit(action)
             case PowerOn():
                 self._power_off()
+                # libccid takes a time extension of IccPowerOn for an ATR of no bytes.
                 self._await(action.work, self._power_on(), self._powered, extend=False)
             case PowerOff():
                 self._power_off()

@@ -17,8 +17,9 @@ import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vccid.errors import ConfigError, NotPermitted
 
@@ -121,10 +122,22 @@ class Endpoint:
         if isinstance(self.address, UnixAddress):
             _, made = await loop.create_unix_connection(protocol, self.address.path)
         else:
-            _, made = await loop.create_connection(
-                protocol, self.address.host, self.address.port, ssl=self.tls
-            )
+            made = await self._dial_tcp(self.address, protocol)
         return made
+
+    async def _dial_tcp(self, address: TcpAddress, protocol: Callable[[], P]) -> P:
+        loop = asyncio.get_running_loop()
+        name = None if self.tls is None else address.host
+        refused: OSError | None = None
+        for host in await _numbers(address):
+            try:
+                _, made = await loop.create_connection(
+                    protocol, host, address.port, ssl=self.tls, server_hostname=name
+                )
+                return made
+            except OSError as error:
+                refused = error
+        raise refused or OSError(f"{address.host} has no address")
 
     async def listen(
         self, protocol: Callable[[], asyncio.Protocol], mode: int = 0o600
@@ -140,7 +153,7 @@ class Endpoint:
         if isinstance(self.address, TcpAddress):
             return await loop.create_server(
                 protocol,
-                self.address.host,
+                await _numbers(self.address),
                 self.address.port,
                 ssl=self.tls,
                 ssl_handshake_timeout=None if self.tls is None else HANDSHAKE_TIMEOUT,
@@ -155,6 +168,34 @@ class Endpoint:
         except OSError:
             listener.close()
             raise
+
+
+async def _numbers(address: TcpAddress) -> list[str]:
+    """A host's addresses; a name is looked up in one of our threads, which may be refused.
+
+    libuv would look it up in its own, and abort() where the system has none left.
+
+    Raises:
+        OSError: there is no such name, or no thread.
+    """
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        pass
+    else:
+        return [address.host]
+    look_up = partial(socket.getaddrinfo, address.host, address.port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().run_in_executor(None, look_up)
+    except UnicodeError as error:
+        raise OSError(f"{address.host} is no host's name") from error
+    return list(dict.fromkeys(_number(place) for *_, place in found))
+
+
+def _number(place: tuple[Any, ...]) -> str:
+    """With its interface where it holds at that alone (ipv6(7), sin6_scope_id)."""
+    host, scope = str(place[0]), place[3] if len(place) > 3 else 0
+    return f"{host}%{scope}" if scope and "%" not in host else host
 
 
 def _clear_stale_socket(path: str) -> None:

@@ -52,8 +52,8 @@ class ManagedReader:
         transient: made for a far card, and not kept.
         removed: it is no reader of the daemon any more.
         settings: what it is to be.
-        wanted: what is in, or would be but for `problem`; kept over restarts.
-        last: what was in last, for an insert that names nothing.
+        source: what is in, or would be but for `problem`; kept over restarts.
+        last_source: what was in last, for an insert that names nothing.
         follower: what puts a real card in while it is there, or None.
         problem: why the card that is wanted is not in, or None.
         changed: when a card last came or went, or the reader came; seconds since 1970.
@@ -76,7 +76,7 @@ class ManagedReader:
         publish: Callable[[Event], None],
         find: Callable[[str], ManagedReader | None],
     ) -> None:
-        """`find` has the managed of a name: its USB device's slots, itself too."""
+        """`find` has the reader of a name: its USB device's slots, itself too."""
         self.reader = Reader(name, publish)
         self.declared = declared
         self.transient = transient

@@ -20,8 +20,8 @@ class Persistence:
 
     def __init__(self, state: Path, managed_readers: Mapping[str, ManagedReader]) -> None:
         """`state` is the daemon's folder of state; `managed_readers` its readers, by name."""
-        self._inventory = ReadersFile(state)
-        self._stations = managed_readers
+        self._file = ReadersFile(state)
+        self._managed_readers = managed_readers
         self._damaged: StateError | None = None
         self._unkept: StateError | None = None
         self._tasks: set[asyncio.Task[list[str]]] = set()
@@ -34,7 +34,7 @@ class Persistence:
     def load(self) -> Mapping[str, Entry]:
         """What was kept, by reader's name; of records that are damaged, nothing."""
         try:
-            return self._inventory.load()
+            return self._file.load()
         except StateError as error:
             self._damaged = error
             log.error("%s; %s", error.message, error.hint)
@@ -46,9 +46,9 @@ class Persistence:
         Raises:
             StateError: it cannot be written; what was kept before still is.
         """
-        entries = {name: managed.entry for name, managed in self._stations.items()}
+        entries = {name: managed.entry for name, managed in self._managed_readers.items()}
         try:
-            await self._inventory.save({name: entry for name, entry in entries.items() if entry})
+            await self._file.save({name: entry for name, entry in entries.items() if entry})
             self._unkept = None
         except StateError as error:
             self._unkept = error

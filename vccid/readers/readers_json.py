@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import stat
 import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from vccid.card.state import replace_file
 from vccid.errors import ReaderError, StateError
+from vccid.process import user_text
 from vccid.readers.attachments import Attachment
 from vccid.settings.config import ATRS, CARD_KINDS, Atr, CardKind, check_reader_name
 
@@ -110,9 +112,17 @@ class ReadersFile:
 
     def _read(self) -> dict[str, Entry]:
         try:
+            mode = self._path.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for
+                raise StateError("is no file", "move it elsewhere; then restart vccid")
             return _decode(self._path.read_bytes())
-        except FileNotFoundError:
-            return {}
+        except FileNotFoundError as error:
+            if not self._path.is_symlink():
+                return {}
+            raise StateError(
+                f"{self._path} is a link that leads nowhere",
+                "let it lead to the file again, or remove it; then restart vccid",
+            ) from error
         except OSError as error:
             raise StateError(
                 f"{self._path} cannot be read: {error.strerror}",
@@ -201,16 +211,18 @@ def _decode_attachment(kind: object, address: object, listen: object) -> Attachm
 def _decode_source(source: Mapping[str, Any]) -> CardSource:
     if "reader" in source:
         reader, emulated = source["reader"], source["emulated"]
-        if type(reader) is not str or type(emulated) is not bool:
+        if not _is_name(reader) or type(emulated) is not bool:
             raise ValueError("no real card")
         return RealCard(reader, emulated, _decode_environment(source))
     certificates = source["certificates"]
-    texts = [*certificates, source["database"]]
-    if type(certificates) is not list or not all(isinstance(text, str) for text in texts):
+    names = (*certificates, source["database"])
+    if type(certificates) is not list or not all(map(_is_name, names)):
         raise ValueError("no certificates")
     kind = CARD_KINDS[CARD_KINDS.index(source.get("card", "cac"))]
     serial, in_memory = source.get("serial", ""), source.get("in_memory", False)
-    if not set(serial) <= set(string.hexdigits) or type(in_memory) is not bool:
+    if type(serial) is not str or not set(serial) <= set(string.hexdigits):
+        raise ValueError("no serial number")
+    if type(in_memory) is not bool:
         raise ValueError("no card")
     return MadeCard(
         tuple(certificates),
@@ -226,7 +238,12 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
 def _decode_environment(source: Mapping[str, Any]) -> tuple[str, ...]:
     environment = source.get("environment", [])
     if type(environment) is not list or not all(
-        isinstance(text, str) and "=" in text[1:] and "\0" not in text for text in environment
+        _is_name(text) and "=" in text[1:] for text in environment
     ):
         raise ValueError("no environment")
     return tuple(environment)
+
+
+def _is_name(text: object) -> bool:
+    """Whether it can be told in JSON and a log line, as all is that came by the control socket."""
+    return isinstance(text, str) and not user_text.fault(text)

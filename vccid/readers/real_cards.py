@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 _TOKEN: Final = "pkcs11:"
 
 
-async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> CardSource:
+async def find(real: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> CardSource:
     """What a user's word for a real card means.
 
     Args:
-        wish: its `reader` is a PC/SC reader's name or a part of one; with `emulated` also a
+        real: its `reader` is a PC/SC reader's name or a part of one; with `emulated` also a
             token's label or pkcs11: URI, or "" for the only card there is.
         is_ours: whether a serial number is that of a reader of ours, which is never meant.
 
@@ -39,22 +39,22 @@ async def find(wish: RealCard, is_ours: Callable[[str], bool], settings: Setting
         ReaderError: no reader fits, or several do.
         KeySourceError: the PKCS#11 module or the token cannot be used.
     """
-    if wish.emulated and wish.reader.startswith(_TOKEN):
+    if real.emulated and real.reader.startswith(_TOKEN):
         from vccid.card.cac.cac_card import MAX_CREDENTIALS
         from vccid.keys.token_contents import certificates_on_token
 
-        environment = (*settings.pkcs11.environment, *wish.environment)
+        environment = (*settings.pkcs11.environment, *real.environment)
         uris = await asyncio.to_thread(
-            certificates_on_token, wish.reader, MAX_CREDENTIALS, environment
+            certificates_on_token, real.reader, MAX_CREDENTIALS, environment
         )
         certificates = settings.certificates
-        return MadeCard(uris, certificates.database, certificates.atr, environment=wish.environment)
-    return await asyncio.to_thread(_find_reader, wish, is_ours, settings)
+        return MadeCard(uris, certificates.database, certificates.atr, environment=real.environment)
+    return await asyncio.to_thread(_find_reader, real, is_ours, settings)
 
 
 def follower(
     reader: Reader,
-    wish: RealCard,
+    real: RealCard,
     is_ours: Callable[[str], bool],
     settings: Settings,
     cards: CardMaker,
@@ -69,9 +69,9 @@ def follower(
     from vccid.backends.pcsc_card import RelaySettings
 
     real_cards = settings.real_cards
-    if not wish.emulated:
+    if not real.emulated:
         shared = RelaySettings(real_cards.exclusive, real_cards.idle, real_cards.tries_kept)
-        return PcscRelay(reader, wish.reader, is_ours, shared)
+        return PcscRelay(reader, real.reader, is_ours, shared)
 
     async def make() -> Card:
         from vccid.card.cac.cac_card import MAX_CREDENTIALS
@@ -80,23 +80,23 @@ def follower(
         uris = await asyncio.to_thread(
             certificates_in_reader,
             real_cards.module,
-            wish.reader,
+            real.reader,
             MAX_CREDENTIALS,
-            (*settings.pkcs11.environment, *wish.environment),
+            (*settings.pkcs11.environment, *real.environment),
         )
         certificates = settings.certificates
         source = MadeCard(
-            uris, certificates.database, certificates.atr, environment=wish.environment
+            uris, certificates.database, certificates.atr, environment=real.environment
         )
         card, warnings = await cards.make(source, None, None, real_cards.tries_kept)
         for warning in warnings:
             log.warning("%s", warning, extra={"reader": reader.name})
         return card
 
-    return PcscEmulation(reader, wish.reader, is_ours, make)
+    return PcscEmulation(reader, real.reader, is_ours, make)
 
 
-def _find_reader(wish: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> RealCard:
+def _find_reader(real: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> RealCard:
     """The one PC/SC reader that is meant; blocks."""
     _require_pyscard()
     from vccid.backends.pcsc import Readers
@@ -104,20 +104,20 @@ def _find_reader(wish: RealCard, is_ours: Callable[[str], bool], settings: Setti
     with Readers() as there:
         names = there.names()
         none = "none but vccid's own" if names else "none; does pcscd run?"
-        if wish.reader in names:
-            there.check(wish.reader, is_ours)
-            return wish
+        if real.reader in names:
+            there.check(real.reader, is_ours)
+            return real
         names = [name for name in names if there.may_be_followed(name, is_ours)]
-    name = _only_fitting(wish, names, settings, none)
-    return RealCard(name, wish.emulated, wish.environment)
+    name = _only_fitting(real, names, settings, none)
+    return RealCard(name, real.emulated, real.environment)
 
 
-def _only_fitting(wish: RealCard, names: Sequence[str], settings: Settings, none: str) -> str:
+def _only_fitting(real: RealCard, names: Sequence[str], settings: Settings, none: str) -> str:
     """The reader that a word fits; `none` is what to say of no readers at all."""
-    word = wish.reader
+    word = real.reader
     fitting = [name for name in names if word in name]
-    if not fitting and wish.emulated:
-        fitting = _readers_with_token(wish, names, settings)
+    if not fitting and real.emulated:
+        fitting = _readers_with_token(real, names, settings)
     if not fitting:
         raise ReaderError(
             f"there is no PC/SC reader {word!r}" if word else "there is no real PC/SC reader",
@@ -130,12 +130,12 @@ def _only_fitting(wish: RealCard, names: Sequence[str], settings: Settings, none
     return fitting[0]
 
 
-def _readers_with_token(wish: RealCard, readers: Iterable[str], settings: Settings) -> list[str]:
+def _readers_with_token(real: RealCard, readers: Iterable[str], settings: Settings) -> list[str]:
     from vccid.keys.token_contents import in_reader, tokens_in_readers
 
-    environment = (*settings.pkcs11.environment, *wish.environment)
+    environment = (*settings.pkcs11.environment, *real.environment)
     every = tokens_in_readers(settings.real_cards.module, environment)
-    places = [place for place in every if place.label == wish.reader]
+    places = [place for place in every if place.label == real.reader]
     return [name for name in readers if in_reader(places, name)]
 
 

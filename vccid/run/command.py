@@ -163,17 +163,17 @@ def run(
     from vccid.run import job, launch
 
     try:
-        with launch.interruptible():
-            _check_what_for(command, detach, form is not None or end_with is not None)
-            request = _card_request(generate, card)
-            recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
-            driver = _driver(driver) if pcscd or driver is not None else None
-            closed = standard_streams.closed()
-            wish = launch.Wish(given, request, recipe, readers, driver, log, closed)
-            if detach:
-                wish = replace(wish, detached=True, end_with=end_with)
-                launch.detach(wish, _TELL[form or "sh"])
-            status = launch.run(wish, list(command))
+        launch.be_interruptible()
+        _check_what_for(command, detach, form is not None or end_with is not None)
+        request = _card_request(generate, card)
+        recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
+        driver = _driver(driver) if pcscd or driver is not None else None
+        closed = standard_streams.closed()
+        wish = launch.Wish(given, request, recipe, readers, driver, log, closed)
+        if detach:
+            wish = replace(wish, detached=True, end_with=end_with)
+            launch.detach(wish, _TELL[form or "sh"])
+        status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
         beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
         click.echo(f"{beginning}vccid: interrupted before the command began", err=True)
@@ -242,7 +242,7 @@ def _check_command(name: str) -> None:
     """Start nothing for a command that is not there."""
     if shutil.which(name) is not None:
         return
-    there = shutil.which(name, mode=os.F_OK) is not None
+    there = shutil.which(name, mode=os.F_OK) is not None or ("/" in name and Path(name).exists())
     click.echo(f"vccid: {name} {'cannot be run' if there else 'is not to be found'}", err=True)
     sys.exit(Exit.NOT_RUNNABLE if there else Exit.NOT_FOUND)
 

@@ -34,13 +34,16 @@ class Keeper:
         Raises:
             RunFailed: there can be no more processes or pipes.
         """
+        pipes: list[int] = []
         try:
-            self._word, word = os.pipe()
-            life, self._life = os.pipe()
-            self._trail, trail = os.pipe()
+            for _ in range(3):
+                pipes += os.pipe()
             self._pid = os.fork()
         except OSError as error:
+            for fd in pipes:
+                os.close(fd)
             raise RunFailed(f"no process can be started: {error.strerror}") from error
+        self._word, word, life, self._life, self._trail, trail = pipes
         if not self._pid:
             _keep(plan, Life(life), word, keep=(life, word, trail, plan.log.fd), trail=trail)
         for fd in (word, life, trail):
@@ -85,15 +88,18 @@ class Keeper:
     def end(self) -> list[str]:
         """End the servers; returns who had ended before, and was not told of yet."""
         os.close(self._life)
-        word = self._next()
+        os.kill(self._pid, signal.SIGCONT)  # stopped, it would not hear of it
+        last: dict[str, Any] = {}
+        while word := self._next():  # none was read yet where we were interrupted
+            last = word
         self._said.close()
         os.waitpid(self._pid, 0)
         # Had it been killed, the kernel has told the servers to end; they may write till then.
         readable(self._trail, seconds=PATIENCE)
         os.close(self._trail)
-        if self._failed:
+        if self._failed or "error" in last:
             return []
-        return [str(name) for name in word.get("ended", ["what keeps daemon and pcscd"])]
+        return [str(name) for name in last.get("ended", ["what keeps daemon and pcscd"])]
 
     def _next(self) -> dict[str, Any]:
         line = self._said.readline()
@@ -118,7 +124,7 @@ def _keep(plan: Plan, life: Life, word: int, keep: tuple[int, ...], trail: int) 
     except VccidError as error:
         last = _failed(plan, error)
     except OSError as error:
-        last = _failed(plan, scratch.no_room(error, plan.directory))
+        last = _failed(plan, scratch.refused(error, plan.directory))
     except Exception as error:  # no memory, no thread, a fault of ours
         traceback.print_exc()
         last = _failed(plan, unexpected(error))

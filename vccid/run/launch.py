@@ -184,9 +184,8 @@ def _show_all_in_opensc(path: Path, readers: int) -> None:
         path.chmod(0o644)
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Have signals that mean the end undo what was begun."""
+def be_interruptible() -> None:
+    """Have signals that mean the end raise `Interrupted` from now on."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise Interrupted(number)
@@ -195,7 +194,6 @@ def interruptible() -> Iterator[None]:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the command would end unseen
-    yield
 
 
 @contextlib.contextmanager
@@ -231,7 +229,7 @@ def _generated(certificates: dict[str, bytes], directory: Path) -> Parameters:
     try:
         files = generate.write(certificates, directory)
     except OSError as error:
-        raise scratch.no_room(error, directory) from error
+        raise scratch.refused(error, directory) from error
     return {"certificates": files, "pin": secrets.encoded(generate.PIN)}
 
 

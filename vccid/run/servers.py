@@ -17,7 +17,7 @@ from vccid.ctl.client import Client
 from vccid.daemon.main import Exit
 from vccid.daemon.socket_and_lock import make_socket
 from vccid.errors import RunFailed
-from vccid.run import pcscd, process
+from vccid.run import pcscd, process, scratch
 from vccid.run.plan import Pcscd, Plan
 from vccid.wire.varlink import Parameters
 
@@ -92,6 +92,7 @@ class Server:
         """Have it leave."""
         if not self.ended:
             os.kill(self._pid, signal.SIGTERM)
+            os.kill(self._pid, signal.SIGCONT)  # it may have been stopped
             if not readable(self.fd, seconds=PATIENCE):
                 os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
@@ -208,7 +209,7 @@ def _start_pcscd(plan: Plan, behind: Pcscd, readers: dict[str, Path]) -> Server:
     places = {name: sockets / path.name for name, path in readers.items()}
     pcscd.declare(configuration, places, driver)
     needed = (plan.directory, plan.runtime, behind.driver.parent)
-    with make_socket(plan.programs_socket) as listening:
+    with make_socket(plan.programs_socket, scratch.HINT) as listening:
         pid = process.spawn_server(
             pcscd.command(behind.program, configuration),
             pcscd.environment(os.environ, empty),

@@ -155,6 +155,7 @@ class Certificates:
 class Usb:
     """How readers look as USB devices, wherever they are attached."""
 
+    # usb.descriptors.Identity says why these.
     vendor_id: Annotated[
         str, Help("idVendor, four hexadecimal digits; libccid takes only ids it lists.", _usb_id)
     ] = "0e0f"
@@ -273,6 +274,7 @@ class RealCards:
             "Seconds after which another guest may have a card its owner leaves alone.", _positive
         ),
     ] = 10
+    # Held back from one left on: no guest can spend the last and block the card.
     tries_kept: Annotated[
         int,
         Help("PIN tries a guest cannot use up; 0 lets it block the card.", _not_negative),

@@ -84,17 +84,23 @@ def _first(environ: Mapping[str, str], name: str) -> Path | None:
 def _runtime(environ: Mapping[str, str], uid: int) -> Path:
     if uid == 0:
         return Path("/run/vccid")
-    base = environ.get("XDG_RUNTIME_DIR")
-    if not base:
+    base = _xdg(environ, "XDG_RUNTIME_DIR")
+    if base is None:
         raise ConfigError(
-            "there is no directory for the daemon's sockets: XDG_RUNTIME_DIR is not set",
+            "there is no directory for the daemon's sockets: XDG_RUNTIME_DIR is no absolute path",
             "name one: vccid --runtime-directory DIRECTORY",
         )
-    return Path(base) / "vccid"
+    return base / "vccid"
 
 
 def _default(uid: int, system: str, environ: Mapping[str, str], xdg: str, user: Path) -> Path:
-    return Path(system if uid == 0 else environ.get(xdg) or user) / "vccid"
+    return (Path(system) if uid == 0 else _xdg(environ, xdg) or user) / "vccid"
+
+
+def _xdg(environ: Mapping[str, str], name: str) -> Path | None:
+    """XDG Base Directory 0.8: a path that is not absolute is none."""
+    value = environ.get(name, "")
+    return Path(value) if os.path.isabs(value) else None
 
 
 def _check_name(path: Path) -> None:

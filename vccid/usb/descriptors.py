@@ -105,6 +105,7 @@ class Identity:
 
     serial: str
     label: str
+    #: "VMware Virtual USB CCID": libccid takes listed ids alone, and has no quirk for this one
     vendor_id: int = 0x0E0F
     product_id: int = 0x0004
     release: int = 0x0100

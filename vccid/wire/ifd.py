@@ -2,6 +2,8 @@
 """What pcscd's driver and the daemon say to each other (docs/ifd-protocol.md).
 
 The daemon's side: the driver's bytes become messages, answers become bytes. No I/O.
+Two connections for each reader: an APDU goes out and comes back on pcscd's own thread, and a
+removal is heard meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from vccid.errors import RemoteProtocolError
 
 VERSION = 1
 MAGIC = b"VCCIDIFD"
-PAYLOAD_MAX = 65552  # bytes, either direction
+PAYLOAD_MAX = 65552  # bytes, either direction: a control code and its longest data
 APDU_MAX = 65548  # bytes of a command APDU, or of a control code's data: pcscd's own limit
 
 #: kind, status, length of the payload

@@ -14,6 +14,7 @@ from vccid.backends.far_listener import Limits
 from vccid.backends.vsc import VscListener
 from vccid.errors import CardBusy, CardRemoved, NotPermitted, ReaderError
 from vccid.links.transport import Endpoint, parse_address
+from vccid.process.log_rate_limit import BURST
 from vccid.reader import Reader
 from vccid.wire import vsc
 
@@ -168,6 +169,18 @@ async def test_clients_without_a_reader_are_not_taken_for_ever(connect: Connect)
     assert await refused.receive() is None
     added = vsc.Error(0, vsc.SUCCESS)
     assert await clients[0].ask(vsc.ReaderAdd(0, "one")) == added
+
+
+async def test_clients_of_no_use_have_their_share_of_the_log(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2 * BURST):
+        client = await connect()
+        client.writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert await client.receive() is None
+        client.writer.close()
+    told = [line for line in caplog.messages if line.startswith("VSC client")]
+    assert 1 <= len(told) <= BURST + 1
 
 
 async def test_two_readers_of_one_client(connect: Connect, pool: Pool) -> None:

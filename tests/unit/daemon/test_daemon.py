@@ -31,7 +31,7 @@ class Notifier:
 @pytest.fixture
 def daemon(tmp_path: Path) -> Daemon:
     places = Directories(tmp_path, tmp_path, tmp_path, None)
-    daemon = Daemon(places, Settings(), {}, None)
+    daemon = Daemon(places, Settings(), {}, ())
     daemon._notifier = Notifier()  # type: ignore[assignment]
     return daemon
 

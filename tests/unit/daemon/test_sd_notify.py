@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vccid.daemon import sd_notify
-from vccid.daemon.sd_notify import Notifier, control_sockets, watchdog_interval
+from vccid.daemon.sd_notify import Notifier, control_sockets, path_of, watchdog_interval
 from vccid.errors import ConfigError
 
 
@@ -151,3 +151,20 @@ def test_more_than_there_are(handed: list[socket.socket], tmp_path: Path, count:
         assert is_open(702)
     finally:
         os.close(702)
+
+
+def test_a_socket_in_the_abstract_namespace_is_served_and_has_no_path(
+    handed: list[socket.socket], tmp_path: Path
+) -> None:
+    """unix(7): bytes behind a NUL, which are no file."""
+    handed[0].bind(f"\0{tmp_path}")
+    handed[0].listen()
+    paths = listen(handed[1], at=tmp_path)
+    taken = control_sockets(environ(2, ""))
+    try:
+        assert len(taken) == 2
+        assert path_of(taken) == Path(paths[0])
+        assert path_of(taken[:1]) is None
+    finally:
+        for one in taken:
+            one.close()

@@ -2,6 +2,7 @@
 """Addresses, and what plain TCP may not do."""
 
 import asyncio
+import errno
 import os
 import socket
 import stat
@@ -60,6 +61,30 @@ async def test_a_dead_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -
     made = await endpoint.dial(Named)
     assert await made.name == f"pid {os.getpid()}"
     server.close()
+
+
+async def test_a_name_is_looked_up_in_a_thread_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libuv would use one of its own, and abort() where the system has none left."""
+    loop = asyncio.get_running_loop()
+
+    def refuse(*args: object, **named: object) -> None:
+        raise OSError(errno.EAGAIN, "no thread can be started for it")
+
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        endpoint = Endpoint(TcpAddress("localhost", there.getsockname()[1]))
+        made = await endpoint.dial(Named)
+        assert (await made.name).startswith("127.0.0.1:")
+        monkeypatch.setattr(loop, "run_in_executor", refuse)
+        with pytest.raises(OSError, match="no thread"):
+            await endpoint.dial(Named)
+        with pytest.raises(OSError, match="no thread"):
+            await Endpoint(TcpAddress("localhost", 1)).listen(asyncio.Protocol)
+
+
+@pytest.mark.parametrize("name", ["a" * 64, "a..b", "none.invalid"])
+async def test_a_name_that_no_host_has(name: str) -> None:
+    with pytest.raises(OSError):
+        await Endpoint(TcpAddress(name, 2001), allow_plain=True).dial(Named)
 
 
 async def test_a_file_in_the_way_stays(tmp_path: Path) -> None:

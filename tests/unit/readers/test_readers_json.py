@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -64,6 +65,14 @@ async def test_a_file_cut_short_is_set_aside_wherever_it_was_cut(tmp_path: Path)
         b'{"reader":1,"emulated":true}}}}',
         b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
         b'{"certificates":["a"],"database":"d","atr":"?"}}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
+        b'{"certificates":["\\ud800"],"database":"d","atr":"cac"}}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
+        b'{"certificates":["a"],"database":"d\\n","atr":"cac"}}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
+        b'{"certificates":[],"database":"d","atr":"cac","serial":{"a":1}}}}}',
+        b'{"version":1,"readers":{"a":{"added":true,"attachments":[],"wanted":'
+        b'{"reader":"\\udcff","emulated":true}}}}',
         b"[" * 100_000,
     ],
 )  # fmt: skip
@@ -124,6 +133,21 @@ async def test_a_file_that_could_not_be_read_is_not_replaced(tmp_path: Path) -> 
     with pytest.raises(StateError, match="cannot be read: Too many levels"):
         await readers_file.save(ENTRIES)
     assert path.is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to nothing"])
+async def test_what_is_no_file_stays_untouched(tmp_path: Path, kind: str) -> None:
+    readers_file, path = ReadersFile(tmp_path), tmp_path / "readers.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "unmounted" / "readers.json")
+    before = path.lstat().st_ino
+    with pytest.raises(StateError, match="is no file|leads nowhere"):
+        readers_file.load()
+    with pytest.raises(StateError, match="is no file|leads nowhere"):
+        await readers_file.save(ENTRIES)
+    assert path.lstat().st_ino == before
 
 
 async def test_a_state_directory_that_is_gone(tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_a_user_without_a_runtime_directory_is_told_what_to_do() -> None:
     assert find({"HOME": "/home/ada"}, 7, Path("/x")).runtime == Path("/x")
 
 
+def test_a_relative_path_of_xdg_counts_as_none() -> None:
+    """XDG Base Directory 0.8, "Environment variables"."""
+    with pytest.raises(ConfigError, match="XDG_RUNTIME_DIR is no absolute path"):
+        find({**HOME, "XDG_RUNTIME_DIR": "run"}, 7)
+    places = find({**HOME, "XDG_STATE_HOME": "s", "XDG_CONFIG_HOME": "./c"}, 7)
+    assert places.state == Path("/home/ada/.local/state/vccid")
+    assert places.configuration == Path("/home/ada/.config/vccid")
+
+
 def test_state_is_made_for_the_daemon_alone(tmp_path: Path) -> None:
     umask = os.umask(0o022)
     try:

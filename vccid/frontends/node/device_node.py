@@ -226,6 +226,7 @@ class _CardFile(_NodeFile):
             self._wake()
             raise OSError(number, os.strerror(number))
         if self._state is State.OVER:
+            # Also when another card is in: a program must not go on with that one unawares.
             raise OSError(errno.ENXIO, "the card left")
         return b""
 

@@ -49,6 +49,7 @@ WRITE_LIMIT = 2 * ifd.PAYLOAD_MAX
 #: Warnings about peers a frontend writes at most in its life.
 COMPLAINTS_MAX = 1000
 
+#: The user pcscd may run as where it is not root.
 PCSCD = "pcscd"
 
 _WAITING = State.WAITING  # looked up once, not for every APDU

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable
@@ -223,6 +224,7 @@ class _Connection:
             try:
                 size = receive(_ROOM, missing)
             except (BlockingIOError, InterruptedError):
+                os.sched_yield()  # the program may share our processor, and we came before it
                 continue
             except OSError:
                 break

@@ -39,7 +39,8 @@ _BACKLOG: Final = 100
 _BREATH: Final = 1.0
 #: <linux/in.h>; Python 3.11 does not name it.
 _IP_FREEBIND: Final = 15
-#: Seconds of silence, seconds between probes, and probes, until a vanished importer is let go.
+#: Seconds of silence, seconds between probes, and probes, until a vanished importer is let go:
+#: longer than a network's usual hitch, since who is let go loses its reader.
 _KEEPALIVE: Final = (60, 10, 3)
 
 
@@ -54,6 +55,7 @@ class UsbIpSettings:
         tls: where given, peers speak TLS; make it ask for client certificates.
     """
 
+    #: who can connect can take the reader, and who can listen on the way reads PINs
     address: str = "127.0.0.1"
     port: int = usbip.PORT
     allow: tuple[Network, ...] = ()
@@ -109,7 +111,7 @@ class UsbIpServer:
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[_Connection] = set()
         self._joining: set[asyncio.Task[None]] = set()
-        self._refused = LogRateLimit(log)
+        self._log_limit = LogRateLimit(log)
 
     async def start(self) -> None:
         """Begin to listen.
@@ -189,6 +191,10 @@ class UsbIpServer:
         """A connection is over."""
         self._connections.discard(connection)
 
+    def tell(self, text: str, *arguments: object) -> None:
+        """Log a warning that anybody who can connect may cause, as often as they like."""
+        self._log_limit.tell(text, logging.WARNING, text, *arguments)
+
     def _listener(self) -> socket.socket:
         place = (self.settings.address, self.settings.port)
         family = socket.AF_INET6 if ":" in self.settings.address else socket.AF_INET
@@ -216,7 +222,7 @@ class UsbIpServer:
                 peer = f"{address[0]} port {address[1]}"
                 if refusal := self._refusal(address[0]):
                     text = "USB/IP: %s was refused: %s"
-                    self._refused.tell(address[0], logging.WARNING, text, peer, refusal)
+                    self._log_limit.tell(address[0], logging.WARNING, text, peer, refusal)
                     sock.close()
                     continue
                 connection = _Connection(self, peer)
@@ -247,7 +253,8 @@ class UsbIpServer:
                 ssl_handshake_timeout=None if tls is None else REQUEST_TIMEOUT,
             )
         except OSError as error:
-            log.warning("USB/IP: %s did not come in: %s", peer, error)
+            reason = str(error) or type(error).__name__
+            self.tell("USB/IP: %s did not come in: %s", peer, reason)
             self.forget(connection)
         except asyncio.CancelledError:
             self.forget(connection)
@@ -335,7 +342,7 @@ class _Connection(asyncio.Protocol):
             self._import(transport, request.busid, reader)
 
     def _refuse(self, transport: asyncio.Transport, busid: str, status: usbip.OpStatus) -> None:
-        log.warning("USB/IP: %s may not import %r: %s", self._peer, busid, status.name)
+        self._server.tell("USB/IP: %s may not import %r: %s", self._peer, busid, status.name)
         transport.write(usbip.refuse_import(status))
         transport.close()
 
@@ -352,7 +359,7 @@ class _Connection(asyncio.Protocol):
     # --- the end -------------------------------------------------------------------------
 
     def _drop(self, reason: str) -> None:
-        log.warning("USB/IP: %s was dropped: %s", self._peer, reason)
+        self._server.tell("USB/IP: %s was dropped: %s", self._peer, reason)
         self.close()
 
     def _end_link(self) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
@@ -19,6 +20,7 @@ from vccid.errors import ConfigError
 from vccid.frontends.usb import usbip_server
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbip_server import UsbIpServer, UsbIpSettings
+from vccid.process.log_rate_limit import BURST
 from vccid.reader import Reader
 
 from ..tls_files import make_authority
@@ -206,6 +208,21 @@ async def test_peers_that_are_dropped(
         writer.close()
         assert reason in caplog.text
         assert await other.ccid.status() == 2
+
+
+async def test_peers_that_come_for_nothing_have_their_share_of_the_log(
+    server: UsbIpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for raw in (b"GET / HTTP/1.0\r\n\r\n", IMPORT.replace(b"1-1", b"9-9")) * 40:
+        stranger, writer = await asyncio.open_connection(*server.address)
+        writer.write(raw)
+        with contextlib.suppress(ConnectionResetError):
+            while await stranger.read(4096):
+                pass
+        writer.close()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    for what in ("was dropped", "may not import"):
+        assert 1 <= sum(what in line for line in told) <= BURST + 1
 
 
 async def test_half_a_header_is_not_waited_for(
