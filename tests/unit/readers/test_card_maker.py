@@ -14,6 +14,7 @@ from vccid.backends import certificates
 from vccid.errors import StateError
 from vccid.readers.card_maker import CardMaker
 from vccid.readers.readers_json import MadeCard
+from vccid.settings.config import Pkcs11
 from vccid.settings.directories import Directories
 
 WANTED = MadeCard(("id.pem",), "sql:/nowhere", "cac")
@@ -40,7 +41,7 @@ class SlowBackend:
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CardMaker:
     monkeypatch.setattr(certificates, "CertificateBackend", SlowBackend)
     monkeypatch.setattr(SlowBackend, "made", [], raising=False)
-    return CardMaker(Directories(tmp_path, tmp_path, tmp_path, None))
+    return CardMaker(Directories(tmp_path, tmp_path, tmp_path, None), Pkcs11())
 
 
 async def test_cards_wanted_at_once_have_one_backend(maker: CardMaker) -> None:
