@@ -288,8 +288,6 @@ class _Nursery:
         self._control, its_control = socket.socketpair()
         self._lock = threading.Lock()
         self.over = False
-        #: while it is None, the process is being made
-        self._started = threading.Event()
         # PR_SET_PDEATHSIG is sent when this thread ends, so it lives as long as the process.
         threading.Thread(
             target=self._live, args=(its_control,), name="vccid-nursery", daemon=True
@@ -410,9 +408,14 @@ class Workers:
 
     def _new(self) -> Worker:
         try:
-            return Worker(self._there(), self.timeout)
-        except TokenGone:
-            return Worker(self._there(), self.timeout)  # the nursery may have been killed
+            try:
+                return Worker(self._there(), self.timeout)
+            except TokenGone:
+                return Worker(self._there(), self.timeout)  # the nursery may have been killed
+        except OSError as error:  # too few descriptors, say
+            raise TokenGone(
+                f"no process for a PKCS#11 module can be had: {error.strerror}", "see ulimit"
+            ) from None
 
     def _there(self) -> _Nursery:
         with self._lock:
