@@ -27,10 +27,16 @@ RESPONSECODE IFDHCreateChannelByName(DWORD lun, LPSTR device_name) {
         path += strlen(prefix);
     if (reader_open(lun, path))
         return IFD_SUCCESS;
-    LOG(LOG_PRIORITY_ERROR,
-        "cannot open reader %lx with DEVICENAME %s: it is vccid:PATH of the daemon's socket, "
-        "PATH at most %d bytes",
-        lun, device_name, READER_PATH_MAX - 1);
+    if (strlen(path) >= READER_PATH_MAX)
+        LOG(LOG_PRIORITY_ERROR,
+            "cannot open reader %lx with DEVICENAME %s: it is vccid:PATH of the daemon's socket, "
+            "PATH at most %d bytes",
+            lun, device_name, READER_PATH_MAX - 1);
+    else
+        LOG(LOG_PRIORITY_ERROR,
+            "cannot open reader %lx with DEVICENAME %s: it is open, or there is no thread, file "
+            "descriptor or memory left",
+            lun, device_name);
     return IFD_COMMUNICATION_ERROR;
 }
 

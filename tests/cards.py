@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,10 +14,11 @@ from typing import Any, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from tests.answers import Answer
+from tests.key_material import p12_for_nss
 from vccid.card.cac.cac_card import CacCard, card_serial
 from vccid.card.login import TokenLogin
 from vccid.card.pin import CardPin, TokenPin
@@ -115,7 +117,7 @@ class MemoryToken(Token):
 @functools.cache
 def credential(name: str, bits: int = 2048) -> Credential:
     """A self-signed certificate with its key; the same one whenever it is asked for."""
-    key = rsa.generate_private_key(65537, bits)
+    key = _new_key(bits)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = datetime.datetime(2024, 1, 1)
     certificate = (
@@ -131,14 +133,21 @@ def credential(name: str, bits: int = 2048) -> Credential:
     return Credential(name, certificate.public_bytes(Encoding.DER), RsaKey(key), None)
 
 
+def _new_key(bits: int) -> rsa.RSAPrivateKey:
+    if bits >= 1024:
+        return rsa.generate_private_key(65537, bits)
+    # Debian 13's cryptography makes none as small.
+    made = subprocess.run(["openssl", "genrsa", str(bits)], check=True, capture_output=True)
+    key = load_pem_private_key(made.stdout, None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
 def pkcs12_of(item: Credential, password: str) -> bytes:
     """A credential of `credential` as a PKCS#12 file."""
     assert isinstance(item.key, RsaKey)
     certificate = x509.load_der_x509_certificate(item.certificate)
-    encryption = BestAvailableEncryption(password.encode())
-    return pkcs12.serialize_key_and_certificates(
-        item.name.encode(), item.key.key, certificate, None, encryption
-    )
+    return p12_for_nss(item.name, item.key.key, certificate, password)
 
 
 def three_credentials() -> list[Credential]:

@@ -82,6 +82,20 @@ def p12(key: rsa.RSAPrivateKey, cert: x509.Certificate, password: bytes = b"") -
     )  # fmt: skip
 
 
+def p12_for_nss(
+    name: str, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, cert: x509.Certificate,
+    password: str,
+) -> bytes:  # fmt: skip
+    """By openssl: Debian 13's cryptography writes no localKeyId, without which NSS takes no key."""
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return subprocess.run(
+        ["openssl", "pkcs12", "-export", "-name", name, "-passout", f"pass:{password}"],
+        input=private + cert.public_bytes(Encoding.PEM),
+        check=True,
+        capture_output=True,
+    ).stdout
+
+
 def _encryption(password: bytes) -> KeySerializationEncryption:
     return BestAvailableEncryption(password) if password else NoEncryption()
 

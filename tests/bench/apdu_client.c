@@ -3,7 +3,8 @@
 //
 // Sends SELECT COUNT times to each reader in turn, ROUNDS times over, so that whatever else the
 // machine does falls on all of them alike. Prints for each reader its median and the median of its
-// quickest round, in nanoseconds. A READER is pcscd's name of one, or the path of a device node.
+// quickest round and the 99th percentile, in nanoseconds. A READER is pcscd's name of one, or the
+// path of a device node.
 #include <winscard.h>
 
 #include <fcntl.h>
@@ -44,6 +45,11 @@ static int ascending(const void *left, const void *right) {
 static int64_t median(int64_t *times, size_t count) {
     qsort(times, count, sizeof *times, ascending);
     return times[count / 2];
+}
+
+static int64_t percentile_99(int64_t *times, size_t count) {
+    qsort(times, count, sizeof *times, ascending);
+    return times[count * 99 / 100];
 }
 
 static int64_t quickest_round(int64_t *times, int rounds, int each) {
@@ -135,8 +141,9 @@ int main(int count, char **words) {
                 times[i][round * each + n] = select_once(&opened[i]);
     for (int i = 0; i < readers; i++) {
         int64_t quickest = quickest_round(times[i], rounds, each);
-        printf("%lld %lld\n", (long long)median(times[i], (size_t)(rounds * each)),
-               (long long)quickest);
+        size_t all = (size_t)rounds * (size_t)each;
+        printf("%lld %lld %lld\n", (long long)median(times[i], all), (long long)quickest,
+               (long long)percentile_99(times[i], all));
         free(times[i]);
         disconnect(&opened[i]);
     }

@@ -14,6 +14,9 @@ _FIFTY_TWO: Final = "an answer of 52 bytes goes in two, which QEMU's reader need
 _NO_RESET: Final = "VSC has no power-on: a session lasts until the card is taken out"
 _NO_HANDS: Final = "the card is the test's own, in another process"
 _ONE_READER: Final = "libcacard's reader is never empty"
+_A_CAC: Final = "held with the CAC alone"
+_NO_PIV: Final = "libcacard has no PIV card"
+_T0_DOOR: Final = "VSC shows cards of T=0 alone, and the PIV card is one of T=1"
 _T1_CARD: Final = "the card there is the one of T=1"
 
 
@@ -42,23 +45,33 @@ class Door:
         return [held for held in conversations if not self.hole(held)]
 
 
-_BY_VSC: Final = {Need.ANY_LENGTH: _FIFTY_TWO, Need.RESET: _NO_RESET}
+_BY_VSC: Final = {
+    Need.PIV: _T0_DOOR,
+    Need.ANY_LENGTH: _FIFTY_TWO,
+    Need.RESET: _NO_RESET,
+}
 
 IN_PROCESS: Final = Door("in process", "the session itself")
-LIBCACARD: Final = Door("libcacard", "libcacard's own card, beside ours", {Need.HANDS: _ONE_READER})
+LIBCACARD: Final = Door(
+    "libcacard",
+    "libcacard's own card, beside ours",
+    {Need.HANDS: _ONE_READER, Need.PIV: _NO_PIV},
+)
 DRIVER: Final = Door("driver", "pcscd, libifdvccid")
 VPCD: Final = Door("vpcd", "pcscd, vsmartcard's vpcd")
-NODE: Final = Door("device node", "/dev/vccid/NAME, CUSE")
+NODE: Final = Door("device node", "/dev/vccid/NAME, CUSE", {Need.PIV: _A_CAC})
 VSC: Final = Door(
     "VSC",
     "a guest's libccid, QEMU's ccid-card-passthru",
     {**_BY_VSC, Need.EXTENDED_LENGTH: _T0, Need.LE_WITH_DATA: _T0, Need.HANDS: _NO_HANDS},
     takes_tpdus=True,
 )
-USBREDIR: Final = Door("usbredir", "a guest's libccid, QEMU's usb-redir", {Need.HANDS: _NO_HANDS})
-VHCI: Final = Door("vhci", "libccid, vhci_hcd")
-USBIP: Final = Door("USB/IP", "libccid, vhci_hcd, TCP")
-TTY: Final = Door("tty", "libccidtwin, T=1, CUSE", {Need.LIBCACARD_ATR: _T1_CARD})
+USBREDIR: Final = Door(
+    "usbredir", "a guest's libccid, QEMU's usb-redir", {Need.HANDS: _NO_HANDS, Need.PIV: _A_CAC}
+)
+VHCI: Final = Door("vhci", "libccid, vhci_hcd", {Need.PIV: _A_CAC})
+USBIP: Final = Door("USB/IP", "libccid, vhci_hcd, TCP", {Need.PIV: _A_CAC})
+TTY: Final = Door("tty", "libccidtwin, T=1, CUSE", {Need.LIBCACARD_ATR: _T1_CARD, Need.PIV: _A_CAC})
 PTY: Final = Door("pty", "libccidtwin, T=1, a pseudo-terminal", {Need.LIBCACARD_ATR: _T1_CARD})
 RELAYED: Final = Door("relayed card", "pcscd, another vccid that passes the card through")
 FAR: Final = Door("far card", "pcscd, another vccid over VSC", _BY_VSC)

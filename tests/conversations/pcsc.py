@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Holds conversations with a card in a PC/SC reader, as a program of its own.
 
-    python3 -m tests.conversations.pcsc READER PIN DOOR [REMOVE INSERT]
+    python3 -m tests.conversations.pcsc [--piv] READER PIN DOOR [REMOVE INSERT]
 
-READER is a part of the reader's name, DOOR one of `doors`, REMOVE and INSERT are what a shell does
-to take the card out and put it back. What came of each conversation that the door is open to is
-told as a JSON object: "" or what was wrong. libpcsclite reads its environment once a process; and
-in a guest there is no pytest.
+With --piv the card is a PIV card. READER is a part of the reader's name, DOOR one of `doors`,
+REMOVE and INSERT are what a shell does to take the card out and put it back. What came of each
+conversation that the door is open to is told as a JSON object: "" or what was wrong. libpcsclite
+reads its environment once a process; and in a guest there is no pytest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from smartcard import scard
 
-from tests.conversations.cac import CONVERSATIONS
+from tests.conversations import cac, piv
 from tests.conversations.doors import DOORS, Door
 from tests.conversations.steps import Card, T0Application
 
@@ -28,11 +28,16 @@ _BOTH = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 
 
 def hold_by_pcsc(
-    env: Mapping[str, str], door: Door, pin: str, hands: Sequence[str], reader: str = ""
+    env: Mapping[str, str],
+    door: Door,
+    pin: str,
+    hands: Sequence[str],
+    reader: str = "",
+    options: Sequence[str] = (),
 ) -> dict[str, str]:
     """Have the program hold them, at the pcscd of `env`; `hands` are REMOVE and INSERT."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__, reader, pin, door.name, *hands],
+        [sys.executable, "-m", __name__, *options, reader, pin, door.name, *hands],
         stdout=subprocess.PIPE,
         env=dict(env),
         cwd=ROOT,
@@ -106,13 +111,16 @@ def _checked(result: list) -> list:  # type: ignore[type-arg]
     return result
 
 
-def _main(reader: str, pin: str, name: str, *hands: str) -> None:
+def _main(*arguments: str) -> None:
+    is_piv = arguments[0] == "--piv"
+    reader, pin, name, *hands = arguments[is_piv:]
+    conversations = piv.CONVERSATIONS if is_piv else cac.CONVERSATIONS
     door = next(door for door in DOORS if door.name == name)
     card: Card = PcscCard(reader, pin.encode(), hands)
     if door.takes_tpdus:
         card = T0Application(card)
     told = {}
-    for conversation in door.open_to(CONVERSATIONS):
+    for conversation in door.open_to(conversations):
         try:
             conversation.hold(card)
             told[conversation.name] = ""

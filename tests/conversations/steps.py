@@ -47,6 +47,7 @@ class Need(Enum):
     LE_WITH_DATA = "a command with data and Le, and 6Cxx where that Le is wrong"
     HANDS = "somebody to take the card out and put it back"
     ANY_LENGTH = "answers of every length, each in one piece"
+    PIV = "a PIV card"
 
 
 class Step(ABC):

@@ -7,11 +7,12 @@ unit test holds the page beside the doors and conversations there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.conversations.cac import CONVERSATIONS
+from tests.conversations import cac, piv
 from tests.conversations.doors import DOORS, HELD
+from tests.conversations.steps import Conversation
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 BEGIN, END = "<!-- doors: made by a whole run -->\n", "<!-- end of doors -->\n"
@@ -49,16 +50,28 @@ def with_table(text: str, held: set[tuple[str, str]]) -> str:
 
 
 def table(held: set[tuple[str, str]]) -> str:
-    """A row a door; a number is a hole, whose reason stands below."""
+    """A row a door for each card; a number is a hole, whose reason stands below."""
     reasons: list[str] = []
+    lines = _rows(held, "a CAC", cac.CONVERSATIONS, reasons)
+    lines += ["", *_rows(held, "a PIV card", piv.CONVERSATIONS, reasons), ""]
+    lines += [f"{number}. {why}." for number, why in enumerate(reasons, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(
+    held: set[tuple[str, str]],
+    card: str,
+    conversations: Sequence[Conversation],
+    reasons: list[str],
+) -> list[str]:
     lines = [
-        "| door | from the program to the card | conversations held | not, and why |",
+        f"| door | from the program to the card | conversations with {card} | not, and why |",
         "| --- | --- | --- | --- |",
     ]
     for door in DOORS:
         holes: dict[str, list[str]] = {}
         count = 0
-        for conversation in CONVERSATIONS:
+        for conversation in conversations:
             if (door.name, conversation.name) in held:
                 count += 1
             else:
@@ -67,10 +80,8 @@ def table(held: set[tuple[str, str]]) -> str:
         told = "; ".join(
             f"{', '.join(names)}: {_number(reasons, why)}" for why, names in holes.items()
         )
-        lines.append(f"| {door.name} | {door.way} | {count} of {len(CONVERSATIONS)} | {told} |")
-    lines.append("")
-    lines += [f"{number}. {why}." for number, why in enumerate(reasons, 1)]
-    return "\n".join(lines) + "\n"
+        lines.append(f"| {door.name} | {door.way} | {count} of {len(conversations)} | {told} |")
+    return lines
 
 
 def _number(reasons: list[str], why: str) -> str:
@@ -81,4 +92,5 @@ def _number(reasons: list[str], why: str) -> str:
 
 def expected() -> set[tuple[str, str]]:
     """All that can be held."""
-    return {(door.name, held.name) for door in DOORS for held in door.open_to(CONVERSATIONS)}
+    every = [*cac.CONVERSATIONS, *piv.CONVERSATIONS]
+    return {(door.name, held.name) for door in DOORS for held in door.open_to(every)}

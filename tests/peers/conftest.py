@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +20,22 @@ from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
 from tests.peers.stage import DRIVER, ROOT, Stage
 
 CERTS = "cert1,cert2,cert3"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def run_pcscd() -> Iterator[None]:
+    """/run/pcscd, which systemd makes where it runs, and a bare root lacks.
+
+    Each pcscd has a folder of its own mounted there; one without namespaces needs its being there.
+    """
+    folder = Path("/run/pcscd")
+    if os.geteuid() != 0 or folder.exists():
+        yield
+        return
+    folder.mkdir(mode=0o755)
+    yield
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 @pytest.fixture(scope="session")

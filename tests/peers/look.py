@@ -16,8 +16,8 @@ from pathlib import Path
 
 from vccid.ctl.client import Client
 
-#: Arguments of a waiting read(2) in /proc/PID/syscall, by cat: the number on x86, and the size.
-CAT_READS = ["0", "0x20000"]
+#: A waiting read(2) of cat's in /proc/PID/syscall: its number on x86, and the size, by coreutils.
+CAT_READS = (["0", "0x20000"], ["0", "0x40000"])
 #: What a look may meet while a card is exchanged.
 GONE = (b"No such file or directory", b"changed during execution")
 
@@ -65,7 +65,8 @@ def read_events(control: str, here: str) -> list[object]:
         except BlockingIOError:
             assert poller.poll(0) == []
         for process in waiting:
-            while Path(f"/proc/{process.pid}/syscall").read_text().split()[::3][:2] != CAT_READS:
+            syscall = Path(f"/proc/{process.pid}/syscall")
+            while syscall.read_text().split()[::3][:2] not in CAT_READS:
                 continue
         ended = []
         for process, number in zip(

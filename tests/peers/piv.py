@@ -3,18 +3,48 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.key_material import certificate, key_pem, pem
+from tests.peers.ifd_client import Gone, IfdClient
+from tests.peers.stage import Stage
 
 PUK = "12345678"
 
 #: The factory's management key, as Yubico's tools and OpenSC's take it.
 MANAGEMENT_KEY = "010203040506070801020304050607080102030405060708"
+
+SUCCESS = bytes.fromhex("9000")
+
+
+def connect(stage: Stage, reader: str = "vccid0") -> IfdClient:
+    """A powered session, as soon as the daemon has its card back."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            host = IfdClient(stage.daemon.ifd(reader))
+        except Gone:
+            time.sleep(0.005)
+            continue
+        if host.power_on() is not None:
+            return host
+        host.close()
+        time.sleep(0.005)
+    raise AssertionError("the card did not come back")
+
+
+def manage(host: IfdClient) -> None:
+    """Prove the management key: what the card challenges with comes back encrypted."""
+    answer = host.transmit(bytes.fromhex("00 87 03 9B 04 7C 02 81 00 00"))
+    cipher = Cipher(algorithms.TripleDES(bytes.fromhex(MANAGEMENT_KEY)), modes.ECB()).encryptor()
+    response = bytes.fromhex("00 87 03 9B 0C 7C 0A 82 08") + cipher.update(answer[4:12])
+    assert host.transmit(response) == SUCCESS
 
 
 def new_key(kind: str) -> Any:

@@ -4,11 +4,12 @@
     with PlainDaemon([path]) as daemon:
         daemon.ask("insert 0")
 
-A path that ends in .tty becomes the link to a pseudo-terminal, any other the driver's socket.
+A path that ends in .tty becomes the link to a pseudo-terminal; one that ends in .comm the socket
+of libpcsclite's own protocol, where all readers are shown; any other the driver's socket.
 The child is this same file, run as a program; each line it reads is answered by one line:
 insert N, insert-t1 N, exchange N, remove N and seen N (wait until every host has seen it: True
 or False), attached N (wait until there is a host), hosts N, working N (wait until a card works
-at WAIT) and finish N.
+at WAIT), finish N, and, at the sockets of libpcsclite's protocol, hide N and show N.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -25,10 +27,15 @@ from types import TracebackType
 
 from tests.peers.plain_card import ATR_T0, ATR_T1, PlainCard
 from vccid.frontends.pcsc.driver import IfdFrontend
+from vccid.frontends.pcsc.registry import Registry
+from vccid.frontends.pcsc.server import PcscServer
 from vccid.frontends.serial.pty import PtyFrontend
 from vccid.reader import Reader
 
 ROOT = Path(__file__).parents[2]
+
+#: Programs at once at a socket of libpcsclite's protocol.
+PROGRAMS_MAX = 300
 
 #: Seconds the hosts are given to see a change.
 PATIENCE = 10
@@ -130,16 +137,38 @@ def _frontend(reader: Reader, path: Path) -> IfdFrontend | PtyFrontend:
     )
 
 
+def _show_to_programs(path: Path, readers: Sequence[Reader]) -> PcscServer:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1000)
+    server = PcscServer(Registry(), lambda connected: True, most=PROGRAMS_MAX)
+    for reader in readers:
+        server.add(reader, reader.name, None)
+    server.start(listener)
+    return server
+
+
 async def _serve(paths: list[Path]) -> None:
-    readers = [Reader(path.stem) for path in paths]
-    for reader, path in zip(readers, paths, strict=True):
+    doors = [path for path in paths if path.suffix == ".comm"]
+    others = [path for path in paths if path not in doors]
+    readers = [Reader(path.stem) for path in others]
+    for reader, path in zip(readers, others, strict=True):
         await _frontend(reader, path).start()
+    servers = [_show_to_programs(path, readers) for path in doors]
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     print("ready", flush=True)
     while line := await lines.readline():
         verb, number = line.decode().split()
+        if verb in ("hide", "show"):
+            for server in servers:
+                if verb == "hide":
+                    server.remove(readers[int(number)])
+                else:
+                    server.add(readers[int(number)], "", None)
+            print("ok", flush=True)
+            continue
         print(await _obey(readers[int(number)], verb), flush=True)
 
 

@@ -11,7 +11,6 @@ directory is one of ours; clients reach it from outside by PCSCLITE_CSOCK_NAME. 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+from vccid.run import pcscd
 
 #: Where Debian's pcscd looks for USB drivers (libccid).
 USB_DRIVERS = Path("/usr/lib/pcsc/drivers")
@@ -107,7 +108,7 @@ class PrivatePcscd:
         if not self._usb and USB_DRIVERS.is_dir():
             script += f'mount --bind "$2" {USB_DRIVERS} && '
         script += 'shift 2 && exec "$@"'
-        pcscd = shutil.which("pcscd", path="/usr/sbin:/sbin:/usr/bin") or "pcscd"
+        command = pcscd.command(pcscd.find(), self.directory / "conf")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -119,10 +120,7 @@ class PrivatePcscd:
                     "sh",
                     str(self.socket.parent),
                     str(self.directory / "empty"),
-                    pcscd,
-                    "--foreground",
-                    "--config",
-                    str(self.directory / "conf"),
+                    *command,
                     *self._options,
                 ],
                 stdin=subprocess.DEVNULL,

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conversations import piv
 from tests.conversations.cac import CONVERSATIONS
 from tests.conversations.doors import DRIVER, FAR, LIBCACARD, PTY, RELAYED, VPCD, Door, hold, note
 from tests.conversations.pcsc import hold_by_pcsc
 from tests.peers.daemon import BIN, Daemon
 from tests.peers.desk import PIN
 from tests.peers.libcacard import POWER_ON, Database, Libcacard
+from tests.peers.piv import Issued
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
 from tests.peers.stage import DRIVER as LIBRARY
 from tests.peers.test_serial_pty import pcscd_at
@@ -67,6 +70,40 @@ class Hands:
         """With the card in the only reader of a pcscd."""
         told = hold_by_pcsc(pcscd.env, door, PIN, self.commands)
         note(door, CONVERSATIONS, told, record)
+
+
+def converse_with_piv(door: Door, pcscd: PrivatePcscd, record: Record) -> None:
+    """With a PIV card in the only reader of a pcscd."""
+    told = hold_by_pcsc(pcscd.env, door, PIN, (), options=("--piv",))
+    note(door, piv.CONVERSATIONS, told, record)
+
+
+@pytest.fixture(scope="module")
+def piv_certificates(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As --certs takes them."""
+    return Issued(tmp_path_factory.mktemp("piv"), *piv.KINDS).items
+
+
+def test_a_piv_card_over_each_door(
+    tmp_path: Path, daemon: Daemon, piv_certificates: str, record_property: Record
+) -> None:
+    """Those that need no guest; one reader is shown through all of them at once."""
+    port = free_port()
+    daemon.ctl("attach", "pty")
+    daemon.ctl("insert", "--card", "piv", "--certs", piv_certificates)
+    with contextlib.ExitStack() as end:
+        real = end.enter_context(ours(tmp_path, daemon))
+        converse_with_piv(DRIVER, real, record_property)
+        twin = end.enter_context(pcscd_at(tmp_path, str(daemon.runtime / "vccid0.tty")))
+        converse_with_piv(PTY, twin, record_property)
+        vpcd = PrivatePcscd(tmp_path / "vpcd", [vpcd_entry(tmp_path, port)])
+        end.enter_context(vpcd)
+        daemon.ctl("attach", "vpicc", f"127.0.0.1:{port}")
+        converse_with_piv(VPCD, vpcd, record_property)
+        near = end.enter_context(Daemon(tmp_path / "near", environment=real.env))
+        near.ctl("insert", "--reader", "ours")
+        relayed = end.enter_context(ours(tmp_path / "n", near))
+        converse_with_piv(RELAYED, relayed, record_property)
 
 
 def ours(directory: Path, daemon: Daemon, reader: str = "vccid0") -> PrivatePcscd:

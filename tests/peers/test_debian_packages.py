@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import subprocess
 from pathlib import Path
 
@@ -32,8 +33,12 @@ def test_two_builds_give_the_same_bytes(debian_packages: Path, tmp_path: Path) -
 @pytest.mark.timeout(600)
 def test_lintian_has_nothing_to_say(debian_packages: Path) -> None:
     (changes,) = debian_packages.glob("*.changes")
+    # The packages are one for Debian 12 and 13: the later lintian no longer knows a tag that the
+    # earlier wants overridden, and which version of the policy is current is each one's own.
+    later = int(platform.freedesktop_os_release()["VERSION_ID"]) > 12
+    older_tags = ["--suppress-tags", "alien-tag,out-of-date-standards-version"] if later else []
     said = subprocess.run(
-        ["lintian", "--pedantic", "--display-info", "--allow-root", changes],
+        ["lintian", "--pedantic", "--display-info", "--allow-root", *older_tags, changes],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -39,12 +39,17 @@ ELSEWHERE = (
     ("README", r"systemctl start vccid", "tests/vm/test_deb.py", r"systemctl"),
     ("ccid", r"tests\.fuzz\.fuzz_", "tests/fuzz/test_usb_wires.py", r"fuzz_"),
     ("device-node", r"", "tests/vm/test_cuse.py", r"device-node\.md"),
-    ("files", r"mkdir|mount|openssl|fusermount3", "tests/peers/test_files.py", r"openssl x509 -in"),
+    ("files", r"mkdir|mount|openssl|fusermount3", "tests/peers/test_files.py", r"x509 -noout"),
     ("files", r"ssh-copy-id", "tests/peers/test_files_ssh.py", r'"ssh-copy-id", "-f", "-i"'),
     ("files", r"systemctl", "tests/vm/test_files.py", r"vccid-files"),
     ("keys", r"certutil|chgrp|chmod|--db sql:", "tests/peers/test_docs.py", r"certutil"),
     ("keys", r"id\.p12,", "tests/peers/test_howto.py", r"HOWTO"),
     ("keys", r"softhsm|pkcs11", "tests/peers/test_keys_softhsm.py", r"softhsm"),
+    ("pcsc", r"attach pcsc|CSOCK_NAME", "tests/peers/test_pcsc_door.py", r'"attach", "pcsc"'),
+    ("pcsc", r"opensc-tool", "tests/peers/pcsc_comparison.py", r'"--list-readers"'),
+    ("piv", r"insert", "tests/peers/test_piv_lasting.py", r'"--card", "piv"'),
+    ("piv", r"vccid run --generate", "tests/peers/test_run.py", r'"--card", "piv"'),
+    ("piv", r"yubico-piv-tool", "tests/peers/test_piv_yubico.py", r'"import-certificate"'),
     ("pin-pad", r"", "tests/peers/test_pin_pad.py", r'"pin", "enter"'),
     ("qemu", r"qemu-system|vccidctl attach (usbredir|vsc)", "tests/peers/test_docs_qemu.py",
      r"PAGE"),
@@ -54,6 +59,7 @@ ELSEWHERE = (
     ("security", r"systemd-creds|systemctl edit", "tests/vm/test_sandbox.py", r"Credential"),
     ("serial", r"", "tests/vm/test_cuse_tty.py", r"attach tty"),
     ("testing", r"\./dev vm|test_guest\.py", "tests/vm/__main__.py", r"build|shell|run"),
+    ("testing", r"\./dev fresh", "tests/fresh/__main__.py", r"\./dev fresh"),
     ("usbip", r"usbip|modprobe", "tests/vm/test_daemon_usb.py", r"usbip attach -r"),
     ("usbip", r"systemctl", "tests/vm/test_sandbox.py", r"IPAddressAllow"),
     ("usbip", r"socat", "tests/vm/test_vhci.py", r"OPENSSL:"),
@@ -109,8 +115,8 @@ def user() -> Iterator[User]:
 
 def test_the_demo(user: User) -> None:
     """As ./dev calls it."""
-    assert "vccid run -- tests/demo/demo" in (ROOT / "dev").read_text()
-    assert "That was all" in user.say("run", "--", ROOT / "tests/demo/demo")
+    assert "vccid run --pcscd -- tests/demo/demo" in (ROOT / "dev").read_text()
+    assert "That was all" in user.say("run", "--pcscd", "--", ROOT / "tests/demo/demo")
 
 
 def test_a_daemon_and_a_pcscd_without_root(user: User) -> None:

@@ -12,14 +12,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PublicFormat,
-    pkcs12,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.key_material import NssFolder, certificate, der, key_der, run
+from tests.key_material import NssFolder, certificate, der, key_der, p12_for_nss, run
 from tests.softhsm import MODULE, PIN, configure, make_token, put
 from vccid.errors import KeyOperationError, PrivateKeyMissing
 from vccid.keys.base import EcPrivateKey
@@ -59,12 +54,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> NssFolder:
     folder = NssFolder(tmp_path_factory.mktemp("nss") / "elliptic", PASSWORD)
     for name, key in KEYS.items():
         bundle = folder.path.parent / "bundle.p12"
-        bundle.write_bytes(
-            pkcs12.serialize_key_and_certificates(
-                name.encode(), key, certificate(name, key.public_key()), None,
-                BestAvailableEncryption(b"x"),
-            )
-        )  # fmt: skip
+        bundle.write_bytes(p12_for_nss(name, key, certificate(name, key.public_key()), "x"))
         run("pk12util", "-d", f"sql:{folder.path}", "-i", bundle, "-W", "x", "-K", PASSWORD)
     return folder
 

@@ -9,41 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.peers.desk import PIN
 from tests.peers.ifd_client import Gone, IfdClient
-from tests.peers.piv import MANAGEMENT_KEY, Issued
+from tests.peers.piv import SUCCESS, Issued, connect, manage
 from tests.peers.stage import Stage
 
 KILLS = 12
 
-SUCCESS = bytes.fromhex("9000")
 GET_OBJECT = bytes.fromhex("00 CB 3F FF 05 5C 03 5F FF 00 00")
-
-
-def connect(stage: Stage, reader: str = "vccid0") -> IfdClient:
-    """A powered session, as soon as the daemon has its card back."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            host = IfdClient(stage.daemon.ifd(reader))
-        except Gone:
-            time.sleep(0.005)
-            continue
-        if host.power_on() is not None:
-            return host
-        host.close()
-        time.sleep(0.005)
-    raise AssertionError("the card did not come back")
-
-
-def manage(host: IfdClient) -> None:
-    """Prove the management key: what the card challenges with comes back encrypted."""
-    answer = host.transmit(bytes.fromhex("00 87 03 9B 04 7C 02 81 00 00"))
-    cipher = Cipher(algorithms.TripleDES(bytes.fromhex(MANAGEMENT_KEY)), modes.ECB()).encryptor()
-    response = bytes.fromhex("00 87 03 9B 0C 7C 0A 82 08") + cipher.update(answer[4:12])
-    assert host.transmit(response) == SUCCESS
 
 
 def put(number: int) -> bytes:

@@ -18,7 +18,7 @@ from tests.peers.user import NOBODY, User, temporary_user
 
 SLEEP = Path(__file__).parents[2] / "systemd" / "vccid-sleep"
 CLOSED = ("<&-", ">&-", "2>&-", "<&- >&- 2>&-")
-FULL = (">/dev/full", "2>/dev/full", ">/dev/full 2>&1")
+FULL = ">/dev/full 2>&1"
 
 
 def redirected(streams: str, *argv: str | Path) -> list[str]:
@@ -52,7 +52,7 @@ def user() -> Iterator[User]:
 # -- the daemon ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("streams", [*CLOSED, *FULL])
+@pytest.mark.parametrize("streams", [*CLOSED, FULL])
 def test_the_daemon_serves_all_the_same(tmp_path: Path, streams: str) -> None:
     daemon = Daemon(tmp_path / "v")
     daemon.start(redirected(streams))
@@ -127,7 +127,7 @@ def test_files_are_mounted_all_the_same(daemon: Daemon, tmp_path: Path, streams:
 # -- vccid run -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("streams", [*CLOSED, *FULL])
+@pytest.mark.parametrize("streams", [*CLOSED, FULL])
 def test_a_command_finds_its_streams_as_they_were(user: User, streams: str) -> None:
     """Those that are closed are closed for it too, and the reader is there."""
     script = "opensc-tool -l >readers 2>&1 </dev/null; ls /proc/$$/fd >fds; exit 0"
@@ -150,7 +150,7 @@ def test_its_own_failure_keeps_its_exit_code(user: User, streams: str) -> None:
 # -- vccid-sleep -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("streams", [*CLOSED, *FULL])
+@pytest.mark.parametrize("streams", [*CLOSED, FULL])
 def test_sleep_says_so_by_its_exit_code(tmp_path: Path, streams: str) -> None:
     env = {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)}
     done = run(streams, sys.executable, SLEEP, "attach", env=env)

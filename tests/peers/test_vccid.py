@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.daemon import PATIENCE, Daemon, make_nss_database
+from tests.peers.daemon import BIN, PATIENCE, Daemon, make_nss_database
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, and becomes other users")
 
@@ -56,6 +56,19 @@ def test_it_says_when_it_is_ready_and_how_it_stands(daemon: Daemon, database: st
 def test_it_ends_on_an_interrupt_too(daemon: Daemon) -> None:
     daemon.start()
     assert daemon.stop(signal.SIGINT) == 0
+
+
+def test_interrupted_before_it_serves_it_ends_as_any_program(tmp_path: Path) -> None:
+    fifo = tmp_path / "vccid.toml"
+    os.mkfifo(fifo)
+    process = subprocess.Popen(
+        [BIN / "vccid", f"--configuration-directory={tmp_path}", "--check"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with fifo.open("w"):  # it reads the settings now
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=PATIENCE) == (b"", b"")
+    assert process.returncode == -signal.SIGINT
 
 
 def test_it_tells_its_watchdog(daemon: Daemon) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.conversations.cac import CONVERSATIONS
+from tests.conversations import cac, piv
 from tests.conversations.doors import DOORS
 from tests.docs.doors import PAGE, Held, expected, with_table
 
@@ -28,5 +28,8 @@ def test_only_a_run_over_every_door_is_whole() -> None:
 
 
 def test_names_are_unique() -> None:
-    for names in ([door.name for door in DOORS], [held.name for held in CONVERSATIONS]):
+    for names in (
+        [door.name for door in DOORS],
+        [held.name for held in (*cac.CONVERSATIONS, *piv.CONVERSATIONS)],
+    ):
         assert len(set(names)) == len(names)

@@ -5,24 +5,21 @@ The key is the hash of everything the build depends on, so a changed recipe
 makes a new image and an unchanged one costs nothing.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import pathlib
-import platform
 import shlex
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from tests.debian_mirror import apt_sources, cache_of, locked
 
 from . import initramfs, kernel
 from .recipe import STOCK, Recipe
 
-APT = pathlib.Path("/etc/apt")
 BUILD_TIMEOUT_SECONDS = 900
 KEEP_UNUSED_SECONDS = 14 * 86400
 
@@ -75,8 +72,7 @@ class Image:
 
 def cache_directory() -> pathlib.Path:
     """Where images are kept between runs and checkouts."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "vccid" / "vm"
+    return cache_of("vm")
 
 
 def _key(recipe: Recipe) -> str:
@@ -85,13 +81,6 @@ def _key(recipe: Recipe) -> str:
     for name in ("image.py", "initramfs.py", "initramfs-init", "kernel.py"):
         digest.update((here / name).read_bytes())
     return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def ensure(recipe: Recipe = STOCK) -> Image:
@@ -103,7 +92,7 @@ def ensure(recipe: Recipe = STOCK) -> Image:
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     image = Image(cache / _key(recipe))
-    with _locked(image.directory.with_suffix(".lock")):
+    with locked(image.directory.with_suffix(".lock")):
         if not image.directory.is_dir():
             _build(recipe, image.directory)
         os.utime(image.directory)
@@ -152,7 +141,7 @@ def _bootstrap(recipe: Recipe, disk: pathlib.Path) -> None:
     if recipe.clean:
         command += [f"--customize-hook={MAKE_CLEAN}"]
     hook = MAKE_DISK.format(disk=shlex.quote(str(disk)), size=recipe.size)
-    sources = _apt_sources(recipe.suite, disk.parent)
+    sources = apt_sources(recipe.suite, disk.parent)
     command += [f"--customize-hook={hook}", recipe.suite, "/dev/null", *sources]
     done = subprocess.run(
         command,
@@ -165,15 +154,3 @@ def _bootstrap(recipe: Recipe, disk: pathlib.Path) -> None:
     )
     if done.returncode != 0:
         raise ImageError(f"mmdebstrap failed:\n{done.stdout[-4000:]}")
-
-
-def _apt_sources(suite: str, scratch: pathlib.Path) -> list[str]:
-    """This host's own apt sources if it is a Debian, for `suite`; else mmdebstrap's default."""
-    own = platform.freedesktop_os_release().get("VERSION_CODENAME")
-    for name in ("debian.sources", "sources.list"):
-        for path in (APT / "sources.list.d" / name, APT / name):
-            if own and path.is_file() and own in (text := path.read_text()):
-                adapted = scratch / name
-                adapted.write_text(text.replace(own, suite))
-                return [str(adapted)]
-    return []

@@ -6,17 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from vccid.card.class_byte import AS_LIBCACARD, BY_STANDARD, ClassKind
+from vccid.card.command_chaining import CommandChaining
 from vccid.card.processors import (
     ClassByte,
-    CommandChaining,
     LibcacardProprietaryClass,
     LibcacardReservedClass,
-    LibcacardResponseChaining,
     Process,
     Refusal,
-    ResponseChaining,
     Unfinished,
 )
+from vccid.card.response_chaining import LibcacardResponseChaining, ResponseChaining
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import Command
 

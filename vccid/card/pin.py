@@ -23,6 +23,8 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Self, TypeVar
 
 from vccid.card.card import Offload
 from vccid.card.login import TokenLogin
+from vccid.card.pin_counter import PinCounter
+from vccid.card.pin_states import State
 from vccid.card.state import MAX_TRIES, PinHash, PinState, StateStore
 from vccid.errors import KeyOperationError, StateError, TokenLocked, VccidError, WrongPassword
 
@@ -37,6 +39,9 @@ MIN_PIN, MAX_PIN = 4, 8
 
 #: scrypt's n: 16 MiB and some 40 ms are a guess's price, and within a small daemon's memory.
 SCRYPT_COST = 1 << 14
+
+#: Of digests in memory: of this process's own, so one says nothing under any other.
+_DIGEST_KEY: Final = os.urandom(32)
 
 _log = logging.getLogger(__name__)
 
@@ -66,28 +71,36 @@ class Pin(ABC):
 
     Attributes:
         kind: "card" for the card's own, "token" for that of the token its keys are in.
-        fault: why the state on disk cannot be used, or None; until `reset`, nothing verifies.
-        factory: whether the PIN is still the one every new card has.
-        limit: how often it may be wrong in a row.
     """
 
     kind: ClassVar[Literal["card", "token"]]
 
     def __init__(self, store: StateStore, serial: str, offload: Offload[Any]) -> None:
         """Use `open` of the subclass."""
-        self.fault: StateError | None = None
-        self.factory = False
-        self.limit = MAX_TRIES
-        self._tries_left = 0
-        self._store = store
+        self._counter = PinCounter(store, serial)
         self._serial = serial
         self._offload = offload
         self._lock = store.lock(serial)
 
     @property
+    def fault(self) -> StateError | None:
+        """Why the state on disk cannot be used, or None; until `reset`, nothing verifies."""
+        return self._counter.fault
+
+    @property
+    def factory(self) -> bool:
+        """Whether the PIN is still the one every new card has."""
+        return self._counter.kept.factory
+
+    @property
+    def limit(self) -> int:
+        """How often it may be wrong in a row."""
+        return self._counter.kept.limit
+
+    @property
     def tries_left(self) -> int:
         """Tries left, 0 to `limit`; 0 too where the state on disk cannot be used."""
-        return self._tries_left
+        return self._counter.tries_left
 
     async def still_proved(self) -> bool:
         """Whether what a session proved by this PIN holds: a token that was pulled forgets."""
@@ -140,57 +153,37 @@ class Pin(ABC):
 
     def _attempt(self, candidate: bytes, renew: Callable[[PinState], PinState]) -> Outcome:
         """Count a try, check a PIN, and write `renew` of the state if it is right. Blocks."""
+        counter = self._counter
         try:
-            state = self._load()
+            before = counter.load()
         except StateError as error:
             _log.error("%s; %s", error.message, error.hint, extra={"card": self._serial})
             return Outcome(Verdict.BLOCKED, 0)
-        if state.tries_left == 0:
+        if counter.state is State.BLOCKED:
             return Outcome(Verdict.BLOCKED, 0)
-        counted = self._save(replace(state, tries_left=state.tries_left - 1))
+        counted = counter.count()
         try:
             right = self._matches(candidate, counted)
+            if right:
+                counter.give_back(renew(counted))
         except TokenLocked as error:
-            self._save(state)  # It was not looked at: nothing is known of it.
+            counter.give_back(before)  # It was not looked at: nothing is known of it.
             _log.error("%s; %s", error.message, error.hint, extra={"card": self._serial})
             return Outcome(Verdict.BLOCKED, 0)
-        except VccidError:
-            self._save(state)
+        except StateError:
             raise
-        if not right:
-            return Outcome(Verdict.WRONG, counted.tries_left)
-        self._save(renew(counted))
-        return Outcome(Verdict.RIGHT, counted.limit)
+        except VccidError:
+            counter.give_back(before)
+            raise
+        finally:
+            counter.spend()
+        if right:
+            return Outcome(Verdict.RIGHT, counted.limit)
+        return Outcome(Verdict.WRONG, counted.tries_left)
 
     @staticmethod
     def _restored(state: PinState) -> PinState:
         return replace(state, tries_left=state.limit)
-
-    def _load(self) -> PinState:
-        """The state, which is there once `open` has made it."""
-        self._tries_left = 0
-        try:
-            state = self._store.load(self._serial)
-            if state is None:
-                raise StateError(
-                    f"PIN state {self._store.path(self._serial)} is gone",
-                    "vccidctl pin reset makes a new one",
-                )
-        except StateError as error:
-            self.fault = error
-            raise
-        return self._adopt(state)
-
-    def _save(self, state: PinState) -> PinState:
-        self._store.save(self._serial, state)
-        return self._adopt(state)
-
-    def _adopt(self, state: PinState) -> PinState:
-        self.fault = None
-        self.factory = state.factory
-        self.limit = state.limit
-        self._tries_left = state.tries_left
-        return state
 
     @abstractmethod
     def _matches(self, candidate: bytes, state: PinState) -> bool:
@@ -218,6 +211,8 @@ class CardPin(Pin):
 
     kind = "card"
     initial: ClassVar[bytes] = FACTORY_PIN
+    #: the hash of the PIN that was right in this process, and its digest
+    _known: tuple[PinHash, bytes] | None = None
 
     @classmethod
     async def open(
@@ -240,22 +235,26 @@ class CardPin(Pin):
 
     def _open(self, initial: bytes | None) -> None:
         try:
-            state = self._store.load(self._serial)
-        except StateError as error:
-            self.fault = error
-            return
+            state = self._counter.find()
+        except StateError:
+            return  # `fault` says so
         if state is None or state.pin is None:
             tries_left = MAX_TRIES if state is None else state.tries_left
             first = _hash(self.initial if initial is None else initial)
-            self._save(PinState(tries_left, first, factory=initial is None))
-        else:
-            self._adopt(state)
+            self._counter.set(PinState(tries_left, first, factory=initial is None))
 
     def _matches(self, candidate: bytes, state: PinState) -> bool:
+        """As `TokenLogin`, by a keyed digest once the PIN is known: a card asks for it often."""
         kept = state.pin
         if kept is None:
             return False
-        return hmac.compare_digest(_scrypt(candidate, kept), kept.digest)
+        digest = hmac.digest(_DIGEST_KEY, candidate, "sha256")
+        if self._known is not None and self._known[0] == kept:
+            return hmac.compare_digest(digest, self._known[1])
+        right = hmac.compare_digest(_scrypt(candidate, kept), kept.digest)
+        if right:
+            self._known = (kept, digest)
+        return right
 
     def _check_new(self, new: bytes) -> None:
         if not (MIN_PIN <= len(new) <= MAX_PIN and all(0x20 <= byte < 0x7F for byte in new)):
@@ -273,10 +272,10 @@ class CardPin(Pin):
     def _reset(self, new: bytes | None) -> None:
         if new is not None:
             self._check_user_pin(new)
-            self._save(_chosen(new, self.limit))
+            self._counter.set(_chosen(new, self.limit))
             return
         try:
-            self._save(self._restored(self._load()))
+            self._counter.set(self._restored(self._counter.load()))
         except StateError as error:
             if self.fault is None:
                 raise
@@ -292,7 +291,7 @@ class CardPin(Pin):
 
     def _start_again(self, limit: int | None) -> None:
         tries = self.limit if limit is None else limit
-        self._save(PinState(tries, _hash(self.initial), factory=True, limit=tries))
+        self._counter.set(PinState(tries, _hash(self.initial), factory=True, limit=tries))
 
 
 class TokenPin(Pin):
@@ -322,19 +321,15 @@ class TokenPin(Pin):
 
     def _open(self) -> None:
         try:
-            state = self._store.load(self._serial)
-        except StateError as error:
-            self.fault = error
-            return
-        if state is None:
-            self._save(PinState(MAX_TRIES))
-        else:
-            self._adopt(state)
+            if self._counter.find() is None:
+                self._counter.set(PinState(MAX_TRIES))
+        except StateError:
+            if self.fault is None:
+                raise
 
-    def _adopt(self, state: PinState) -> PinState:
-        super()._adopt(state)
-        self.factory = False
-        return state
+    @property
+    def factory(self) -> bool:
+        return False  # whatever a PIN of the card's own was, before it had this one
 
     async def still_proved(self) -> bool:
         asked: bool = await self._offload(self._login.token.still_logged_in)
@@ -375,10 +370,10 @@ class TokenPin(Pin):
                 "change it there; here only its tries can be given back",
             )
         try:
-            state = self._restored(self._load())
+            state = self._restored(self._counter.load())
         except StateError:
             state = PinState(MAX_TRIES)
-        self._save(state)
+        self._counter.set(state)
         self._login.forget_wrong()
 
 

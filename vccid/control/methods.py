@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
-from vccid.card.card import Card
 from vccid.control.call_parameters import BadParameter, Taker
+from vccid.control.card_methods import CardMethods, card_summary
 from vccid.errors import ReaderError, VccidError
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment
@@ -24,7 +22,6 @@ from vccid.settings.config import ATRS, CARD_KINDS, Settings
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
-    from vccid.card.piv.piv_card import PivCard
     from vccid.frontends.pin_pad import Entry, PinPad
 
 Method = Callable[[Taker], Awaitable[Parameters]]
@@ -43,6 +40,7 @@ class Methods:
         self._manager = manager
         self._socket = socket
         self._since = time.monotonic()
+        cards = CardMethods(manager)
         self.table: Final[dict[str, Method]] = {
             "Insert": self.insert,
             "Remove": self.remove,
@@ -55,10 +53,10 @@ class Methods:
             "Detach": self.detach,
             "AskedPin": self.asked_pin,
             "EnterPin": self.enter_pin,
-            "CardInfo": self.card_info,
-            "ResetPin": self.reset_pin,
-            "ResetCard": self.reset_card,
-            "CardObjects": self.card_objects,
+            "CardInfo": cards.card_info,
+            "ResetPin": cards.reset_pin,
+            "ResetCard": cards.reset_card,
+            "CardObjects": cards.card_objects,
         }
 
     async def insert(self, given: Taker) -> Parameters:
@@ -68,7 +66,7 @@ class Methods:
         given.done()
         inserted = await self._manager.insert(reader, source, password, pin)
         seen = await _seen(inserted.managed, inserted.generation, wait)
-        card = None if inserted.card is None else _card(inserted.card)
+        card = None if inserted.card is None else card_summary(inserted.card)
         return {**seen, "card": card, "warnings": inserted.warnings}
 
     async def remove(self, given: Taker) -> Parameters:
@@ -147,62 +145,6 @@ class Methods:
         else:
             entry.time_out()
         return {"reader": managed.name, "host": entry.host}
-
-    async def card_info(self, given: Taker) -> Parameters:
-        managed = self._manager.managed(given.text("reader"))
-        given.done()
-        from vccid.control.certificate_text import describe
-
-        card = _card_in(managed)
-        info = card.info()
-        return {
-            "reader": managed.name,
-            "card": _card(card),
-            "atr": _base64(card.atr),
-            "certificates": [
-                {"name": name, **describe(der), "der": _base64(der)}
-                for name, der in zip(info.names, info.certificates, strict=True)
-            ],
-            "slots": [asdict(slot) for slot in info.slots],
-        }
-
-    async def reset_pin(self, given: Taker) -> Parameters:
-        managed = self._manager.managed(given.text("reader"))
-        pin, puk = given.secret("pin"), given.flag("puk")
-        given.done()
-        from vccid.card.cac.cac_card import CacCard
-        from vccid.card.piv.piv_card import PivCard
-
-        card = _card_in(managed)
-        if not isinstance(card, CacCard | PivCard):
-            raise VccidError(
-                f"the PIN of the card in {managed.name} is not vccid's to reset",
-                "its issuer can unblock it",
-            )
-        if not puk:
-            await card.pin.reset(pin)
-        elif isinstance(card, PivCard):
-            await card.puk.reset(pin)
-        else:
-            raise VccidError(f"the card in {managed.name} has no PUK", "a PIV card has one")
-        return {"reader": managed.name, "card": _card(card), "warnings": []}
-
-    async def reset_card(self, given: Taker) -> Parameters:
-        managed = self._manager.managed(given.text("reader"))
-        given.done()
-        card = _piv_card(managed, "keeps nothing that could be reset")
-        await card.start_again()
-        return {"reader": managed.name, "card": _card(card)}
-
-    async def card_objects(self, given: Taker) -> Parameters:
-        managed = self._manager.managed(given.text("reader"))
-        given.done()
-        card = _piv_card(managed, "has no objects that could be exported")
-        objects = [
-            {"file": name, "content": _base64(content)}
-            for name, content in card.public_objects().items()
-        ]
-        return {"reader": managed.name, "card": _card(card), "objects": objects}
 
     async def monitor(self, given: Taker) -> AsyncGenerator[Parameters, None]:
         """The readers as they are, then every event, for as long as it is asked for.
@@ -287,7 +229,7 @@ class Methods:
                 }
                 for host in reader.hosts
             ],
-            "card": None if reader.card is None else _card(reader.card),
+            "card": None if reader.card is None else card_summary(reader.card),
             "wanted": list(managed.source.certificates)
             if isinstance(managed.source, MadeCard)
             else [],
@@ -319,16 +261,6 @@ def _none_of(**given: object) -> None:
             raise BadParameter(name)
 
 
-def _piv_card(managed: ManagedReader, otherwise: str) -> PivCard:
-    """The PIV card that is in; `otherwise`: what another card does."""
-    from vccid.card.piv.piv_card import PivCard
-
-    card = _card_in(managed)
-    if not isinstance(card, PivCard):
-        raise VccidError(f"the card in {managed.name} {otherwise}", "a PIV card does: --card piv")
-    return card
-
-
 def _required(given: Taker, name: str) -> str:
     value = given.text(name)
     if value is None:
@@ -350,17 +282,6 @@ def _real_card(given: Taker) -> RealCard | None:
 def _attachment(given: Taker) -> Attachment:
     kind, address = _required(given, "kind"), given.text("address") or ""
     return Attachment.parse(kind, address, given.flag("listen"))
-
-
-def _card_in(managed: ManagedReader) -> Card:
-    card = managed.reader.card
-    if card is not None:
-        return card
-    problem = managed.problem
-    hint = "insert one: vccidctl insert --certs A,B,C"
-    if problem is not None:
-        hint = f"it could not be put back: {problem.message}"
-    raise ReaderError(f"reader {managed.name} holds no card", hint)
 
 
 def _pin_pad(managed: ManagedReader) -> PinPad:
@@ -400,19 +321,3 @@ def _followed(managed: ManagedReader) -> Parameters | None:
     if not isinstance(source, RealCard) or follower is None:
         return None
     return {"reader": source.reader, "emulated": source.emulated, "status": follower.status}
-
-
-def _card(card: Card) -> Parameters:
-    info = card.info()
-    return {
-        "kind": info.kind,
-        "serial": info.serial,
-        "label": info.label,
-        "pin": info.pin_kind,
-        "tries": info.tries_left,
-        "puk_tries": info.puk_tries_left,
-    }
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -165,7 +165,7 @@ def card_request(
 @wait_option("Return when every attached host has seen it")
 @json_option
 @pass_context
-def insert(context: Context, reader: str | None, wait: float | None, **card: Any) -> None:
+def insert(context: Context, /, reader: str | None, wait: float | None, **card: Any) -> None:
     """Make a card from certificates, or follow a real one, and put it into READER.
 
     Where nothing is named, the card last inserted there comes back, with what was written to it.

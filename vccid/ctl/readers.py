@@ -94,8 +94,10 @@ def reader_remove(context: Context, reader: str) -> None:
         click.echo(f"reader {reader} is gone")
 
 
+#: What a reader can be attached to.
+KINDS = ("vhci", "usbip", "vsc", "vpicc", "usbredir", "pty", "tty", "cuse", "pcsc")
 #: Kinds whose argument is a place; the others' is the reader.
-_WITH_ADDRESS = ("vsc", "vpicc", "usbredir", "pty", "tty")
+_WITH_ADDRESS = ("vsc", "vpicc", "usbredir", "pty", "tty", "pcsc")
 
 
 def _attachment_options(command: F) -> F:
@@ -108,7 +110,7 @@ def _attachment_options(command: F) -> F:
         click.argument("address", metavar="[ADDRESS|READER]", required=False),
         click.argument(
             "kind",
-            type=click.Choice(["vhci", "usbip", "vsc", "vpicc", "usbredir", "pty", "tty", "cuse"]),
+            type=click.Choice(KINDS),
         ),
     ):
         command = option(command)
@@ -133,6 +135,7 @@ def attach(
     pty [PATH]         a serial reader at a pseudo-terminal, which PATH leads to
     tty [DEVICE]       the same at a terminal of the kernel's, such as /dev/ttyVCCID0
     cuse               this host's programs, as the device node /dev/vccid/READER
+    pcsc [SOCKET]      programs of PC/SC without pcscd: PCSCLITE_CSOCK_NAME=SOCKET
     """
     reply = _call_for(context, "Attach", kind, address, listen, reader)
     if context.json:

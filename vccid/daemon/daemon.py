@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Coroutine, Mapping
 
-from vccid.control.callers import Access
+from vccid.control.callers import Access, peer_of
 from vccid.control.methods import Methods
 from vccid.control.server import ControlServer
 from vccid.daemon import logging as daemon_logging
@@ -27,7 +27,7 @@ from vccid.settings.directories import Directories
 
 log = logging.getLogger(__name__)
 
-Overrides = Mapping[tuple[str, ...], str]
+Overrides = Mapping[tuple[str, str], str]
 
 
 class Daemon:
@@ -53,6 +53,8 @@ class Daemon:
         self._socket_file: OwnFile | None = None
         place = sd_notify.path_of(handed) or directories.control
         self._manager = ReaderManager(directories, settings, place)
+        self._manager.frontends.may_use = self._may_use_readers
+        self._users = Access(settings.pcsc.group or settings.control.group)
         self._methods = Methods(self._manager, settings, str(place))
         self._control = ControlServer(self._methods, Access(settings.control.group))
         self._notifier = Notifier()
@@ -112,6 +114,9 @@ class Daemon:
             control = settings.control
             socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
 
+    def _may_use_readers(self, connected: socket.socket) -> bool:
+        return self._settings.pcsc.everyone or self._users.admits(peer_of(connected))
+
     def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
@@ -147,7 +152,10 @@ class Daemon:
             await self._manager.apply(settings)
             # The group's name may have to be asked for far away.
             await asyncio.to_thread(self._share, settings)
-            self._apply(settings, await asyncio.to_thread(Access, settings.control.group))
+            control, users = settings.control.group, settings.pcsc.group
+            access = await asyncio.to_thread(Access, control)
+            self._users = await asyncio.to_thread(Access, users) if users else access
+            self._apply(settings, access)
             log.info("settings read again: %s", self._manager.summary())
             status = self._manager.summary()
         except VccidError as error:

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import signal
 import socket
 import sys
 import traceback
@@ -43,6 +44,9 @@ _PR_SET_DUMPABLE: Final = 4
 #: mallopt(3)
 _M_ARENA_MAX: Final = -8
 
+#: LimitNOFILE= of vccid.service.
+_FILES: Final = 16384
+
 #: Seconds that threads inside a token's module get to come back at the end.
 _LAST_WAIT: Final = 1.0
 
@@ -56,16 +60,20 @@ class Given:
     runtime: Path | None
     state: Path | None
     configuration: Path | None
-    overrides: dict[tuple[str, ...], str]
+    overrides: dict[tuple[str, str], str]
+
+
+def _shown(default: config.Value) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default) or "empty"
 
 
 def _setting_options() -> list[click.Option]:
     """`--TABLE-KEY` for the settings that go on the command line."""
     return [
         click.Option(
-            [f"--{table}-{key}"],
+            [config.option(table, key)],
             metavar="VALUE",
-            help=f"{declaration.help} Default: {declaration.default}.",
+            help=f"{declaration.help} Default: {_shown(declaration.default)}.",
         )
         for table in config.ON_COMMAND_LINE
         for key, declaration in config.declared(config.TABLES[table]).items()
@@ -106,6 +114,7 @@ class _Verbs(click.Group):
 @click.pass_context
 def cli(
     ctx: click.Context,
+    /,
     check: bool,
     runtime_directory: Path | None,
     state_directory: Path | None,
@@ -131,7 +140,7 @@ def cli(
         run(places, overrides)
 
 
-def run(places: directories.Directories, overrides: dict[tuple[str, ...], str]) -> None:
+def run(places: directories.Directories, overrides: dict[tuple[str, str], str]) -> None:
     """Be the daemon until told to end.
 
     Raises:
@@ -150,12 +159,13 @@ def run(places: directories.Directories, overrides: dict[tuple[str, ...], str]) 
 
 def _serve(
     places: directories.Directories,
-    overrides: dict[tuple[str, ...], str],
+    overrides: dict[tuple[str, str], str],
     handed: tuple[socket.socket, ...],
 ) -> None:
     settings = config.load(places.configuration, overrides)
     _keep_memory_private()
     _keep_memory_small()
+    _open_many_files()
     daemon_logging.start(settings.log.level, os.environ)
     places.create()
     # Both: tries counted by two daemons in one state directory would not add up.
@@ -186,6 +196,9 @@ def _answer_waiting(listening: socket.socket, error: VccidError) -> None:
 def main() -> None:
     """Run `vccid`; errors end as one line, a hint and an exit code."""
     standard_streams.set_up()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # ^C ends us as it does any program, until there is something to undo.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     code = _run_to_its_end()
     if not card_threads.finish(_LAST_WAIT):
         # A module that never answers must not keep a daemon that was told to end.
@@ -228,16 +241,16 @@ def _exit_code(error: VccidError) -> Exit:
     return Exit.SETTINGS if isinstance(error, ConfigError) else Exit.FAILED
 
 
-def _overrides(given: dict[str, str | None]) -> dict[tuple[str, ...], str]:
+def _overrides(given: dict[str, str | None]) -> dict[tuple[str, str], str]:
     """The settings named on the command line, checked as a file's are."""
-    overrides: dict[tuple[str, ...], str] = {}
+    overrides: dict[tuple[str, str], str] = {}
     for table in config.ON_COMMAND_LINE:
         for key, declaration in config.declared(config.TABLES[table]).items():
             value = given[f"{table}_{key}"]
             if value is None:
                 continue
-            if wanted := config.check_value(declaration, value):
-                raise click.UsageError(f"--{table}-{key} must be {wanted}")
+            if wanted := config.check_value(declaration, config.from_text(declaration, value)):
+                raise click.UsageError(f"{config.option(table, key)} must be {wanted}")
             overrides[table, key] = value
     return overrides
 
@@ -280,6 +293,15 @@ def _keep_memory_private() -> None:
     """Keys and PINs are in memory: no core dump, and no other process of our user looks in."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _open_many_files() -> None:
+    """A descriptor for each program, each reader and more: the unit's number, where we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # then there are as many as there are
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _keep_memory_small() -> None:

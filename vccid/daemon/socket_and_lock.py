@@ -19,6 +19,7 @@ from vccid.errors import ConfigError, DaemonRunning, VccidError
 #: Connections the kernel keeps waiting; the loop takes them in one go.
 BACKLOG: Final = 128
 
+_ELSEWHERE: Final = "name another place: vccid --runtime-directory DIRECTORY"
 
 #: What a lock holds: the pid of who has it, or had it last.
 _LOCK_CONTENT: Final = re.compile(rb"([0-9]{1,10}\n?)?")
@@ -90,10 +91,13 @@ def _lock(fd: int, directory: Path) -> None:
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
 
-def make_socket(path: Path) -> socket.socket:
+def make_socket(path: Path, hint: str = _ELSEWHERE) -> socket.socket:
     """Listen at `path`, for our own user alone until `share` says otherwise.
 
     Whoever holds the `InstanceLock` may replace a socket that a killed daemon left behind.
+
+    Args:
+        hint: what to do where it cannot be made.
 
     Raises:
         ConfigError: the path is too long for a socket, or cannot be made, or something else is
@@ -108,10 +112,7 @@ def make_socket(path: Path) -> socket.socket:
     except OSError as error:
         listening.close()
         reason = error.strerror or str(error)  # "AF_UNIX path too long" comes without errno
-        raise ConfigError(
-            f"control socket {path} cannot be made: {reason}",
-            "name another place: vccid --runtime-directory DIRECTORY",
-        ) from error
+        raise ConfigError(f"socket {path} cannot be made: {reason}", hint) from error
     finally:
         os.umask(umask)
     return listening
@@ -119,7 +120,7 @@ def make_socket(path: Path) -> socket.socket:
 
 def _make_way(path: Path) -> None:
     """Remove a socket that nobody listens at any more, and nothing else."""
-    hint = "move it elsewhere, or name another place: vccid --runtime-directory DIRECTORY"
+    hint = f"move it elsewhere, or {_ELSEWHERE}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise ConfigError(f"{path} is in the way: it is no socket", hint)

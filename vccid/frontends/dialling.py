@@ -8,9 +8,10 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from vccid.errors import ConfigError, ProtocolError
+from vccid.frontends.dialling_states import CALL, Event, State
 from vccid.links.transport import Endpoint, keep_alive
 from vccid.process.cleanup import take_all_async
 from vccid.process.log_rate_limit import LogRateLimit
@@ -18,9 +19,6 @@ from vccid.process.log_rate_limit import LogRateLimit
 _log = logging.getLogger(__name__)
 
 Log = logging.LoggerAdapter[logging.Logger]
-
-#: What `vccidctl status` calls where a call is.
-State = Literal["waiting", "dialling", "listening", "attached", "closed"]
 
 
 def log_of(logger: logging.Logger, reader: str) -> Log:
@@ -120,7 +118,7 @@ class Call(Generic[L]):
 
     Attributes:
         link: the connection there is, greeted or not.
-        state: for `vccidctl status`.
+        state: where it is.
         trouble: what last went wrong, or "".
         connections: how often the peer was there.
     """
@@ -142,7 +140,7 @@ class Call(Generic[L]):
         """
         endpoint.check()
         self.link: L | None = None
-        self.state: State = "waiting"
+        self.state = CALL.initial
         self.trouble = ""
         self.connections = 0
         self._log = log_of(_log, reader)
@@ -159,7 +157,7 @@ class Call(Generic[L]):
     @property
     def status(self) -> str:
         """How it stands, in a few words."""
-        if self.state == "attached":
+        if self.state is State.ATTACHED:
             times = "once" if self.connections == 1 else f"{self.connections} times"
             return f"attached ({times} so far)"
         return f"{self.state}: {self.trouble}" if self.trouble else self.state
@@ -177,18 +175,18 @@ class Call(Generic[L]):
                 raise ConfigError(
                     f"cannot listen at {self._endpoint.address}: {error.strerror or error}"
                 ) from error
-            self.state = "listening"
+            self._move(Event.LISTEN)
         else:
             self._keep(self._dial())
 
     async def close(self) -> None:
         """Take leave of the peer, and stop. May be repeated."""
-        self.state = "closed"  # nobody comes in any more, who is through the handshake only now
+        self._move(Event.CLOSE)
         if self._server is not None:
             self._server.close()
         link = self.link
         await take_all_async(*([] if link is None else [link.leave]), self._end_tasks)
-        self.state, self.trouble = "closed", ""
+        self.trouble = ""
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:
@@ -199,7 +197,7 @@ class Call(Generic[L]):
     async def _dial(self) -> None:
         retry = self._timing.first_retry
         while True:
-            self.state = "dialling"
+            self._move(Event.DIAL)
             try:
                 async with asyncio.timeout(self._timing.ready):
                     link = await self._endpoint.dial(self._make)
@@ -208,7 +206,7 @@ class Call(Generic[L]):
             else:
                 if await self._serve(link):
                     retry = self._timing.first_retry
-            self.state = "waiting"
+            self._move(Event.WAIT)
             await asyncio.sleep(retry)
             retry = min(retry * 2, self._timing.last_retry)
 
@@ -217,7 +215,7 @@ class Call(Generic[L]):
 
     def _came(self, transport: asyncio.Transport) -> None:
         """A peer is there, through TLS's handshake where there is TLS."""
-        if self.link is not None or self.state == "closed":
+        if self.link is not None or self.state is State.CLOSED:
             text = "%s: a second peer is refused, there is one"
             self._refused.tell("", logging.WARNING, text, self._peer, reader=self._reader)
             transport.close()
@@ -229,8 +227,7 @@ class Call(Generic[L]):
 
     async def _serve_accepted(self, link: L) -> None:
         await self._serve(link)
-        if self.state != "closed":
-            self.state = "listening"
+        self._move(Event.LISTEN)
 
     async def _serve(self, link: L) -> bool:
         """One connection to its end; whether the peer was really there."""
@@ -240,7 +237,8 @@ class Call(Generic[L]):
             async with asyncio.timeout(self._timing.ready):
                 await link.wait_ready()
             ready = True
-            self.state, self.trouble = "attached", ""
+            self._move(Event.GREETED)
+            self.trouble = ""
             self.connections += 1
             self._log.info("%s: attached", self._peer)
             await link.wait_closed()
@@ -258,6 +256,9 @@ class Call(Generic[L]):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _move(self, event: Event) -> None:
+        self.state = CALL.after(self.state, event)
 
     def _troubled(self, error: Exception) -> None:
         trouble = str(error) or type(error).__name__

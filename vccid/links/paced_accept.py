@@ -34,12 +34,14 @@ class PacedAccept:
         self,
         listening: socket.socket,
         make: Callable[[socket.socket], Callable[[], asyncio.BaseProtocol] | None],
+        backlog: int = BACKLOG,
     ) -> None:
         """
         Args:
             listening: bound, and perhaps listening already; is closed at the end.
-            make: what makes the protocol of one who connected; None turns it away. It is asked
-                at once, and must not block.
+            make: what makes the protocol of one who connected; None turns it away, unless it has
+                detached the socket. It is asked at once, and must not block.
+            backlog: connections the kernel keeps waiting.
         """
         self._listening = listening
         self._make = make
@@ -48,7 +50,7 @@ class PacedAccept:
         self._breath: asyncio.TimerHandle | None = None
         self._log_limit = LogRateLimit(log)
         listening.setblocking(False)
-        listening.listen(BACKLOG)
+        listening.listen(backlog)
         self._loop.add_reader(listening.fileno(), self._take)
 
     def close(self) -> None:

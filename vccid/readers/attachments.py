@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a reader is attached to beyond pcscd's driver: this host's kernel, other hosts, guests."""
+"""What a reader is attached to beyond pcscd's driver: programs, the kernel, hosts, guests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol, cast, get_args
 
 from vccid.errors import ReaderError
 
-Kind = Literal["ifd", "vhci", "usbip", "vsc", "vpicc", "usbredir", "pty", "tty", "cuse"]
+Kind = Literal["ifd", "vhci", "usbip", "vsc", "vpicc", "usbredir", "pty", "tty", "cuse", "pcsc"]
 #: What may be asked for; whether pcscd's driver finds a reader is a setting.
 KINDS: Final = tuple(kind for kind in get_args(Kind) if kind != "ifd")
 
@@ -27,6 +27,7 @@ _BUS: Final = "1-"
 #: Kinds that may say what their place is to be called: the pattern, what it is, and a hint.
 _NAMES: Final = {
     "pty": ("/.*", "path from the root on", "name all of it"),
+    "pcsc": ("/.*", "path from the root on", "name all of it"),
     "tty": (f"{_TTY}(0|[1-9][0-9]{{0,2}})", "name for a terminal", f"as {_TTY}0"),
     "usbip": (f"{_BUS}[1-9][0-9]{{0,3}}", "bus id", f"as {_BUS}1"),
 }
@@ -57,8 +58,8 @@ class Attachment:
     Attributes:
         kind: one of `KINDS`.
         address: where the guest is: a unix socket's path or HOST:PORT; of pty the path of the
-            link to the terminal, "" for the usual one; of tty the device; of usbip the bus id; ""
-            for the other kinds.
+            link to the terminal, of pcsc that of the socket, "" for the usual one; of tty the
+            device; of usbip the bus id; "" for the other kinds.
         listen: wait there for the guest, not dial.
     """
 

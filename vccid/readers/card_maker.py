@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vccid.card.card import Card
@@ -22,6 +21,8 @@ class CardMaker:
 
     def __init__(self, directories: Directories) -> None:
         self._directories = directories
+        self._backend: CertificateBackend | None = None
+        self._loading = asyncio.Lock()
 
     async def make(
         self, source: MadeCard, password: bytes | None, pin: bytes | None, tries_kept: int
@@ -36,8 +37,7 @@ class CardMaker:
             StateError: the card's PIN state cannot be kept.
             VccidError: `pin` is none a card can have.
         """
-        # Importing takes a tenth of a second, which no host should have to wait for.
-        backend = await asyncio.to_thread(lambda: self._certificates)
+        backend = await self._certificates()
         from vccid.backends.certificates import CertificateRequest
 
         request = CertificateRequest(
@@ -52,8 +52,15 @@ class CardMaker:
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings
 
-    @cached_property
-    def _certificates(self) -> CertificateBackend:
+    async def _certificates(self) -> CertificateBackend:
+        """The one for all cards: it knows which PINs were wrong for which token."""
+        async with self._loading:
+            if self._backend is None:
+                # Importing takes a tenth of a second, which no host should have to wait for.
+                self._backend = await asyncio.to_thread(self._load)
+            return self._backend
+
+    def _load(self) -> CertificateBackend:
         from vccid.backends.certificates import CertificateBackend
 
         return CertificateBackend(

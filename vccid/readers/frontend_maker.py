@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from vccid.settings.config import Settings
 
 if TYPE_CHECKING:
     from vccid.frontends.pin_pad import PinPad
+    from vccid.readers.pcsc_doors import Doors
     from vccid.readers.usb_exports import Exports
 
 
@@ -23,10 +25,12 @@ class FrontendMaker:
 
     Attributes:
         settings: how they are to be; for those made from now on.
+        may_use: whether whoever connected may use the readers as a program of PC/SC.
     """
 
     def __init__(self, runtime: Path, serials: SerialNumbers, settings: Settings) -> None:
         self.settings = settings
+        self.may_use: Callable[[socket.socket], bool] = lambda connected: False
         self._runtime = runtime
         self._serials = serials
 
@@ -52,6 +56,11 @@ class FrontendMaker:
 
             path = self._runtime / f"{reader.name}.ifd"
             return IfdFrontend(reader, path, serial, pin_pad=pin_pad)
+        if attachment.kind == "pcsc":
+            from vccid.readers.pcsc_doors import PcscFrontend
+
+            door = Path(attachment.address) if attachment.address else self._doors.usual
+            return PcscFrontend(reader, serial, pin_pad, self._doors, door)
         if attachment.kind == "vsc":
             from vccid.frontends.guest.vsc import VscFrontend
             from vccid.readers.guest_endpoints import endpoint
@@ -102,7 +111,20 @@ class FrontendMaker:
         """
         if "_exports" in self.__dict__:
             await self._exports.apply(settings.usbip)
+        if "_doors" in self.__dict__:
+            self._doors.apply(settings.pcsc)
         self.settings = settings
+
+    def stop(self) -> None:
+        """Close what stays open without readers."""
+        if "_doors" in self.__dict__:
+            self._doors.stop()
+
+    @cached_property
+    def _doors(self) -> Doors:
+        from vccid.readers.pcsc_doors import Doors
+
+        return Doors(self._runtime / "pcscd.comm", self.settings.pcsc, self.may_use)
 
     @cached_property
     def _exports(self) -> Exports:

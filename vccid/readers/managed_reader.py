@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _IFD: Final = Attachment("ifd")
+_PCSC: Final = Attachment("pcsc")
 _RELEASED: Final = "the other end let go of it, and it stays so: attach it anew"
 
 
@@ -116,7 +117,8 @@ class ManagedReader:
     @property
     def attachments(self) -> frozenset[Attachment]:
         """What it is attached to, or is to be again."""
-        return frozenset((*self._frontends, *self._failed, *self.pending)) - {_IFD}
+        from_settings = {_IFD, _PCSC} if self.settings.pcsc else {_IFD}
+        return frozenset((*self._frontends, *self._failed, *self.pending)) - from_settings
 
     @property
     def entry(self) -> Entry | None:
@@ -146,13 +148,19 @@ class ManagedReader:
             from vccid.frontends.pin_pad import PinPad
 
             self.pin_pad = PinPad()
-        if settings.pin_pad != before.pin_pad and _IFD in self._frontends:
+        if settings.pin_pad != before.pin_pad:
             # Programs ask a reader for its features when it comes, so it comes anew.
-            await self._stop(_IFD)
-        if settings.ifd and _IFD not in self._frontends:
-            await self._start(_IFD)
-        elif not settings.ifd and _IFD in self._frontends:
-            await self._stop(_IFD)
+            for attachment in [key for key in self._frontends if key.kind in ("ifd", "pcsc")]:
+                await self._stop(attachment)
+                await self._start(attachment)
+        await self._keep_to_settings(_IFD, before.ifd, settings.ifd)
+        await self._keep_to_settings(_PCSC, before.pcsc, settings.pcsc)
+
+    async def _keep_to_settings(self, attachment: Attachment, before: bool, wanted: bool) -> None:
+        if wanted and attachment not in self._frontends:
+            await self._start(attachment)
+        elif before and not wanted and attachment in self._frontends:
+            await self._stop(attachment)
 
     async def attach(self, attachment: Attachment) -> str:
         """Show it to one more kind of host; returns how that stands.

@@ -39,6 +39,7 @@ class ReaderManager:
     Attributes:
         managed_readers: by reader's name.
         far_cards: the listeners for cards from elsewhere, once the settings wanted one.
+        frontends: makes what shows them to hosts.
         generation: how often a reader or a card came or went.
         changed: called after anything that `summary` tells has changed.
     """
@@ -55,7 +56,7 @@ class ReaderManager:
         self._persistence = Persistence(directories.state, self.managed_readers)
         serials = SerialNumbers(directories.state)
         self._inserter = Inserter(CardMaker(directories), serials, settings)
-        self._frontends = FrontendMaker(directories.runtime, serials, settings)
+        self.frontends = FrontendMaker(directories.runtime, serials, settings)
         self.far_cards: FarCardListeners | None = None
         self._file_view: FileViewKeeper | None = None
         #: being attached, whose place is taken by that
@@ -75,7 +76,7 @@ class ReaderManager:
             await self._open(name, settings, declared=True)
         for name, entry in entries.items():
             if name not in self.managed_readers and entry.added:
-                await self._open(name, ReaderSettings(), declared=False)
+                await self._open(name, self._usual(), declared=False)
             if name in self.managed_readers:
                 self.managed_readers[name].source = entry.source
                 self.managed_readers[name].pending = entry.attachments
@@ -92,11 +93,11 @@ class ReaderManager:
         Raises:
             ConfigError, NotPermitted: a server cannot be as they want it; nothing has changed.
         """
-        await self._frontends.apply(settings)
+        await self.frontends.apply(settings)
         try:
             await self._take_far_cards(settings)
         except VccidError:
-            await self._frontends.apply(self._settings)
+            await self.frontends.apply(self._settings)
             raise
         self._settings = self._inserter.settings = settings
         gone = [
@@ -113,6 +114,7 @@ class ReaderManager:
                 log.error("%s; %s", error.message, error.hint, extra={"reader": name})
             except Exception:
                 log.exception("the settings of a reader failed", extra={"reader": name})
+        await self._apply_to_undeclared()
         await self._show_files()
         await self._persistence.keep_or_warn("")
 
@@ -123,6 +125,7 @@ class ReaderManager:
 
     async def _close_all(self) -> None:
         await asyncio.gather(*(managed.close() for managed in self.managed_readers.values()))
+        self.frontends.stop()
 
     # -- what a user asks for --------------------------------------------------------------
 
@@ -185,7 +188,7 @@ class ReaderManager:
             raise ReaderError(f"{name!r} is no name for a reader", wrong)
         if name in self.managed_readers:
             raise ReaderError(f"there is a reader {name} already", "vccidctl reader list")
-        managed = await self._open(name, ReaderSettings(), declared=False)
+        managed = await self._open(name, self._usual(), declared=False)
         try:
             await self._persistence.keep()
         except StateError:
@@ -326,7 +329,7 @@ class ReaderManager:
         await self._file_view.apply(self._settings.file_view)
 
     async def _open_transient(self, name: str) -> Reader:
-        settings = ReaderSettings()
+        settings = self._usual()
         return (await self._open(name, settings, declared=False, transient=True)).reader
 
     async def _close_transient(self, name: str) -> None:
@@ -340,7 +343,7 @@ class ReaderManager:
             settings,
             declared=declared,
             transient=transient,
-            frontends=self._frontends,
+            frontends=self.frontends,
             publish=self._publish,
             find=self.managed_readers.get,
         )
@@ -354,6 +357,16 @@ class ReaderManager:
                 raise
         self._publish(Event("reader-added", name))
         return managed
+
+    async def _apply_to_undeclared(self) -> None:
+        for managed in [s for s in self.managed_readers.values() if not s.declared]:
+            async with managed.frontends_lock:
+                if not managed.removed:
+                    await managed.apply(self._usual())
+
+    def _usual(self) -> ReaderSettings:
+        """Of a reader that no table of the settings declares."""
+        return ReaderSettings(pcsc=self._settings.pcsc.all)
 
     async def _declare(self, name: str, settings: ReaderSettings) -> None:
         managed = self.managed_readers.get(name)

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
+import shlex
 import shutil
 import sys
 import traceback
+from dataclasses import replace
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -73,10 +76,24 @@ def _complete_command(
 @click.argument(
     "command",
     nargs=-1,
-    required=True,
     type=click.UNPROCESSED,
     metavar="COMMAND [ARGUMENT]...",
     shell_complete=_complete_command,
+)
+@click.option(
+    "--detach", is_flag=True, help="Run no command: print what leads programs there, and leave."
+)
+@click.option(
+    "--json", "form", flag_value="json", help="With --detach: print the variables as JSON."
+)
+@click.option(
+    "--github", "form", flag_value="github", help="With --detach: add them to $GITHUB_ENV."
+)
+@click.option(
+    "--end-with",
+    type=click.IntRange(1),
+    metavar="PID",
+    help="With --detach: end when this process does, if not before by vccid stop.",
 )
 @click.option("--generate", is_flag=True, help="A card of new certificates; its PIN is 123456.")
 @click.option(
@@ -105,9 +122,14 @@ def _complete_command(
     help="Readers, named vccid0, vccid1 and on; the card is in the first.",
 )
 @click.option(
+    "--pcscd",
+    is_flag=True,
+    help="Have a pcscd of its own between, with our driver, as a host with real readers has it.",
+)
+@click.option(
     "--driver",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, resolve_path=True),
-    help="libifdvccid.so, where it is not where the package has it.",
+    help="libifdvccid.so for --pcscd, where it is not where the package has it.",
 )
 @click.option(
     "--log",
@@ -117,31 +139,41 @@ def _complete_command(
 @click.pass_obj
 def run(
     given: Given,
+    /,
     command: tuple[str, ...],
+    detach: bool,
+    form: str | None,
+    end_with: int | None,
     generate: bool,
     algorithm: str | None,
     ca: Path | None,
     user: str | None,
     readers: int,
+    pcscd: bool,
     driver: Path | None,
     log: Path | None,
     **card: Any,
 ) -> None:
     """Run COMMAND with a smart card reader that nothing else sees, as any user.
 
-    A daemon and a pcscd of its own start before COMMAND and end with it. The daemon's options
-    stand before "run"; without them it has no settings and forgets its cards' PIN tries.
+    A daemon of its own starts before COMMAND and ends with it; programs of PC/SC find it as they
+    find pcscd. The daemon's options stand before "run"; without them it has no settings and
+    forgets its cards' PIN tries.
     """
     from vccid.run import job, launch
 
     try:
-        with launch.interruptible():
-            _check_command(command[0])
-            request = _card_request(generate, card)
-            recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
-            closed = standard_streams.closed()
-            wish = launch.Wish(given, request, recipe, readers, _driver(driver), log, closed)
-            status = launch.run(wish, list(command))
+        launch.be_interruptible()
+        _check_what_for(command, detach, form is not None or end_with is not None)
+        request = _card_request(generate, card)
+        recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
+        driver = _driver(driver) if pcscd or driver is not None else None
+        closed = standard_streams.closed()
+        wish = launch.Wish(given, request, recipe, readers, driver, log, closed)
+        if detach:
+            wish = replace(wish, detached=True, end_with=end_with)
+            launch.detach(wish, _TELL[form or "sh"])
+        status = launch.run(wish, list(command))
     except launch.Interrupted as interrupted:
         beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
         click.echo(f"{beginning}vccid: interrupted before the command began", err=True)
@@ -168,11 +200,49 @@ def _fail(error: VccidError) -> NoReturn:
     sys.exit(Exit.FAILED)
 
 
+def _check_what_for(command: tuple[str, ...], detach: bool, of_detach: bool) -> None:
+    """
+    Raises:
+        click.UsageError: neither a command nor --detach, or both.
+    """
+    if not detach and of_detach:
+        raise click.UsageError("--json, --github and --end-with go with --detach")
+    if detach and command:
+        raise click.UsageError("--detach runs no command")
+    if not detach and not command:
+        raise click.UsageError("Missing argument 'COMMAND [ARGUMENT]...'.")
+    if command:
+        _check_command(command[0])
+
+
+def _tell_shell(variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+    sys.stdout.flush()
+
+
+def _tell_json(variables: dict[str, str]) -> None:
+    click.echo(json.dumps(variables))
+    sys.stdout.flush()
+
+
+def _tell_github(variables: dict[str, str]) -> None:
+    """Source: GitHub Actions, workflow commands: environment files."""
+    path = os.environ.get("GITHUB_ENV")
+    if not path:
+        raise RunFailed("GITHUB_ENV is not set", "--github is for a step of GitHub Actions")
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.writelines(f"{name}={value}\n" for name, value in variables.items())
+
+
+_TELL: Final = {"sh": _tell_shell, "json": _tell_json, "github": _tell_github}
+
+
 def _check_command(name: str) -> None:
     """Start nothing for a command that is not there."""
     if shutil.which(name) is not None:
         return
-    there = shutil.which(name, mode=os.F_OK) is not None
+    there = shutil.which(name, mode=os.F_OK) is not None or ("/" in name and Path(name).exists())
     click.echo(f"vccid: {name} {'cannot be run' if there else 'is not to be found'}", err=True)
     sys.exit(Exit.NOT_RUNNABLE if there else Exit.NOT_FOUND)
 
@@ -218,3 +288,21 @@ def _driver(given: Path | None) -> Path:
             "as root: apt install libifdvccid; or name it: vccid run --driver FILE",
         )
     return driver
+
+
+@click.command(cls=RunCommand)
+@click.argument("directory", required=False, type=click.Path(path_type=Path), metavar="[DIRECTORY]")
+def stop(directory: Path | None) -> None:
+    """End a `vccid run --detach`; returns when nothing is left of it.
+
+    DIRECTORY is what VCCID_RUN names, where that is not set.
+    """
+    from vccid.run import stop as stopping
+
+    named = directory or Path(os.environ.get("VCCID_RUN", ""))
+    try:
+        if named == Path():
+            raise RunFailed("there is nothing to stop: VCCID_RUN is not set", "name its folder")
+        stopping.stop(named)
+    except VccidError as error:
+        _fail(error)

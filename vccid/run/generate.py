@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vccid.errors import RunFailed
 from vccid.iso7816 import ber
+from vccid.process.threads import Threads
 
 #: The card's PIN.
 PIN: Final = b"123456"
@@ -81,7 +81,7 @@ def new_certificates(recipe: Recipe) -> dict[str, bytes]:
     """
     names = [f"cert{number}" for number in range(1, _COUNT[recipe.card] + 1)]
     make = ALGORITHMS[recipe.algorithm]
-    with ThreadPoolExecutor() as pool:  # OpenSSL makes them side by side
+    with Threads() as pool:  # OpenSSL makes them side by side
         keys = list(pool.map(lambda name: make(), names))
     authority = None if recipe.ca is None else _new_authority(recipe.ca, recipe.algorithm)
     return {

@@ -11,7 +11,9 @@ glibc manual, "Implementing a Shell" and "Orphaned Process Groups".
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,6 +28,8 @@ _SI_KERNEL: Final = 0x80
 _STOPS: Final = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 _WATCHED: Final = {*process.PASSED_ON, *_STOPS, signal.SIGCHLD, signal.SIGCONT}
+
+_SHELL: Final = "/bin/sh"
 
 #: Fields of `_stat`.
 _STAT_STATE: Final = 0
@@ -50,7 +54,14 @@ def run_command(argv: list[str], environment: Mapping[str, str], closed: Iterabl
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for fd in closed:
             os.set_inheritable(fd, False)
-        os.execvpe(argv[0], argv, environment)
+        try:
+            os.execvpe(argv[0], argv, environment)
+        except OSError as error:
+            script = shutil.which(argv[0])
+            if error.errno != errno.ENOEXEC or script is None:
+                raise
+            # execvp(3): a file without "#!" is the shell's.
+            os.execve(_SHELL, [_SHELL, script, *argv[1:]], environment)
 
     if not (pid := os.fork()):
         process.in_child(argv[0], become)

@@ -19,7 +19,8 @@ from typing import Any, Final, NoReturn
 from vccid.errors import RunFailed, VccidError, unexpected
 from vccid.run import process, scratch
 from vccid.run.plan import Plan
-from vccid.run.servers import PATIENCE, Life, Over, readable, serving
+from vccid.run.servers import LET_GO, PATIENCE, Life, Over, readable, serving
+from vccid.run.stop import StopSocket
 
 _HINT: Final = "the system's log may say why; out of memory, say"
 
@@ -33,13 +34,16 @@ class Keeper:
         Raises:
             RunFailed: there can be no more processes or pipes.
         """
+        pipes: list[int] = []
         try:
-            self._word, word = os.pipe()
-            life, self._life = os.pipe()
-            self._trail, trail = os.pipe()
+            for _ in range(3):
+                pipes += os.pipe()
             self._pid = os.fork()
         except OSError as error:
+            for fd in pipes:
+                os.close(fd)
             raise RunFailed(f"no process can be started: {error.strerror}") from error
+        self._word, word, life, self._life, self._trail, trail = pipes
         if not self._pid:
             _keep(plan, Life(life), word, keep=(life, word, trail, plan.log.fd), trail=trail)
         for fd in (word, life, trail):
@@ -70,18 +74,32 @@ class Keeper:
             self._failed = True
             raise RunFailed("what keeps daemon and pcscd has ended", _HINT)
 
+    def let_go(self) -> None:
+        """Let it go on by itself.
+
+        Raises:
+            RunFailed: it was ended.
+        """
+        try:
+            os.write(self._life, LET_GO)
+        except OSError as error:
+            raise RunFailed("what keeps daemon and pcscd has ended", _HINT) from error
+
     def end(self) -> list[str]:
         """End the servers; returns who had ended before, and was not told of yet."""
         os.close(self._life)
-        word = self._next()
+        os.kill(self._pid, signal.SIGCONT)  # stopped, it would not hear of it
+        last: dict[str, Any] = {}
+        while word := self._next():  # none was read yet where we were interrupted
+            last = word
         self._said.close()
         os.waitpid(self._pid, 0)
         # Had it been killed, the kernel has told the servers to end; they may write till then.
         readable(self._trail, seconds=PATIENCE)
         os.close(self._trail)
-        if self._failed:
+        if self._failed or "error" in last:
             return []
-        return [str(name) for name in word.get("ended", ["what keeps daemon and pcscd"])]
+        return [str(name) for name in last.get("ended", ["what keeps daemon and pcscd"])]
 
     def _next(self) -> dict[str, Any]:
         line = self._said.readline()
@@ -94,16 +112,19 @@ def _keep(plan: Plan, life: Life, word: int, keep: tuple[int, ...], trail: int) 
     try:
         _stand_apart(plan.log.fd, keep)
         os.set_inheritable(trail, True)  # held by the servers too, until they have ended
-        with serving(plan, life) as servers:
+        with contextlib.ExitStack() as end:
+            stop = end.enter_context(StopSocket(plan)) if plan.detached else None
+            servers = end.enter_context(serving(plan, life))
             _say(word, {"ready": True})
-            life.wait_for_end()
+            if life.wait_for_end() and stop is not None:
+                stop.wait(server.fd for server in servers)
             last = {"ended": [server.name for server in servers if server.ended]}
     except Over:
         pass
     except VccidError as error:
         last = _failed(plan, error)
     except OSError as error:
-        last = _failed(plan, scratch.no_room(error, plan.directory))
+        last = _failed(plan, scratch.refused(error, plan.directory))
     except Exception as error:  # no memory, no thread, a fault of ours
         traceback.print_exc()
         last = _failed(plan, unexpected(error))

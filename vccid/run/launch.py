@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,7 +22,8 @@ from vccid.errors import RunFailed
 from vccid.run import job, pcscd, scratch
 from vccid.run.keeper import Keeper
 from vccid.run.log import Log
-from vccid.run.plan import Plan
+from vccid.run.plan import Pcscd, Plan
+from vccid.settings import config
 from vccid.settings.config import DEFAULT_READER
 from vccid.settings.directories import Directories
 from vccid.wire.varlink import Parameters
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 #: What tells us to end while there is no command that it could be passed on to.
 _INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: Readers that OpenSC's PKCS#11 module shows by itself, and where its settings are.
+_OPENSC_READERS: Final = 4
+_OPENSC_CONF: Final = Path("/etc/opensc/opensc.conf")
 
 #: Seconds pcscd is given to see the card.
 _WAIT: Final = 30.0
@@ -46,18 +51,22 @@ class Wish:
         card: parameters of Insert, or empty where no card was asked for.
         generate: what certificates are to be made for the card, or None.
         readers: how many.
-        driver: libifdvccid.so.
+        driver: libifdvccid.so, where pcscd is to be between; else None.
         log: where daemon and pcscd log to, or None.
         closed: standard streams that the command shall find closed.
+        detached: it goes on after us.
+        end_with: a process with whose end it ends, or None.
     """
 
     given: Given
     card: Parameters
     generate: Recipe | None
     readers: int
-    driver: Path
+    driver: Path | None
     log: Path | None
     closed: tuple[int, ...]
+    detached: bool = False
+    end_with: int | None = None
 
 
 class Interrupted(BaseException):
@@ -73,15 +82,38 @@ class Interrupted(BaseException):
 
 
 def run(wish: Wish, command: list[str]) -> int:
-    """Start daemon and pcscd, insert the card, run the command, end all; returns its wait status.
+    """Start the servers, insert the card, run the command, end all; returns its wait status.
 
     Raises:
         RunFailed: daemon or pcscd cannot be had.
         VccidError: the card cannot be made.
     """
-    program = pcscd.find()
+    with _begun(wish) as (plan, _):
+        return job.run_command(command, plan.handed_on(os.environ), wish.closed)
+
+
+def detach(wish: Wish, tell: Callable[[dict[str, str]], None]) -> NoReturn:
+    """Start the servers, insert the card, and leave: they end with `vccid stop`.
+
+    Args:
+        tell: is given the variables that lead programs there; where it fails, all ends.
+
+    Raises:
+        RunFailed, VccidError: as `run`.
+        OSError: nobody could be told.
+    """
+    with _begun(wish) as (plan, keeper):
+        tell(plan.handed_on({}))
+        keeper.let_go()
+        os._exit(0)  # with nothing cleaned up
+
+
+@contextlib.contextmanager
+def _begun(wish: Wish) -> Iterator[tuple[Plan, Keeper]]:
+    """The servers, with the card in."""
+    behind = None if wish.driver is None else Pcscd(pcscd.find(), wish.driver)
     with scratch.folder() as directory:
-        plan = _plan(wish, directory, program)
+        plan = _plan(wish, directory, behind)
         with _kept(plan) as keeper:
             new = _new_certificates(wish.generate)  # while daemon and pcscd start
             keeper.wait()
@@ -91,10 +123,10 @@ def run(wish: Wish, command: list[str]) -> int:
                 keeper.check()
                 raise RunFailed(plan.log.quoted(error.message), "see --log") from error
             keeper.check()
-            return job.run_command(command, plan.handed_on(os.environ), wish.closed)
+            yield plan, keeper
 
 
-def _plan(wish: Wish, directory: Path, program: str) -> Plan:
+def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
     """Settle who is where.
 
     Raises:
@@ -109,28 +141,51 @@ def _plan(wish: Wish, directory: Path, program: str) -> Plan:
         credentials=None,
     )
     places.create()
-    # A control socket for our own user alone, unless somebody says otherwise.
-    settings = {("control", "mode"): "0600", **wish.given.overrides}
+    settings = {**_defaults(behind is None), **wish.given.overrides}
     options = [
         f"--runtime-directory={places.runtime}",
         f"--state-directory={places.state}",
         f"--configuration-directory={places.configuration}",
-        *(f"--{'-'.join(key)}={value}" for key, value in settings.items()),
+        *(f"{config.option(*setting)}={value}" for setting, value in settings.items()),
     ]
+    if settings.get(("pcsc", "everyone")) == "true":
+        directory.chmod(0o711)  # for whoever our command becomes
+    _show_all_in_opensc(directory / "opensc.conf", wish.readers)
     return Plan(
         directory=directory,
         runtime=places.runtime,
         daemon=[sys.executable, "-P", "-m", "vccid.daemon.main", *options],
-        pcscd=program,
-        driver=wish.driver,
+        behind=behind,
         readers=wish.readers,
         log=log,
+        detached=wish.detached,
+        end_with=wish.end_with,
     )
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Have signals that mean the end undo what was begun."""
+def _defaults(at_the_daemon: bool) -> dict[tuple[str, str], str]:
+    """Settings, unless somebody says otherwise."""
+    # A control socket for our own user alone.
+    settings = {("control", "mode"): "0600"}
+    if at_the_daemon:
+        settings["pcsc", "all"] = "true"
+        settings["pcsc", "group"] = "root"  # and not vccid's, whose members may be others
+    return settings
+
+
+def _show_all_in_opensc(path: Path, readers: int) -> None:
+    """OpenSC's PKCS#11 module has 16 slots, four of them for each reader, unless it is told."""
+    if readers <= _OPENSC_READERS or "OPENSC_CONF" in os.environ:
+        return
+    with contextlib.suppress(OSError):
+        own = _OPENSC_CONF.read_text() if _OPENSC_CONF.exists() else ""
+        slots = f"pkcs11 {{ max_virtual_slots = {4 * readers}; }}"
+        path.write_text(f"{own}\napp opensc-pkcs11 {{ {slots} }}\n")
+        path.chmod(0o644)
+
+
+def be_interruptible() -> None:
+    """Have signals that mean the end raise `Interrupted` from now on."""
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise Interrupted(number)
@@ -139,7 +194,6 @@ def interruptible() -> Iterator[None]:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the command would end unseen
-    yield
 
 
 @contextlib.contextmanager
@@ -175,7 +229,7 @@ def _generated(certificates: dict[str, bytes], directory: Path) -> Parameters:
     try:
         files = generate.write(certificates, directory)
     except OSError as error:
-        raise scratch.no_room(error, directory) from error
+        raise scratch.refused(error, directory) from error
     return {"certificates": files, "pin": secrets.encoded(generate.PIN)}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The command `vccid`, whole: the daemon, and `vccid run`."""
+"""The command `vccid`, whole: the daemon, `vccid run`, and `vccid stop`."""
 
 from __future__ import annotations
 
@@ -16,4 +16,11 @@ def _run() -> click.Command:
     return run
 
 
+def _stop() -> click.Command:
+    from vccid.run.command import stop
+
+    return stop
+
+
 VERBS["run"] = _run
+VERBS["stop"] = _stop

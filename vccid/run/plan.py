@@ -12,6 +12,19 @@ from vccid.run.log import Log
 
 
 @dataclass(frozen=True, slots=True)
+class Pcscd:
+    """A pcscd of one's own.
+
+    Attributes:
+        program: pcscd.
+        driver: libifdvccid.so.
+    """
+
+    program: str
+    driver: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be kept.
 
@@ -19,19 +32,21 @@ class Plan:
         directory: scratch, ours alone, removed at the end; pcscd's socket is there.
         runtime: where the daemon's sockets are.
         daemon: the daemon's command line.
-        pcscd: the program.
-        driver: libifdvccid.so.
+        behind: the pcscd to have between, or None: programs find the daemon itself.
         readers: how many there must be, named vccid0 and on.
         log: what daemon and pcscd print.
+        detached: it outlives `vccid run`, until `vccid stop`.
+        end_with: a process with whose end it ends too, or None.
     """
 
     directory: Path
     runtime: Path
     daemon: list[str]
-    pcscd: str
-    driver: Path
+    behind: Pcscd | None
     readers: int
     log: Log
+    detached: bool = False
+    end_with: int | None = None
 
     @property
     def control(self) -> Path:
@@ -39,14 +54,23 @@ class Plan:
         return self.runtime / "control"
 
     @property
-    def pcscd_socket(self) -> Path:
-        """Where pcscd's clients connect."""
-        return self.directory / "pcscd.comm"
+    def programs_socket(self) -> Path:
+        """Where programs of PC/SC connect: pcscd's, or the daemon's own."""
+        return (self.directory if self.behind is not None else self.runtime) / "pcscd.comm"
+
+    @property
+    def opensc_conf(self) -> Path:
+        """OpenSC's settings, where it would not show all readers by its own."""
+        return self.directory / "opensc.conf"
 
     def handed_on(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The command's environment, which leads its programs to daemon and pcscd."""
+        added = {"OPENSC_CONF": os.fspath(self.opensc_conf)} if self.opensc_conf.exists() else {}
+        if self.detached:
+            added["VCCID_RUN"] = os.fspath(self.directory)
         return {
+            **added,
             **inherited,
             "VCCID_SOCKET": os.fspath(self.control),
-            "PCSCLITE_CSOCK_NAME": os.fspath(self.pcscd_socket),
+            "PCSCLITE_CSOCK_NAME": os.fspath(self.programs_socket),
         }

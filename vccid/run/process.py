@@ -45,6 +45,8 @@ def spawn_server(
         prepare: done in the child before the program.
     """
     parent = os.getpid()
+    # Told to end before it is itself, it would ignore that as we may.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
 
     def become() -> NoReturn:
         handed = {}
@@ -53,12 +55,16 @@ def spawn_server(
             handed = {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
         for number in (*PYTHONS, *PASSED_ON):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         prepare()
         end_with(parent, signal.SIGTERM)
         os.execve(argv[0], argv, {**environment, **handed})
 
-    if not (pid := os.fork()):
-        in_child(argv[0], become)
+    try:
+        if not (pid := os.fork()):
+            in_child(argv[0], become)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
@@ -84,10 +90,10 @@ def in_child(name: str, become: Callable[[], NoReturn]) -> NoReturn:
     code = 126
     try:
         become()
-    except FileNotFoundError as error:
-        code = 127
-        os.write(2, f"vccid: {name} cannot be run: {error.strerror}\n".encode())
-    except OSError as error:
-        os.write(2, f"vccid: {name} cannot be run: {error.strerror}\n".encode())
+    except Exception as error:
+        if isinstance(error, FileNotFoundError):
+            code = 127
+        reason = error.strerror if isinstance(error, OSError) else error
+        os.write(2, os.fsencode(f"vccid: {name} cannot be run: {reason}\n"))
     finally:
         os._exit(code)

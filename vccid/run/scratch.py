@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,9 @@ HINT: Final = "name a folder with room: TMPDIR=DIRECTORY vccid run"
 
 #: A folder whose path pcscd's reader.conf(5) takes, short enough for a socket's.
 _FIT: Final = re.compile(r"/[A-Za-z0-9=/._@:-]{1,60}")
+
+#: Processes, files and memory, of which there is room in no folder.
+_LIMITS: Final = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _PREFIX: Final = "vccid-run."
 
@@ -37,10 +42,13 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def no_room(error: OSError, directory: Path) -> RunFailed:
-    """What an error says that came of a file in a folder; a write's does not name it."""
+def refused(error: OSError, directory: Path) -> RunFailed:
+    """What an error says that came of a file in a folder, or of a limit."""
     reason = error.strerror or str(error)
-    return RunFailed(f"{error.filename or directory} cannot be written: {reason}", HINT)
+    if error.errno in _LIMITS:
+        return RunFailed(f"no more can be had: {reason}", "raise the limit (ulimit -a)")
+    path = error.filename2 or error.filename or directory  # a write's does not name it
+    return RunFailed(f"{path} cannot be written: {reason}", HINT)
 
 
 def _make() -> Path:
@@ -76,3 +84,13 @@ def _try_out(directory: Path) -> None:
     file = directory / "try"
     file.write_bytes(b"room")
     file.unlink()
+
+
+def is_one(directory: Path) -> bool:
+    """Whether this is such a folder, and ours."""
+    try:
+        about = directory.lstat()
+    except OSError:
+        return False
+    ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
+    return ours and directory.name.startswith(_PREFIX)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The servers that are kept: a daemon, and a pcscd that looks at all its readers."""
+"""The servers that are kept: a daemon, and where it is asked for a pcscd between."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vccid.ctl.client import Client
 from vccid.daemon.main import Exit
 from vccid.daemon.socket_and_lock import make_socket
 from vccid.errors import RunFailed
-from vccid.run import pcscd, process
-from vccid.run.plan import Plan
+from vccid.run import pcscd, process, scratch
+from vccid.run.plan import Pcscd, Plan
 from vccid.wire.varlink import Parameters
 
-#: Seconds a server is given to leave, pcscd to come to the readers, and the daemon to answer.
+#: Seconds a server is given to leave, readers to get ready, and the daemon to answer.
 PATIENCE: Final = 20.0
 
 #: Seconds the daemon is given to be ready.
@@ -32,6 +32,10 @@ _MANAGERS: Final = (
     *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
     *("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"),
 )
+
+
+#: What `vccid run` says of one that shall go on without it.
+LET_GO: Final = b"d"
 
 
 class Over(Exception):
@@ -55,8 +59,10 @@ class Life:
             raise Over
         return ready
 
-    def wait_for_end(self) -> None:
+    def wait_for_end(self) -> bool:
+        """Wait until it has ended; whether it has let us go before."""
         readable(self._fd)
+        return os.read(self._fd, 1) == LET_GO
 
 
 class Server:
@@ -86,6 +92,7 @@ class Server:
         """Have it leave."""
         if not self.ended:
             os.kill(self._pid, signal.SIGTERM)
+            os.kill(self._pid, signal.SIGCONT)  # it may have been stopped
             if not readable(self.fd, seconds=PATIENCE):
                 os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
@@ -117,10 +124,12 @@ def serving(plan: Plan, life: Life) -> Iterator[list[Server]]:
             _await_daemon(daemon, life)
         with Client(plan.control, PATIENCE) as client:
             readers = _readers(client, plan)
-            service = _start_pcscd(plan, readers)
-            end.callback(service.end)
-            _await_pcscd(client, readers, (daemon, service), life)
-        yield [daemon, service]
+            servers: list[Server] = [daemon]
+            if plan.behind is not None:
+                servers.append(_start_pcscd(plan, plan.behind, readers))
+                end.callback(servers[-1].end)
+            _await_readers(client, set(readers), servers, life)
+        yield servers
 
 
 # -- the daemon ------------------------------------------------------------------------------------
@@ -167,7 +176,7 @@ def _await_daemon(daemon: _Daemon, life: Life) -> None:
 
 
 def _readers(client: Client, plan: Plan) -> dict[str, Path]:
-    """The sockets of the readers pcscd shall have, by name; those wanted are made."""
+    """The sockets for pcscd's driver of the readers, by name; those wanted are made."""
     known = {reader["name"] for reader in client.call("ListReaders")["readers"]}
     for name in (f"vccid{number}" for number in range(plan.readers)):
         if name not in known:
@@ -178,7 +187,7 @@ def _readers(client: Client, plan: Plan) -> dict[str, Path]:
         for frontend in reader["frontends"]
         if frontend["kind"] == "ifd" and frontend["up"]
     }
-    if len(sockets) > pcscd.MOST_READERS:
+    if plan.behind is not None and len(sockets) > pcscd.MOST_READERS:
         raise RunFailed(
             f"there are {len(sockets)} readers, and a pcscd takes {pcscd.MOST_READERS}",
             "give the others ifd = false in the settings",
@@ -189,20 +198,20 @@ def _readers(client: Client, plan: Plan) -> dict[str, Path]:
 # -- pcscd -----------------------------------------------------------------------------------------
 
 
-def _start_pcscd(plan: Plan, readers: dict[str, Path]) -> Server:
+def _start_pcscd(plan: Plan, behind: Pcscd, readers: dict[str, Path]) -> Server:
     ipc, empty, configuration = (plan.directory / name for name in ("ipc", "empty", "pcscd"))
     ipc.mkdir()
     empty.mkdir()
     # By links, since reader.conf(5) takes few characters in a path, and no blank.
     driver, sockets = plan.directory / "libifdvccid.so", plan.directory / "ifd"
-    driver.symlink_to(plan.driver)
+    driver.symlink_to(behind.driver)
     sockets.symlink_to(plan.runtime)
     places = {name: sockets / path.name for name, path in readers.items()}
     pcscd.declare(configuration, places, driver)
-    needed = (plan.directory, plan.runtime, plan.driver.parent)
-    with make_socket(plan.pcscd_socket) as listening:
+    needed = (plan.directory, plan.runtime, behind.driver.parent)
+    with make_socket(plan.programs_socket, scratch.HINT) as listening:
         pid = process.spawn_server(
-            pcscd.command(plan.pcscd, configuration),
+            pcscd.command(behind.program, configuration),
             pcscd.environment(os.environ, empty),
             listening,
             lambda: pcscd.isolate(ipc, empty, needed),
@@ -210,26 +219,25 @@ def _start_pcscd(plan: Plan, readers: dict[str, Path]) -> Server:
     return Server("pcscd", pid)
 
 
-def _await_pcscd(
-    client: Client, readers: dict[str, Path], servers: tuple[Server, Server], life: Life
-) -> None:
-    """Wait until pcscd looks at each reader, and sees what came back into it."""
+def _await_readers(client: Client, names: set[str], servers: list[Server], life: Life) -> None:
+    """Wait until what came back into each reader is there, and pcscd looks at each."""
     deadline = time.monotonic() + PATIENCE
-    daemon, service = servers
+    daemon, *behind = servers
     while True:
         now = client.call("ListReaders")["readers"]
-        if all(_settled(reader) for reader in now if reader["name"] in readers):
+        if all(_settled(reader, bool(behind)) for reader in now if reader["name"] in names):
             return
-        ended = life.wait(daemon.fd, service.fd, seconds=0.01)
-        if service.fd in ended:
-            raise RunFailed("pcscd ended at once", pcscd.hint())
+        ended = life.wait(*(server.fd for server in servers), seconds=0.01)
         if daemon.fd in ended:
             raise RunFailed("the daemon ended at once", "its own words are above, or in --log")
+        if ended:
+            raise RunFailed("pcscd ended at once", pcscd.hint())
         if time.monotonic() > deadline:
-            raise RunFailed("pcscd does not see the readers", "its own words are above")
+            raise RunFailed("the readers do not get ready", "what is wrong may be above")
 
 
-def _settled(reader: Parameters) -> bool:
+def _settled(reader: Parameters, by_pcscd: bool) -> bool:
     if reader["wanted"] and not (reader["card"] or reader["problem"]):
         return False
-    return bool(reader["hosts"]) and all(host["seen"] for host in reader["hosts"])
+    hosts = reader["hosts"]
+    return not by_pcscd or (bool(hosts) and all(host["seen"] for host in hosts))

@@ -65,6 +65,10 @@ def _slots(value: int) -> str:
     return "" if 0 < value <= MOST_SLOTS else f"1 to {MOST_SLOTS}"
 
 
+def _pcsc_readers(value: int) -> str:
+    return "" if 16 <= value <= 1024 else "16 to 1024"
+
+
 def _not_negative(value: int) -> str:
     return "" if value >= 0 else "0 or more"
 
@@ -204,6 +208,39 @@ class Pty:
 
 
 @dataclass(frozen=True, slots=True)
+class Pcsc:
+    """libpcsclite's own protocol, by which programs use the readers without pcscd."""
+
+    group: Annotated[
+        str,
+        Help(
+            "Group whose members may use the readers, beside root and the daemon's own user; "
+            "empty: control.group."
+        ),
+    ] = ""
+    everyone: Annotated[bool, Help("Let every user of this host use the readers.")] = False
+    all: Annotated[bool, Help("Show every reader, those added at run time too.")] = False
+    connections: Annotated[
+        int, Help("Most contexts of programs at once, at each socket.", _positive)
+    ] = 1200
+    readers: Annotated[
+        int,
+        Help(
+            "Readers that libpcsclite 2.5 and later can see; restart programs when it is lowered.",
+            _pcsc_readers,
+        ),
+    ] = 64
+    old_readers: Annotated[
+        int,
+        Help(
+            "Readers that older libraries can see: a number compiled into them, which some "
+            "distribution may have raised.",
+            _pcsc_readers,
+        ),
+    ] = 16
+
+
+@dataclass(frozen=True, slots=True)
 class FarCards:
     """Cards that come in over the network; each gets a reader far0, far1 ..."""
 
@@ -261,6 +298,10 @@ class ReaderSettings:
     ifd: Annotated[
         bool, Help("Show it to pcscd's driver, at NAME.ifd in the runtime directory.")
     ] = True
+    pcsc: Annotated[
+        bool,
+        Help("Show it to programs without pcscd, at pcscd.comm in the runtime directory."),
+    ] = False
     pin_pad: Annotated[
         bool, Help("Whether it has a PIN pad, typed on with vccidctl pin enter.")
     ] = False
@@ -286,6 +327,7 @@ class Settings:
     usbip: UsbIp = field(default_factory=UsbIp)
     guests: Guests = field(default_factory=Guests)
     pty: Pty = field(default_factory=Pty)
+    pcsc: Pcsc = field(default_factory=Pcsc)
     far_cards: FarCards = field(default_factory=FarCards)
     real_cards: RealCards = field(default_factory=RealCards)
     file_view: FileView = field(default_factory=FileView)
@@ -304,12 +346,13 @@ TABLES: Final[dict[str, type]] = {
     "usbip": UsbIp,
     "guests": Guests,
     "pty": Pty,
+    "pcsc": Pcsc,
     "far_cards": FarCards,
     "real_cards": RealCards,
     "file_view": FileView,
 }
 #: Tables whose settings are options of the command line too.
-ON_COMMAND_LINE: Final = ("control", "log", "certificates")
+ON_COMMAND_LINE: Final = ("control", "log", "certificates", "pcsc")
 READER_TABLE: Final = "reader"
 
 _TYPE_NAMES: Final[dict[type, str]] = {
@@ -346,12 +389,26 @@ def check_value(declaration: Declaration, value: object) -> str:
     return declaration.check(value)
 
 
-def load(directory: Path, overrides: Mapping[tuple[str, ...], str] | None = None) -> Settings:
+def option(table: str, key: str) -> str:
+    """A setting's option of the command line."""
+    return f"--{table}-{key}".replace("_", "-")
+
+
+def from_text(declaration: Declaration, text: str) -> Value:
+    """A setting's value as the command line has it; to be checked as a file's is."""
+    if isinstance(declaration.default, bool):
+        return {"true": True, "false": False}.get(text, text)
+    if isinstance(declaration.default, int) and re.fullmatch(r"-?[0-9]{1,9}", text):
+        return int(text)
+    return text
+
+
+def load(directory: Path, overrides: Mapping[tuple[str, str], str] | None = None) -> Settings:
     """Read the settings.
 
     Args:
         directory: the configuration directory; it and its files need not exist.
-        overrides: checked values from the command line, by table and key.
+        overrides: values as the command line has them, by table and key; they were checked.
 
     Raises:
         ConfigError: a file cannot be read or is no TOML, a key is unknown, a value unfit.
@@ -360,12 +417,16 @@ def load(directory: Path, overrides: Mapping[tuple[str, ...], str] | None = None
     files = _files(directory)
     for path in files:
         values.update(_read(path))
-    values.update(overrides or {})
+    for (table, key), text in (overrides or {}).items():
+        values[table, key] = from_text(declared(TABLES[table])[key], text)
     tables = {
         name: table(**{key[1]: value for key, value in values.items() if key[0] == name})
         for name, table in TABLES.items()
     }
-    return Settings(**tables, readers=_readers(values), files=tuple(files))
+    readers = _readers(values)
+    if tables["pcsc"].all:
+        readers = {name: replace(reader, pcsc=True) for name, reader in readers.items()}
+    return Settings(**tables, readers=readers, files=tuple(files))
 
 
 def slot_names(name: str, slots: int) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from vccid.errors import LocalProtocolError
 from vccid.iso7816 import status, t1_blocks
 from vccid.iso7816.apdu import MAX_COMMAND
 from vccid.iso7816.t1_blocks import BadBlock, Block, Edc
+from vccid.tpdu.t1_states import T1_LINK, Event, State
 
 #: Block waiting times asked for at once. One: the next is asked for before it runs out, so a host
 #: never waits long for a card that has gone.
@@ -35,12 +35,12 @@ class Link:
     """One card's link layer, from reset on.
 
     Attributes:
-        running: a command was given out and not answered.
+        state: where it stands with a command.
     """
 
     def __init__(self, ifsc: int = t1_blocks.FIRST_SIZE, edc: Edc = Edc.LRC) -> None:
         """`ifsc`: bytes of information the card takes in a block, as its ATR has it."""
-        self.running = False
+        self.state = T1_LINK.initial
         self._ifsc = ifsc
         self._edc = edc
         self._nad = 0
@@ -54,7 +54,11 @@ class Link:
         self._response = b""  # what follows the part that was sent last
         self._last: Block | None = None
         self._part: Block | None = None  # the last I-block
-        self._extending = False
+
+    @property
+    def running(self) -> bool:
+        """A command was given out and not answered."""
+        return self.state is not State.READY
 
     def receive(self, raw: bytes) -> bytes | Execute | GoOn:
         """Take a block.
@@ -71,25 +75,29 @@ class Link:
             return self._refuse(bad.error)
 
     def respond(self, response: bytes) -> bytes:
-        """The command's answer; returns its first block."""
-        if not self.running:
-            raise LocalProtocolError("an answer to no command")
-        self.running = False
+        """The command's answer; returns its first block.
+
+        Raises:
+            LocalProtocolError: no command runs, or the time asked for was not granted yet.
+        """
+        self._move(Event.ANSWERED)
         self._response = response
         return self._send_part()
 
     def extend(self) -> bytes:
-        """The command takes longer: ask for another block waiting time."""
-        if not self.running:
-            raise LocalProtocolError("no command runs")
-        self._extending = True
+        """The command takes longer: ask for another block waiting time.
+
+        Raises:
+            LocalProtocolError: no command runs, or time is asked for already.
+        """
+        self._move(Event.ASKS_FOR_TIME)
         return self._send(t1_blocks.S_BLOCK | t1_blocks.WTX, bytes((_WTX_MULTIPLIER,)))
 
     def _take(self, block: Block) -> bytes | Execute | GoOn:
         self._nad = _swapped(block.nad)
         if block.pcb & t1_blocks.S_BLOCK == t1_blocks.S_BLOCK:
             return self._take_supervisory(block)
-        if self._extending:
+        if self.state is State.EXTENDING:
             raise BadBlock(t1_blocks.OTHER_ERROR, "no S(WTX response)")
         return self._take_ready(block) if block.is_ready else self._take_information(block)
 
@@ -103,7 +111,7 @@ class Link:
         if block.pcb & t1_blocks.MORE:
             return self._send(t1_blocks.R_BLOCK | self._expected << 4)
         command, self._command = bytes(self._command), bytearray()
-        self.running = True
+        self._move(Event.COMMAND)
         if len(command) > MAX_COMMAND:
             return self.respond(status.WRONG_LENGTH)
         return Execute(command)
@@ -125,33 +133,32 @@ class Link:
         kind, information = block.pcb & 0x1F, block.information
         if block.pcb & t1_blocks.S_RESPONSE:
             granted = kind == t1_blocks.WTX and information == bytes((_WTX_MULTIPLIER,))
-            if not self._extending or not granted:
+            if self.state is not State.EXTENDING or not granted:
                 raise BadBlock(t1_blocks.OTHER_ERROR, "an S-block that answers nothing")
-            self._extending = False
+            self._move(Event.GRANTED)
             return GoOn()
         if kind == t1_blocks.RESYNCH:
             # Rule 6.3: as after reset. A host that keeps its IFSD takes short blocks as well.
             self._start()
-            self.running = False
+            self._move(Event.RESYNCH)
         elif kind == t1_blocks.ABORT:
             self._command.clear()
             self._response = b""
-            self._extending = self.running = False
-        elif kind == t1_blocks.IFS and self._is_size(information[0]) and not self._extending:
+            self._move(Event.ABORT)
+        elif kind == t1_blocks.IFS and self._takes_size(information[0]):
             self._ifsd = information[0]
         else:  # S(WTX request) is the card's alone
             raise BadBlock(t1_blocks.OTHER_ERROR, f"S-block {block.pcb:02X} out of turn")
         return self._send(block.pcb | t1_blocks.S_RESPONSE, information)
 
-    @staticmethod
-    def _is_size(size: int) -> bool:
-        return 1 <= size <= t1_blocks.LONGEST_INFORMATION
+    def _takes_size(self, size: int) -> bool:
+        return self.state is not State.EXTENDING and 1 <= size <= t1_blocks.LONGEST_INFORMATION
 
     def _refuse(self, error: int) -> bytes:
         """Answer an invalid block."""
         last = self._last
         # Rules 7.2 and 7.3: an R-block and S(… request) are sent again.
-        if last is not None and (last.is_ready or self._extending):
+        if last is not None and (last.is_ready or self.state is State.EXTENDING):
             return self._repeat(last)
         return self._send(t1_blocks.R_BLOCK | self._expected << 4 | error)
 
@@ -168,6 +175,9 @@ class Link:
     def _repeat(self, block: Block) -> bytes:
         self._last = block
         return block.serialize(self._edc)
+
+    def _move(self, event: Event) -> None:
+        self.state = T1_LINK.after(self.state, event)
 
 
 def _swapped(nad: int) -> int:

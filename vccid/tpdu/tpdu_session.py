@@ -12,6 +12,7 @@ from vccid.errors import CardMute
 from vccid.iso7816.atr import Atr
 from vccid.iso7816.pps import Pps
 from vccid.iso7816.t1_blocks import FIRST_SIZE, LONGEST_INFORMATION, Edc
+from vccid.tpdu.protocol_states import PROTOCOL, Event, State
 from vccid.tpdu.t0 import T0Tpdu
 from vccid.tpdu.t1_link import Execute, GoOn, Link
 
@@ -22,6 +23,8 @@ Patience = Callable[[], Awaitable[None]]
 #: 7816-3:2006, 8.2.3).
 _CARRIERS: Final = (0, 1)
 
+_CARRIED: Final = State.CARRIED  # looked up once, not for every TPDU
+
 
 class TpduSession(Session):
     """Any session, for a host that sends T=0 commands or T=1 blocks and gets the same back."""
@@ -29,8 +32,9 @@ class TpduSession(Session):
     def __init__(self, session: Session, patience: Patience) -> None:
         self._session = session
         self._patience = patience
-        self._carrier: Session | None = None
-        self._protocol: int | None = None
+        self._state = PROTOCOL.initial
+        self._protocol = 0  # of use in SELECTED
+        self._carrier = session  # in CARRIED what speaks the protocol
 
     @property
     def atr(self) -> bytes:
@@ -42,25 +46,27 @@ class TpduSession(Session):
         Raises:
             CardMute: the card has no such protocol.
         """
-        if self._carrier is None:
+        if self._state is not _CARRIED:
             atr = Atr.parse(self.atr)
             request = Pps.parse(command)
             if request is not None and atr.is_negotiable:
                 return self._select(request, atr)
             self._carrier = self._carry(atr)
+            self._move(Event.TPDU)
         return self._carrier.execute(command)
 
     def close(self) -> None:
-        (self._carrier or self._session).close()
+        self._carrier.close()
 
     def _select(self, request: Pps, atr: Atr) -> bytes:
         if request.protocol not in atr.protocols or request.protocol not in _CARRIERS:
             raise CardMute(f"the card has no T={request.protocol}")
         self._protocol = request.protocol
+        self._move(Event.PPS)
         return request.serialize()
 
     def _carry(self, atr: Atr) -> Session:
-        protocol = atr.first_protocol if self._protocol is None else self._protocol
+        protocol = self._protocol if self._state is State.SELECTED else atr.first_protocol
         if protocol == 0:
             return T0Tpdu(self._session)
         if protocol != 1:
@@ -69,6 +75,9 @@ class TpduSession(Session):
         ifsc = own.get("A", FIRST_SIZE)
         edc = Edc(own.get("C", 0) & 1)
         return T1Session(self._session, Link(min(ifsc, LONGEST_INFORMATION), edc), self._patience)
+
+    def _move(self, event: Event) -> None:
+        self._state = PROTOCOL.after(self._state, event)
 
 
 class T1Session(Session):

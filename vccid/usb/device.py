@@ -12,6 +12,7 @@ from typing import Final
 
 from vccid.ccid.interface import SLOT_AT, Interface
 from vccid.errors import LocalProtocolError
+from vccid.usb.bulk_in_states import BULK_IN_MESSAGE, Event, State
 from vccid.usb.control_pipe import ControlPipe
 from vccid.usb.descriptors import (
     BULK_IN,
@@ -26,6 +27,9 @@ from vccid.usb.transfers import Completion, Status, Transfer
 
 _IN: Final = 0x80
 _CONTROL: Final = 0
+#: Looked up once, not for every transfer.
+_UNCLOSED: Final = State.UNCLOSED
+_WHOLE: Final = State.WHOLE
 
 
 class Device:
@@ -50,9 +54,9 @@ class Device:
         self._interrupt: deque[Transfer] = deque()
         self._queues = {BULK_OUT: self._out, BULK_IN: self._in, INTERRUPT_IN: self._interrupt}
         self.completions: list[Completion] = []
-        self._message = b""
+        self._sent = BULK_IN_MESSAGE.initial
+        self._message = b""  # what the host has not had of it
         self._slot = 0  # of the message
-        self._unclosed: int | None = None
 
     @property
     def configured(self) -> bool:
@@ -128,9 +132,9 @@ class Device:
             elif self.function.accepts:
                 transfer = queue[0]
                 data = transfer.data
-                if self._unclosed is not None and self.function.begins_for(data) == self._unclosed:
+                if self._sent is _UNCLOSED and self.function.begins_for(data) == self._slot:
                     # Whoever sends a slot's next command has all he wanted of its last response.
-                    self._unclosed = None
+                    self._move(Event.NEXT_COMMAND)
                 if self.function.bulk_out(data, len(data) % self._packet != 0 or not data):
                     self._end(queue, Status.DONE, length=len(data))
                 else:
@@ -144,8 +148,8 @@ class Device:
         while queue:
             if BULK_IN in self._halted:
                 self._end(queue, Status.STALL)
-            elif self._unclosed is not None:
-                self._unclosed = None
+            elif self._sent is _UNCLOSED:
+                self._move(Event.EMPTY_PACKET)
                 self._end(queue, Status.DONE)
             elif not self._deliver(queue):
                 return
@@ -155,6 +159,7 @@ class Device:
         room = queue[0].length
         if room < self._longest and room % self._packet and self._babbles(room):
             self._message = b""
+            self._move(Event.OVERFLOW)
             self._end(queue, Status.OVERFLOW)
             return True
         if not self._message:
@@ -164,10 +169,12 @@ class Device:
             self._message = message
             self._slot = message[SLOT_AT]
         piece, self._message = self._message[:room], self._message[room:]
-        # 5.8.3: a message that ends with a full packet, in a transfer it fills, is closed by
-        # an empty packet: the host may be reading in pieces.
-        if len(piece) == room and not self._message and not room % self._packet:
-            self._unclosed = self._slot
+        if self._message:
+            self._move(Event.PIECE)
+        elif len(piece) == room and not room % self._packet:
+            self._move(Event.LAST_PIECE_FULL)
+        elif self._sent is not _WHOLE:  # nearly every message is, at once
+            self._move(Event.LAST_PIECE)
         self._end(queue, Status.DONE, data=piece)
         return True
 
@@ -199,4 +206,7 @@ class Device:
     def _forget_message(self) -> None:
         """SET_CONFIGURATION or SET_INTERFACE: what is left of a message goes nowhere."""
         self._message = b""
-        self._unclosed = None
+        self._move(Event.RESET)
+
+    def _move(self, event: Event) -> None:
+        self._sent = BULK_IN_MESSAGE.after(self._sent, event)

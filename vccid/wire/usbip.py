@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
-from vccid.errors import LocalProtocolError, RemoteProtocolError
+from vccid.errors import RemoteProtocolError
+from vccid.wire.usbip_states import USBIP_PEER, Event, State
 
 PORT: Final = 3240
 VERSION: Final = 0x0111
@@ -185,12 +186,12 @@ class Receiver:
     """Bytes of one connection in, messages out; every length is checked before it is used.
 
     Attributes:
-        imported: URBs are expected, not OP messages.
+        state: which messages are expected.
     """
 
     def __init__(self, *, imported: bool = False) -> None:
-        self.imported = imported
-        self._asked = False
+        """`imported`: URBs are expected from the first byte on, as at vhci's socket."""
+        self.state = State.IMPORTED if imported else USBIP_PEER.initial
         self._buffer = bytearray()
 
     @property
@@ -199,10 +200,12 @@ class Receiver:
         return bool(self._buffer)
 
     def begin_urbs(self) -> list[UrbMessage]:
-        """The import was granted: URBs from now on, and those that came early."""
-        if not self._asked:
-            raise LocalProtocolError("URBs begin when an import was asked for")
-        self.imported = True
+        """The import was granted: URBs from now on, and those that came early.
+
+        Raises:
+            LocalProtocolError: none was asked for.
+        """
+        self._move(Event.GRANTED)
         return self._urbs()
 
     def feed_op(self, data: bytes) -> OpMessage | None:
@@ -212,7 +215,7 @@ class Receiver:
             RemoteProtocolError: another version, another request, or a second one.
         """
         self._buffer += data
-        if self._asked and self._buffer:
+        if self.state is not State.REQUEST and self._buffer:
             raise RemoteProtocolError("a second request before the first was answered")
         if len(self._buffer) < _OP.size:
             return None
@@ -220,7 +223,7 @@ class Receiver:
         if version != VERSION:
             raise RemoteProtocolError(f"version {version:#06x} is not {VERSION:#06x}")
         if code == _OP_REQ_DEVLIST:
-            return self._asked_for(RequestDevlist(), _OP.size)
+            return self._asked_for(RequestDevlist(), Event.DEVLIST, _OP.size)
         if code != _OP_REQ_IMPORT:
             raise RemoteProtocolError(f"no request has code {code:#06x}")
         if len(self._buffer) < _OP.size + _BUSID_SIZE:
@@ -228,7 +231,8 @@ class Receiver:
         busid = bytes(self._buffer[_OP.size : _OP.size + _BUSID_SIZE]).partition(b"\0")[0]
         if not busid.isascii():
             raise RemoteProtocolError("a busid is text")
-        return self._asked_for(RequestImport(busid.decode("ascii")), _OP.size + _BUSID_SIZE)
+        request = RequestImport(busid.decode("ascii"))
+        return self._asked_for(request, Event.IMPORT, _OP.size + _BUSID_SIZE)
 
     def feed(self, data: bytes) -> list[UrbMessage]:
         """Take bytes after the import.
@@ -245,8 +249,8 @@ class Receiver:
             self._buffer += data[taken:]
         return messages
 
-    def _asked_for(self, request: OpMessage, size: int) -> OpMessage:
-        self._asked = True
+    def _asked_for(self, request: OpMessage, event: Event, size: int) -> OpMessage:
+        self._move(event)
         del self._buffer[:size]
         return request
 
@@ -255,6 +259,9 @@ class Receiver:
         taken = _take_urbs(self._buffer, messages)
         del self._buffer[:taken]
         return messages
+
+    def _move(self, event: Event) -> None:
+        self.state = USBIP_PEER.after(self.state, event)
 
 
 def _take_urbs(buffer: bytes | bytearray, messages: list[UrbMessage]) -> int:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.cards import PIN, MemoryToken, T, at_once, in_thread
+from vccid.card import pin as card_pin
 from vccid.card.login import TokenLogin, TokenLogins
-from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin, Verdict
+from vccid.card.pin import FACTORY_PIN, CardPin, Outcome, Pin, TokenPin, Verdict
 from vccid.card.state import PinState, StateStore
 from vccid.errors import KeyOperationError, StateError, TokenGone, VccidError, WrongPassword
 
@@ -439,3 +440,19 @@ async def test_killed_at_each_step(store: StateStore, candidate: bytes) -> None:
     else:
         given_back = tries.index(3)
         assert set(tries[counted:given_back]) == {1} and set(tries[given_back:]) == {3}
+
+
+async def test_a_known_pin_costs_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PIV card wants its PIN before each signature."""
+    pin = await CardPin.open(StateStore(tmp_path), "ab", at_once, PIN)
+    hashed: list[bytes] = []
+    real = card_pin._scrypt
+    monkeypatch.setattr(
+        card_pin, "_scrypt", lambda given, kept: hashed.append(given) or real(given, kept)
+    )
+    assert await pin.verify(PIN) == await pin.verify(PIN) == Outcome(Verdict.RIGHT, 3)
+    assert await pin.verify(b"00000000") == Outcome(Verdict.WRONG, 2)
+    assert hashed == [PIN]
+    await pin.change(PIN, b"11111111")
+    assert (await pin.verify(PIN)).verdict is Verdict.WRONG
+    assert (await pin.verify(b"11111111")).verdict is Verdict.RIGHT

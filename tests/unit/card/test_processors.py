@@ -9,19 +9,18 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from vccid.card.class_byte import AS_LIBCACARD, BY_STANDARD, ClassKind
+from vccid.card.command_chaining import CommandChaining
 from vccid.card.line_ups import as_libcacard, by_standard
 from vccid.card.processors import (
     Answer,
     ClassByte,
-    CommandChaining,
     LibcacardProprietaryClass,
     LibcacardReservedClass,
-    LibcacardResponseChaining,
     Process,
     Refusal,
-    ResponseChaining,
     Unfinished,
 )
+from vccid.card.response_chaining import LibcacardResponseChaining, ResponseChaining
 from vccid.iso7816 import status
 from vccid.iso7816.apdu import Command
 

@@ -34,7 +34,8 @@ def below(name: str, package: str) -> bool:
 def test_a_start_loads_no_card_and_no_other_frontend() -> None:
     loaded = modules(START)
     assert [name for name in loaded if any(below(name, package) for package in LATER)] == []
-    ours = {"vccid.frontends", "vccid.frontends.pcsc", "vccid.frontends.pcsc.driver"}
+    driver = {f"vccid.frontends.pcsc.{name}" for name in ("driver", "commands_states", "listening")}
+    ours = {"vccid.frontends", "vccid.frontends.pcsc", *driver}
     assert {name for name in loaded if below(name, "vccid.frontends")} == ours
     assert {name for name in loaded if below(name, "vccid.wire")} == {
         "vccid.wire", "vccid.wire.ifd", "vccid.wire.varlink"

@@ -12,6 +12,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 _PEM = serialization.Encoding.PEM
 
 
@@ -36,14 +47,22 @@ class Authority:
         return context
 
 
-def make_authority(directory: Path, curve: ec.EllipticCurve) -> Authority:
-    """Make the keys and the certificates."""
+def make_authority(
+    directory: Path, curve: ec.EllipticCurve, *, identifiers: bool = True
+) -> Authority:
+    """Make the keys and the certificates.
+
+    Args:
+        identifiers: whether the certificates tell their keys' identifiers, as RFC 5280, 4.2.1.1
+            and 4.2.1.2, wants it, and what Python 3.13 asks for where it is not told otherwise.
+    """
     authority_key = ec.generate_private_key(curve)
-    authority = _certificate("authority", authority_key, "authority", authority_key, is_ca=True)
+    issuer = _Issuer("authority", authority_key, identifiers)
+    authority = _certificate("authority", authority_key, issuer, is_ca=True)
     (directory / "ca.pem").write_bytes(authority.public_bytes(_PEM))
     for name in ("server", "client"):
         key = ec.generate_private_key(curve)
-        certificate = _certificate(name, key, "authority", authority_key, is_ca=False)
+        certificate = _certificate(name, key, issuer, is_ca=False)
         (directory / f"{name}.pem").write_bytes(
             certificate.public_bytes(_PEM)
             + key.private_bytes(
@@ -55,24 +74,32 @@ def make_authority(directory: Path, curve: ec.EllipticCurve) -> Authority:
     return Authority(directory)
 
 
+@dataclass(frozen=True)
+class _Issuer:
+    name: str
+    key: ec.EllipticCurvePrivateKey
+    identifiers: bool
+
+
 def _certificate(
-    name: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: str,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    *,
-    is_ca: bool,
+    name: str, key: ec.EllipticCurvePrivateKey, issuer: _Issuer, *, is_ca: bool
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]))
-        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer)]))
+        .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, issuer.name)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(is_ca, None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(issuer_key, hashes.SHA256())
     )
+    if is_ca:
+        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
+    if issuer.identifiers:
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(own, critical=False).add_extension(above, critical=False)
+    return builder.sign(issuer.key, hashes.SHA256())

@@ -113,10 +113,11 @@ def hold_to_the_rule(odd: bytes) -> None:
     openssh(odd, "odd")
 
 
-@pytest.mark.parametrize("odd", MET.values(), ids=MET)
-def test_what_was_met(odd: bytes) -> None:
-    assert openssl_reads(odd)
-    hold_to_the_rule(odd)
+@pytest.mark.parametrize("name", MET)
+def test_what_was_met(name: str) -> None:
+    # Debian 13's OpenSSL reads no dates any more that are none.
+    assert openssl_reads(MET[name]) or name.startswith("dates ")
+    hold_to_the_rule(MET[name])
 
 
 @pytest.mark.parametrize("odd", REFUSED.values(), ids=REFUSED)

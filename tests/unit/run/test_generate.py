@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,12 @@ def test_an_authority(tmp_path: Path) -> None:
 def test_where_the_authority_cannot_go(tmp_path: Path) -> None:
     with pytest.raises(RunFailed, match=r"cannot be written: No such file"):
         new_certificates(Recipe("piv", "p256", tmp_path / "gone" / "ca.pem"))
+
+
+def test_without_threads_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="no thread can be started"):
+        new_certificates(Recipe("piv", "p256"))

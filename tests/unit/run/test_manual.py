@@ -10,7 +10,7 @@ import click
 
 from vccid.ctl.cards import insert
 from vccid.daemon import main as daemon
-from vccid.run.command import Exit, run
+from vccid.run.command import Exit, run, stop
 from vccid.run.main import cli
 
 MANUAL = (Path(__file__).parents[3] / "docs" / "man" / "vccid.8").read_text()
@@ -37,14 +37,15 @@ def written(text: str) -> set[str]:
 def test_every_option_is_in_the_manual_and_the_other_way_round() -> None:
     assert written(section("OPTIONS")) == {*options(cli), "--help"}
     assert written(section("RUN")) == options(run)
+    assert written(section("STOP")) == options(stop) == set()
 
 
-def test_run_is_all_there_is_beside_the_daemon() -> None:
-    assert list(daemon.VERBS) == ["run"]
+def test_run_and_stop_are_all_there_is_beside_the_daemon() -> None:
+    assert list(daemon.VERBS) == ["run", "stop"]
 
 
 def test_run_makes_every_card_that_insert_makes() -> None:
-    assert options(insert) - options(run) == {"--wait", "--json"}
+    assert options(insert) - options(run) == {"--wait"}
 
 
 def test_every_exit_status_is_in_the_manual() -> None:

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from vccid.errors import ConfigError
 from vccid.settings import config
-from vccid.settings.config import ReaderSettings, Settings, check_reader_name, load
+from vccid.settings.config import (
+    Pcsc,
+    ReaderSettings,
+    Settings,
+    check_reader_name,
+    declared,
+    from_text,
+    load,
+)
 from vccid.settings.toml_lines import key_lines, line_of
 
 
@@ -202,3 +210,24 @@ def test_a_keys_line_is_where_it_stands(pairs: list[tuple[str, str]]) -> None:
     assert lines["t",] == lines["t", "u"] == 2
     assert line_of(lines, ("t", "u", "other")) == 2
     assert line_of(lines, ("other",)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("false", False), ("True", "True"), ("1", "1")]
+)
+def test_a_switch_of_the_command_line(text: str, value: object) -> None:
+    assert from_text(declared(Pcsc)["all"], text) == value
+
+
+def test_a_number_of_the_command_line(tmp_path: Path) -> None:
+    assert from_text(declared(Pcsc)["readers"], "64x") == "64x"
+    assert load(tmp_path, {("pcsc", "readers"): "80"}).pcsc.readers == 80
+
+
+def test_all_readers_are_shown_to_programs_where_the_settings_say_so(tmp_path: Path) -> None:
+    (tmp_path / "vccid.toml").write_text("[pcsc]\nall = true\n[reader.second]\n")
+    readers = load(tmp_path).readers
+    assert {name: reader.pcsc for name, reader in readers.items()} == {
+        "second": True,
+        "vccid0": True,
+    }

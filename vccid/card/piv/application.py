@@ -6,25 +6,15 @@ Whole commands come in, whole answers go out: chaining either way is done before
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final
 
-from vccid.card.pin import Outcome, Pin, Verdict
 from vccid.card.piv import authentication
 from vccid.card.piv.commands import (
-    ChangeReference,
-    ForgetPin,
     GeneralAuthenticate,
     GetData,
-    QueryPin,
     Refused,
-    ResetRetryCounter,
-    VerifyPin,
-    parse_verify,
 )
-from vccid.card.piv.contents import CardMemory
 from vccid.card.piv.data_model import (
     AID,
     APPLICATION_PROPERTIES,
@@ -35,11 +25,12 @@ from vccid.card.piv.data_model import (
 )
 from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.keys import CardKey
-from vccid.card.piv.objects import Objects
-from vccid.card.piv.personalisation import VERSION, Personalisation
-from vccid.card.piv.pins import PivPin, Puk
-from vccid.card.piv.references import CARD_MANAGEMENT, PUK
-from vccid.errors import KeyOperationError, KeySourceError, StateError, TokenGone
+from vccid.card.piv.parts import PivParts, WaitFor, report
+from vccid.card.piv.personalisation import VERSION
+from vccid.card.piv.reference_data import ReferenceData
+from vccid.card.piv.references import CARD_MANAGEMENT
+from vccid.card.processors import Answer
+from vccid.errors import KeyOperationError, KeySourceError, StateError
 from vccid.iso7816 import ber, status
 from vccid.iso7816.apdu import (
     INS_CHANGE_REFERENCE_DATA,
@@ -53,11 +44,6 @@ from vccid.iso7816.apdu import (
     Command,
 )
 
-T = TypeVar("T")
-
-#: A response APDU, at once or later.
-Answer = bytes | Awaitable[bytes]
-
 _SELECT_BY_NAME, _SELECT_BY_PATH = 0x04, 0x09
 
 # Yubico's instructions.
@@ -69,36 +55,6 @@ INS_RESET: Final = 0xFB
 INS_GET_VERSION: Final = 0xFD
 INS_IMPORT_KEY: Final = 0xFE
 INS_SET_MANAGEMENT_KEY: Final = 0xFF
-
-_log = logging.getLogger(__name__)
-
-
-class WaitFor(Protocol):
-    """Waits for blocking work, but no longer than a session lasts."""
-
-    def __call__(self, work: Awaitable[T]) -> Coroutine[Any, Any, T]:
-        """Raises CardRemoved where the session ended meanwhile."""
-
-
-@dataclass(frozen=True, slots=True)
-class PivParts:
-    """What all sessions with one card share.
-
-    Attributes:
-        memory: objects and keys.
-        pin: the application PIN.
-        puk: the PUK.
-        personalisation: card management.
-        objects: reads objects.
-        serial: the card's serial number, for the log.
-    """
-
-    memory: CardMemory
-    pin: Pin
-    puk: Puk
-    personalisation: Personalisation
-    objects: Objects
-    serial: str
 
 
 class PivApplication:
@@ -114,12 +70,13 @@ class PivApplication:
         self._resets = parts.memory.resets
         self._wait_for = wait_for
         make = parts.personalisation
+        reference_data = ReferenceData(parts, self.indicators, wait_for)
         self._handlers: Final[dict[int, Callable[[Command], Answer]]] = {
             INS_SELECT: self.select,
             INS_GET_DATA_BY_TAG_LIST: self.get_data,
-            INS_VERIFY: self.verify,
-            INS_CHANGE_REFERENCE_DATA: self.change_reference_data,
-            INS_RESET_RETRY_COUNTER: self.reset_retry_counter,
+            INS_VERIFY: reference_data.verify,
+            INS_CHANGE_REFERENCE_DATA: reference_data.change,
+            INS_RESET_RETRY_COUNTER: reference_data.reset_retry_counter,
             INS_GENERAL_AUTHENTICATE: self.general_authenticate,
             INS_PUT_DATA_BY_TAG_LIST: self._managed(make.put_data),
             INS_GENERATE_KEY_PAIR: self._managed(make.generate),
@@ -173,80 +130,7 @@ class PivApplication:
             return status.NOT_FOUND
         return ber.encode(tag if tag in BARE else DATA, content) + status.SUCCESS
 
-    # -- authentication (3.2) ---------------------------------------------------------------
-
-    def verify(self, command: Command) -> Answer:
-        """VERIFY (3.2.1)."""
-        asked, pin = parse_verify(command), self._parts.pin
-        if isinstance(asked, ForgetPin):
-            self.indicators.set_pin(False)
-            return status.SUCCESS
-        if isinstance(asked, QueryPin):
-            return self._standing() if self.indicators.pin else status.tries_left(pin.tries_left)
-        return self._verify(asked)
-
-    async def _standing(self) -> bytes:
-        """Whether what was proved still holds: a token may have been pulled, and be back locked."""
-        pin = self._parts.pin
-        if await self._wait_for(pin.still_proved()):
-            return status.SUCCESS
-        self.indicators.set_pin(False)
-        return status.tries_left(pin.tries_left)
-
-    async def _verify(self, asked: VerifyPin) -> bytes:
-        return await self._compare_pin(self._parts.pin.verify(asked.pin))
-
-    def change_reference_data(self, command: Command) -> Answer:
-        """CHANGE REFERENCE DATA (3.2.2)."""
-        return self._change_reference(ChangeReference.parse(command))
-
-    async def _change_reference(self, asked: ChangeReference) -> bytes:
-        held = self._parts.puk if asked.reference == PUK else self._parts.pin
-        if not held.tries_left:  # before the new one's form is looked at
-            return status.AUTHENTICATION_BLOCKED
-        if asked.reference == PUK:
-            return await self._answer(self._parts.puk.change(asked.old, asked.new))
-        return await self._compare_pin(self._parts.pin.change(asked.old, asked.new))
-
-    def reset_retry_counter(self, command: Command) -> Answer:
-        """RESET RETRY COUNTER (3.2.3)."""
-        return self._reset_retry_counter(ResetRetryCounter.parse(command))
-
-    async def _reset_retry_counter(self, asked: ResetRetryCounter) -> bytes:
-        pin = self._parts.pin
-        if not isinstance(pin, PivPin):
-            return status.FUNCTION_NOT_SUPPORTED  # a token's PIN is not ours to set
-        answer = await self._answer(self._parts.puk.verify(asked.puk))
-        if answer[0] == 0x63:
-            self.indicators.set_pin(False)
-        if answer != status.SUCCESS:
-            return answer
-        return await self._answer(pin.renew(asked.new_pin))
-
-    async def _compare_pin(self, attempt: Coroutine[Any, Any, Outcome]) -> bytes:
-        """What a comparison with the PIN comes to; one that took place says how it stands."""
-        answer = await self._answer(attempt)
-        if answer == status.SUCCESS:
-            self.indicators.set_pin(True)
-        elif answer not in (status.AUTHENTICATION_BLOCKED, status.INCORRECT_DATA):
-            self.indicators.set_pin(False)
-        return answer
-
-    async def _answer(self, attempt: Coroutine[Any, Any, Outcome]) -> bytes:
-        """The status word for what became of a PIN or PUK."""
-        try:
-            verdict, tries_left = await self._wait_for(attempt)
-        except ValueError:
-            return status.INCORRECT_DATA
-        except StateError as error:
-            return self._report(error, status.MEMORY_FAILURE)
-        except TokenGone as error:
-            return self._report(error, status.EXECUTION_ERROR)
-        except KeyOperationError as error:
-            return self._report(error, status.CONDITIONS_NOT_SATISFIED)
-        if verdict is Verdict.BLOCKED:
-            return status.AUTHENTICATION_BLOCKED
-        return status.SUCCESS if verdict is Verdict.RIGHT else status.tries_left(tries_left)
+    # -- authentication (3.2.4) --------------------------------------------------------------
 
     def general_authenticate(self, command: Command) -> Answer:
         """GENERAL AUTHENTICATE (3.2.4)."""
@@ -319,11 +203,7 @@ class PivApplication:
         except Refused as refused:
             return refused.answer
         except StateError as error:
-            return self._report(error, status.MEMORY_FAILURE)
-
-    def _report(self, error: StateError | TokenGone | KeyOperationError, answer: bytes) -> bytes:
-        _log.error("%s; %s", error.message, error.hint, extra={"card": self._parts.serial})
-        return answer
+            return report(error, status.MEMORY_FAILURE, self._parts.serial)
 
 
 def is_piv(name: bytes) -> bool:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vccid.card.piv.algorithms import CIPHER_KEYS, Algorithm
 from vccid.card.piv.contents import Contents, Issuer, Keeper, ManagementKey
-from vccid.card.piv.keys import StoredKey
+from vccid.card.piv.keys import StoredKey, ready
 from vccid.card.piv.references import Origin, PinPolicy
 from vccid.card.state import remove_file, replace_file
 from vccid.errors import StateError
@@ -184,13 +184,15 @@ class FileKeeper(Keeper):
         )
 
     def _decode_key(self, reference: str, kept: Any) -> StoredKey:
-        return StoredKey(
+        stored = StoredKey(
             Algorithm(kept["algorithm"]),
             self._open(kept["key"], reference),
             Origin(kept["origin"]),
             PinPolicy(kept["pin_policy"]),
             int(kept["touch_policy"]),
         )
+        ready(stored)  # a key that is none is found out now, not by a host
+        return stored
 
     def _seal(self, secret: bytes, place: str) -> dict[str, str]:
         return self._sealer.seal(secret, f"{self._serial} {place}")

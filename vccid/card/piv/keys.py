@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from vccid.card.piv.algorithms import CURVES, RSA_BITS, Algorithm
+from vccid.card.piv.algorithms import CURVES, RSA_BITS, Algorithm, algorithm_of
 from vccid.card.piv.references import Origin, PinPolicy
 from vccid.iso7816 import ber
-from vccid.keys.base import PrivateKey
+from vccid.keys.base import PrivateKey, PublicKey
+from vccid.keys.ec import point_of
 from vccid.keys.file_key import file_key
+from vccid.keys.rsa import Modulus
 
 #: Of every RSA key (SP 800-78-5, 3.1).
 RSA_EXPONENT = 65537
@@ -138,8 +140,8 @@ def ready(stored: StoredKey) -> CardKey:
     """
     key = load_der_private_key(stored.pkcs8, None)
     private = file_key(key)
-    if private is None:
-        raise ValueError("no key that a card holds")
+    if private is None or algorithm_of(_public(key)) is not stored.algorithm:
+        raise ValueError("no key of this algorithm")
     return CardKey(
         stored.algorithm,
         private,
@@ -149,6 +151,13 @@ def ready(stored: StoredKey) -> CardKey:
         stored.touch_policy,
         "generated on the card" if stored.origin is Origin.GENERATED else "imported",
     )
+
+
+def _public(key: Any) -> PublicKey:
+    """The public half of one of `file_key`'s kinds."""
+    public = key.public_key()
+    point = point_of(public)
+    return Modulus.of(public.public_numbers().n) if point is None else point
 
 
 def public_template(public: Any) -> bytes:

@@ -50,7 +50,7 @@ def chuid(guid: bytes, expires: datetime.date, issuer: Issuer) -> bytes:
     fields = [
         (0x30, FascN().encode()),
         (0x34, guid),
-        (0x35, f"{expires:%Y%m%d}".encode()),
+        (0x35, expires.isoformat().replace("-", "").encode()),
     ]
     # Signed is every element but the signature (3.1.2.1), as GSA's tests compute it.
     content = ber.encode_all([*fields, (_ERROR_DETECTION, b"")])

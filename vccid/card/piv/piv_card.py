@@ -9,10 +9,11 @@ from dataclasses import replace
 from vccid.card.card import Card, CardInfo, SlotInfo
 from vccid.card.line_ups import by_standard
 from vccid.card.pin import Pin
-from vccid.card.piv.application import PivApplication, PivParts
+from vccid.card.piv.application import PivApplication
 from vccid.card.piv.contents import CardMemory, Contents
 from vccid.card.piv.data_model import BARE, CERTIFICATES, DATA, OBJECTS, PIN_TO_READ
 from vccid.card.piv.objects import Objects, certificate_in
+from vccid.card.piv.parts import PivParts
 from vccid.card.piv.personalisation import Personalisation
 from vccid.card.piv.pins import PivPin, Puk
 from vccid.card.piv.references import KEYS, key_name
@@ -66,6 +67,7 @@ class PivCard(Card):
         self._fresh = fresh
         self._names = dict(zip(KEYS, names, strict=False))
         self._release = release
+        self._shown: tuple[Contents, dict[int, bytes]] | None = None
         personalisation = Personalisation(memory, pin, puk, emptied)
         self._parts = PivParts(memory, pin, puk, personalisation, Objects(), self.serial)
 
@@ -116,14 +118,11 @@ class PivCard(Card):
         return found
 
     def _certificates(self) -> dict[int, bytes]:
-        """Those that are on it now, DER, by key reference."""
-        objects = self.memory.contents.objects
-        found = {}
-        for reference in KEYS:
-            der = certificate_in(objects.get(CERTIFICATES[reference], b""))
-            if der is not None:
-                found[reference] = der
-        return found
+        """Those that are on it now, DER, by key reference; looked for once in the same contents."""
+        contents = self.memory.contents
+        if self._shown is None or self._shown[0] is not contents:
+            self._shown = (contents, _certificates_in(contents))
+        return self._shown[1]
 
     async def connect(self) -> CardSession:
         lifetime = Lifetime()
@@ -150,6 +149,16 @@ class PivCard(Card):
 
     def close(self) -> None:
         self._release()
+
+
+def _certificates_in(contents: Contents) -> dict[int, bytes]:
+    """By key reference; a host may have written anything, and what is none is passed over."""
+    found = {}
+    for reference in KEYS:
+        der = certificate_in(contents.objects.get(CERTIFICATES[reference], b""))
+        if der is not None and read_certificate(der) is not None:
+            found[reference] = der
+    return found
 
 
 def _common_name(der: bytes | None) -> str:

@@ -29,6 +29,9 @@ _TAKES: Final = "RSA keys of 1024, 2048, 3072 or 4096 bits, P-256, P-384, Ed2551
 #: How long a blank card, and an issuer's certificate beyond the card's last, is good for.
 _LIFE: Final = datetime.timedelta(days=3652)
 
+#: The last moment a certificate can name (RFC 5280, 4.1.2.5), as many do that never expire.
+_LAST: Final = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+
 
 def piv_holder(position: int) -> Holder:
     """Where the certificate at a position of the request goes; the first has position 0."""
@@ -94,7 +97,7 @@ def new_contents(
     """
     ends = [validity_of(item.certificate)[1] for item in credentials]
     expires = max((end for end in ends if end is not None), default=now + _LIFE)
-    start, end = min(now, expires) - datetime.timedelta(days=1), max(now, expires) + _LIFE
+    start, end = now - datetime.timedelta(days=1), max(now, min(expires, _LAST - _LIFE)) + _LIFE
     issuer = new_issuer(guid.hex(), start, end)
     objects = new_objects(guid, expires.date(), issuer)
     for reference, item in zip(KEYS, credentials, strict=False):

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from vccid.frontends.dialling import Call, State, Timing
+from vccid.frontends.dialling import Call, Timing
+from vccid.frontends.dialling_states import State
 from vccid.frontends.guest.vsc_connection import VscGuest, VscLink
 from vccid.links.transport import Endpoint
 from vccid.reader import Reader

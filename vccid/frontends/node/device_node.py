@@ -19,6 +19,7 @@ from typing import Final
 from vccid.card.card import Session
 from vccid.errors import CardBusy, CardRemoved, VccidError
 from vccid.frontends.cuse_channel import CuseChannel, CuseFile, open_cuse
+from vccid.frontends.node.card_file_states import CARD_FILE, Event, State
 from vccid.reader import Host, Reader
 from vccid.wire import fuse
 
@@ -45,6 +46,14 @@ GET_PRESENCE: Final = _ioctl_number(3, _PRESENCE.size)
 _READABLE: Final = select.POLLIN | select.POLLRDNORM
 _WRITABLE: Final = select.POLLOUT | select.POLLWRNORM
 _GONE: Final = select.POLLHUP | select.POLLERR
+#: What poll(2) says of a file with a session, or with one that is over.
+_POLL: Final = {
+    State.READY: _WRITABLE,
+    State.WORKING: 0,
+    State.ANSWERED: _READABLE,
+    State.OVER: _GONE,
+    State.OVER_ANSWERED: _READABLE | _GONE,
+}
 
 
 class CuseFrontend:
@@ -166,7 +175,7 @@ class _CardFile(_NodeFile):
         super().__init__(reader, peer, wake)
         self._session: Session | None = session
         self._generation = self._reader.generation
-        self._running = False
+        self._state = CARD_FILE.initial
         self._unread = b""
         #: Of the command that ended without a response; told once.
         self._failure = 0
@@ -208,13 +217,15 @@ class _CardFile(_NodeFile):
         if self._unread:
             taken, self._unread = self._unread[:size], self._unread[size:]
             if not self._unread:
+                self._move(Event.READ)
                 self._wake()
             return taken
         if self._failure:
             number, self._failure = self._failure, 0
+            self._move(Event.READ)
             self._wake()
             raise OSError(number, os.strerror(number))
-        if self._session is None:
+        if self._state is State.OVER:
             # Also when another card is in: a program must not go on with that one unawares.
             raise OSError(errno.ENXIO, "the card left")
         return b""
@@ -235,7 +246,7 @@ class _CardFile(_NodeFile):
         session = self._session
         if session is None:
             raise OSError(errno.ENXIO, "the card left")
-        if self._running or self._unread or self._failure:
+        if self._state is not State.READY:
             raise OSError(errno.EBUSY, "the last response was not read")
         if len(data) > COMMAND_MAX:
             raise OSError(errno.EMSGSIZE, "no command is as long")
@@ -246,10 +257,9 @@ class _CardFile(_NodeFile):
             number = self._failed(session, error)
             raise OSError(number, str(error)) from error
         if isinstance(answer, bytes):
-            self._unread = answer
-            self._wake_readers()
+            self._answered(answer, 0)
         else:
-            self._running = True
+            self._move(Event.WRITTEN)
             task = asyncio.get_running_loop().create_task(self._await(session, answer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -263,9 +273,12 @@ class _CardFile(_NodeFile):
             failure = self._failed(session, error)
         finally:
             if self._session is session:
-                self._running = False
-                self._unread, self._failure = response, failure
-                self._wake_readers()
+                self._answered(response, failure)
+
+    def _answered(self, response: bytes, failure: int) -> None:
+        self._unread, self._failure = response, failure
+        self._move(Event.ANSWERED)
+        self._wake_readers()
 
     def _failed(self, session: Session, error: Exception) -> int:
         """Why a command has no response."""
@@ -283,26 +296,26 @@ class _CardFile(_NodeFile):
         return super().ioctl(request)
 
     def poll(self) -> int:
-        events = _READABLE if self._unread or self._failure else 0
-        if self._session is None:
-            return events | _GONE
-        return events or (0 if self._running else _WRITABLE)
+        return _POLL[self._state]
 
     async def _reset(self) -> fuse.IoctlAnswer:
         self._unread, self._failure = b"", 0
+        self._move(Event.READ)
         if self._session is not None:
             self._lose(self._session, OSError(errno.ECANCELED, "the card was reset"))
         session = await _power_on(self._reader)
         if self._session is not None:  # another thread's reset was quicker
             self._lose(self._session, OSError(errno.ECANCELED, "the card was reset"))
         self._session, self._generation = session, self._reader.generation
+        self._move(Event.POWERED)
         self._wake()
         return fuse.IoctlResult()
 
     def _lose(self, session: Session, error: OSError | None = None) -> None:
         """End the session; a response that is there can still be read."""
         if self._session is session:
-            self._session, self._running = None, False
+            self._session = None
+            self._move(Event.LOST)
             self._reader.power_off(session)
             self._wake_readers(error)
 
@@ -310,6 +323,9 @@ class _CardFile(_NodeFile):
         if self._session is None:
             raise OSError(errno.ENXIO, "the card left")
         return self._session.atr
+
+    def _move(self, event: Event) -> None:
+        self._state = CARD_FILE.after(self._state, event)
 
 
 async def _power_on(reader: Reader) -> Session:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import socket
-import stat
 import struct
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,11 +20,12 @@ from vccid.card.card import Session
 from vccid.errors import (
     CardBusy,
     CardRemoved,
-    ConfigError,
     RemoteProtocolError,
     VccidError,
     unexpected,
 )
+from vccid.frontends.pcsc.commands_states import COMMANDS_CONNECTION, Event, State
+from vccid.frontends.pcsc.listening import listen_at
 from vccid.links import user_names
 from vccid.links.own_file import OwnFile
 from vccid.links.paced_accept import PacedAccept
@@ -52,6 +52,8 @@ COMPLAINTS_MAX = 1000
 
 #: The user pcscd may run as where it is not root.
 PCSCD = "pcscd"
+
+_WAITING = State.WAITING  # looked up once, not for every APDU
 
 
 class IfdFrontend:
@@ -96,7 +98,7 @@ class IfdFrontend:
         Raises:
             ConfigError: another daemon listens there, or the path cannot be used.
         """
-        listener = _listen(self.path)
+        listener = listen_at(self.path)
         self._file = OwnFile(self.path)
         self._accept = PacedAccept(listener, self._admit)
         user_names.numbers.get(PCSCD)  # so that it is known when that user comes
@@ -263,10 +265,10 @@ class _Commands:
         self._session_generation = 0
         self._waiting: asyncio.Future[bytes] | None = None
         self._busy: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._state = COMMANDS_CONNECTION.initial
 
     def received(self, message: ifd.Message) -> None:
-        if self._waiting is not None:
+        if self._state is _WAITING:
             raise RemoteProtocolError("a command before the answer to the last one")
         if self._session is not None and self._session_generation != self._reader.generation:
             self._power_off()  # it was the card's before, and this one is not powered yet
@@ -322,7 +324,7 @@ class _Commands:
             self._await(ifd.Kind.CONTROL, answer)
 
     def closed(self) -> None:
-        self._closed = True
+        self._move(Event.LOST)
         if self._waiting is not None:
             self._waiting.cancel()
             self._stop_waiting()
@@ -331,7 +333,7 @@ class _Commands:
     async def _power_on(self) -> bytes:
         self._power_off()
         session = await self._reader.power_on()
-        if self._closed:
+        if self._state is State.CLOSED:
             self._reader.power_off(session)
             raise CardRemoved("pcscd left while the card was powered on")
         self._session, self._session_generation = session, self._reader.generation
@@ -344,6 +346,7 @@ class _Commands:
 
     def _await(self, kind: int, answer: Awaitable[bytes]) -> None:
         """Answer when the card does, and say BUSY meanwhile."""
+        self._move(Event.COMMAND)
         self._waiting = work = asyncio.ensure_future(answer)
         self._busy = work.get_loop().call_later(self._keepalive, self._say_busy)
         work.add_done_callback(partial(self._answer_later, kind))
@@ -353,6 +356,7 @@ class _Commands:
         self._busy = asyncio.get_running_loop().call_later(self._keepalive, self._say_busy)
 
     def _answer_later(self, kind: int, work: asyncio.Future[bytes]) -> None:
+        self._move(Event.ANSWERED)
         self._stop_waiting()
         if work.cancelled():
             return
@@ -378,6 +382,9 @@ class _Commands:
             status = ifd.Status.CARD_BUSY if busy else ifd.Status.FAILED
         self._send(ifd.serialize_refusal(kind, status))
 
+    def _move(self, event: Event) -> None:
+        self._state = COMMANDS_CONNECTION.after(self._state, event)
+
 
 def _peer_of(connection: socket.socket) -> tuple[int, int]:
     """The process id and user id of whoever connected."""
@@ -388,47 +395,3 @@ def _peer_of(connection: socket.socket) -> tuple[int, int]:
 
 def _may_connect(uid: int) -> bool:
     return uid in (0, os.geteuid()) or user_names.numbers.get(PCSCD) == uid
-
-
-def _listen(path: Path) -> socket.socket:
-    """A listening socket at `path`, in place of one that a killed daemon left."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        _remove_stale(path)
-        listener.bind(str(path))
-        # Open to connect, since no one mode suits all: pcscd is root, root without the right to
-        # pass over modes (Debian 13), or user pcscd. The kernel's word on the peer decides.
-        path.chmod(0o666)
-        listener.listen()
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {path}: {error.strerror or error}",
-            "name a directory the daemon may write to, with a path of at most 107 bytes",
-        ) from error
-    except ConfigError:
-        listener.close()
-        raise
-    return listener
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{path} is in the way: it is no socket", "move it elsewhere")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except BlockingIOError:
-            pass  # its backlog is full: somebody listens
-    raise ConfigError(
-        f"another daemon listens on {path}", "stop it, or give this one another RUNTIME_DIRECTORY"
-    )

@@ -8,7 +8,8 @@ restarted, or migrated to another QEMU, has its reader again.
 
 from __future__ import annotations
 
-from vccid.frontends.dialling import Call, State, Timing
+from vccid.frontends.dialling import Call, Timing
+from vccid.frontends.dialling_states import State
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir_connection import RedirLink
 from vccid.frontends.usb.usbredir_states import State as Link

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, cast
 
 from vccid.errors import RemoteProtocolError, VccidError
@@ -29,11 +30,7 @@ _FREE_POLL: Final = 0.02
 
 
 class VhciFrontend:
-    """Shows one reader to this host's kernel.
-
-    Attributes:
-        port: of vhci_hcd, None while detached.
-    """
+    """Shows one reader to this host's kernel."""
 
     def __init__(
         self,
@@ -46,15 +43,14 @@ class VhciFrontend:
             lost: the kernel let go by itself (`usbip detach`); not called after `stop`.
         """
         self.reader = reader
-        self.port: int | None = None
         self._lost = lost
         self._ports = ports or Ports()
-        self._connection: _Connection | None = None
+        self._attached: _Attached | None = None
 
     @property
     def status(self) -> str:
         """How it stands, for people."""
-        return "detached" if self.port is None else f"port {self.port} of vhci_hcd"
+        return "detached" if self._attached is None else f"port {self._attached.port} of vhci_hcd"
 
     async def start(self) -> None:
         """Attach: afterwards the kernel enumerates the device.
@@ -70,29 +66,27 @@ class VhciFrontend:
             _, protocol = await loop.create_unix_connection(
                 lambda: _Connection(self.reader, self._closed), sock=ours
             )
-            self._connection = protocol
             try:
-                self.port = self._ports.attach(kernels.fileno(), _DEVICE_ID, self.reader.speed)
+                port = self._ports.attach(kernels.fileno(), _DEVICE_ID, self.reader.speed)
             except BaseException:
-                self._connection = None
                 protocol.close()
                 raise
-        protocol.attached(f"port {self.port}")
-        log.info("attached to vhci port %d", self.port, extra={"reader": self.reader.name})
+        self._attached = _Attached(port, protocol)
+        protocol.attached(f"port {port}")
+        log.info("attached to vhci port %d", port, extra={"reader": self.reader.name})
 
     async def stop(self) -> None:
         """Detach, and wait until the port is free for the next."""
-        connection, self._connection = self._connection, None
-        port, self.port = self.port, None
-        if connection is None or port is None:
+        attached, self._attached = self._attached, None
+        if attached is None:
             return
         try:
-            await connection.leave()
+            await attached.connection.leave()
         finally:
-            connection.close()
+            attached.connection.close()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _FREE_TIMEOUT
-        while not self._is_free(port) and loop.time() < deadline:
+        while not self._is_free(attached.port) and loop.time() < deadline:
             await asyncio.sleep(_FREE_POLL)
 
     def _is_free(self, number: int) -> bool:
@@ -104,10 +98,18 @@ class VhciFrontend:
 
     def _closed(self) -> None:
         """Our end was closed by the kernel."""
-        if self._connection is not None:
-            self._connection = self.port = None
+        if self._attached is not None:
+            self._attached = None
             log.info("the kernel detached it", extra={"reader": self.reader.name})
             self._lost()
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """What there is of an attachment: the number of vhci_hcd's port, and our end."""
+
+    port: int
+    connection: _Connection
 
 
 class _Connection(asyncio.Protocol):

@@ -103,6 +103,8 @@ def damage(content: dict[str, Any], *path: str, value: object = None) -> str:
         (("keys", "9A", "pin_policy"), 9),
         (("keys", "9A", "origin"), None),
         (("issuer",), []),
+        (("keys", "9A", "key"), {"plain": "MAA="}),
+        (("keys", "9A", "algorithm"), 0x14),
     ],
 )
 def test_a_file_that_is_damaged(

@@ -21,6 +21,7 @@ from vccid.card.piv.fascn import FascN
 from vccid.card.piv.objects import certificate as certificate_object
 from vccid.card.piv.objects import certificate_in
 from vccid.card.piv.slots import guid_of
+from vccid.keys.base import Credential
 from vccid.keys.x509 import validity
 
 CHUID_SIGNED = "2.16.840.1.101.3.6.1"
@@ -244,3 +245,25 @@ def test_info(host: Host, blank: Host) -> None:
     assert info.certificates == tuple(item.certificate for item in credentials())
     assert blank.card.info().label == "PIV card"
     assert blank.card.info().certificates == ()
+
+
+@pytest.mark.parametrize("written", ["", "30 00", "30 03 02 01 00", "00", "61 62"])
+def test_a_certificate_that_is_none_is_not_shown(host: Host, written: str) -> None:
+    """A host may write anything; what is told of the card must not fail on it."""
+    assert host.manage() == "90 00"
+    assert host.put("9a", encode(0x70, bytes.fromhex(written)) + encode(0x71, b"\0")) == "90 00"
+    info = host.card.info()
+    assert info.label == "cert2" and len(info.certificates) == 4
+    assert [slot.certificate for slot in info.slots] == [None, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("year", [1951, 2020, 2049, 2050, 9990, 9999])
+def test_whenever_the_certificates_end(make: Any, year: int) -> None:
+    """Many never expire, and so say 9999; others have long."""
+    end = datetime.datetime(year, 12, 31, 23, 59, 59)
+    cert = certificate("x", elliptic(0).public_key(), datetime.datetime(1950, 1, 2), end)
+    key = credential("x", elliptic(0)).key
+    host = make([Credential("x", der(cert), key, None)])
+    assert dict(fields(host, "chuid"))[0x35] == f"{year}1231".encode()
+    issuer = x509.load_der_x509_certificate(host.card.memory.contents.issuer.certificate)
+    assert validity(issuer)[0] <= NOW <= validity(issuer)[1]

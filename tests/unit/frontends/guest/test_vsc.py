@@ -314,8 +314,9 @@ async def test_half_open_host_is_given_up(qemu: Qemu, reader: Reader) -> None:
     endpoint = Endpoint(parse_address(str(qemu.path)))
     frontend = VscFrontend(reader, endpoint, Timing(ready=0.05, first_retry=0.01))
     await frontend.start()
+    silent = await qemu.accept()
     await qemu.accept()
-    await qemu.accept()
+    assert not silent.writer.is_closing()  # kept open until here
     assert "does not greet" in frontend.trouble
     await frontend.stop()
 
