@@ -97,6 +97,17 @@ def test_nobody_who_can_be_told_leaves_nothing(user: User) -> None:
     done = shell(user, "vccid run --detach >/dev/full")
     assert (done.returncode, done.stdout) == (125, "")
     assert "No space left on device" in done.stderr
+    closed = shell(user, "vccid run --detach >&-")
+    assert (closed.returncode, user.left_over()) == (125, [])
+    assert "standard output is closed" in closed.stderr
+
+
+def test_a_name_that_would_forge_a_variable_is_not_told(user: User) -> None:
+    where = "--runtime-directory 'a\nPATH=b'"
+    done = shell(user, f"GITHUB_ENV=env vccid {where} run --detach --github")
+    assert (done.returncode, user.left_over()) == (125, [])
+    assert "a line break" in done.stderr
+    assert not (user.home / "env").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from vccid.daemon import logging as daemon_logging
 from vccid.daemon import sd_notify, socket_and_lock
 from vccid.daemon.sd_notify import Notifier, watchdog_interval
 from vccid.errors import VccidError, unexpected
+from vccid.links.own_file import OwnFile
 from vccid.process.cleanup import take_all_async
 from vccid.process.threads import Threads
 from vccid.readers.manager import ReaderManager
@@ -49,7 +50,7 @@ class Daemon:
         self._overrides = overrides
         self._settings = settings
         self._handed = handed
-        self._made_socket = False
+        self._socket_file: OwnFile | None = None
         place = sd_notify.path_of(handed) or directories.control
         self._manager = ReaderManager(directories, settings, place)
         self._manager.frontends.may_use = self._may_use_readers
@@ -97,14 +98,14 @@ class Daemon:
         await take_all_async(self._control.stop, self._remove_socket, self._manager.stop)
 
     def _remove_socket(self) -> None:
-        if self._made_socket:
-            self._directories.control.unlink(missing_ok=True)
+        if self._socket_file is not None:
+            self._socket_file.remove()
 
     def _sockets(self) -> tuple[socket.socket, ...]:
         if self._handed:
             return self._handed
         made = socket_and_lock.make_socket(self._directories.control)
-        self._made_socket = True
+        self._socket_file = OwnFile(self._directories.control)
         self._share(self._settings)
         return (made,)
 

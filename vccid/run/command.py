@@ -171,6 +171,7 @@ def run(
         closed = standard_streams.closed()
         wish = launch.Wish(given, request, recipe, readers, driver, log, closed)
         if detach:
+            _check_that_it_can_be_told(form, closed)
             wish = replace(wish, detached=True, end_with=end_with)
             launch.detach(wish, _TELL[form or "sh"])
         status = launch.run(wish, list(command))
@@ -215,6 +216,14 @@ def _check_what_for(command: tuple[str, ...], detach: bool, of_detach: bool) -> 
         _check_command(command[0])
 
 
+def _check_that_it_can_be_told(form: str | None, closed: tuple[int, ...]) -> None:
+    """Nobody would know how to end what runs on."""
+    if form != "github" and 1 in closed:
+        raise RunFailed(
+            "standard output is closed", 'see what it says: eval "$(vccid run --detach)"'
+        )
+
+
 def _tell_shell(variables: dict[str, str]) -> None:
     for name, value in variables.items():
         click.echo(f"export {name}={shlex.quote(value)}")
@@ -231,6 +240,10 @@ def _tell_github(variables: dict[str, str]) -> None:
     path = os.environ.get("GITHUB_ENV")
     if not path:
         raise RunFailed("GITHUB_ENV is not set", "--github is for a step of GitHub Actions")
+    if any("\n" in value for value in variables.values()):
+        raise RunFailed(
+            "a line break in a directory's name ends a line of GITHUB_ENV", "name another"
+        )
     with Path(path).open("a", encoding="utf-8") as file:
         file.writelines(f"{name}={value}\n" for name, value in variables.items())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vccid.daemon.daemon import Daemon
+from vccid.links.own_file import OwnFile
 from vccid.settings.config import Settings
 from vccid.settings.directories import Directories
 
@@ -64,7 +65,7 @@ async def test_the_end_goes_on_past_what_fails(
 ) -> None:
     caplog.set_level(logging.INFO)
     daemon._directories.control.touch()
-    daemon._made_socket = True
+    daemon._socket_file = OwnFile(daemon._directories.control)
     monkeypatch.setattr(daemon._control, "stop", fail)
     stopped = []
 

@@ -27,6 +27,7 @@ from vccid.errors import (
 from vccid.frontends.pcsc.commands_states import COMMANDS_CONNECTION, Event, State
 from vccid.frontends.pcsc.listening import listen_at
 from vccid.links import user_names
+from vccid.links.own_file import OwnFile
 from vccid.links.paced_accept import PacedAccept
 from vccid.reader import Host, Reader
 from vccid.wire import ifd
@@ -81,6 +82,7 @@ class IfdFrontend:
         self.pin_pad = pin_pad
         self.keepalive = keepalive
         self._accept: PacedAccept | None = None
+        self._file: OwnFile | None = None
         self._connections: set[_Connection] = set()
         self._log_limit: set[tuple[str, str]] = set()
         self.hosts: dict[str, Host] = {}
@@ -97,6 +99,7 @@ class IfdFrontend:
             ConfigError: another daemon listens there, or the path cannot be used.
         """
         listener = listen_at(self.path)
+        self._file = OwnFile(self.path)
         self._accept = PacedAccept(listener, self._admit)
         user_names.numbers.get(PCSCD)  # so that it is known when that user comes
 
@@ -108,7 +111,8 @@ class IfdFrontend:
         self._accept = None
         for connection in tuple(self._connections):
             connection.abort()
-        self.path.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.remove()
 
     def _admit(self, connection: socket.socket) -> Callable[[], _Connection] | None:
         """Let in who may connect, before anything is made for the connection."""
