@@ -25,10 +25,9 @@ def debian_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Who runs tests side by side (`--dist loadgroup`) parts them so: each module of guests by
-    itself, the other Debian by itself, and all else together, since it shares this host's ports."""
+    itself, and all else together, since it shares this host's pcscd and ports."""
     for item in items:
-        room = item.path.parent.name
-        group = item.path.stem if room == "vm" else "fresh" if room == "fresh" else "host"
+        group = item.path.stem if item.path.parent.name == "vm" else "host"
         item.add_marker(pytest.mark.xdist_group(group))
 
 
