@@ -37,9 +37,10 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 
 def pytest_configure() -> None:
-    """Let SIGINT reach the programs under test, though a shell that ran this in the
-    background has it ignored, which children would inherit."""
+    """Let SIGINT and SIGHUP reach the programs under test, though a shell that ran this in the
+    background, or nohup, has them ignored, which children would inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 #: Of this run; with xdist, the workers' reports come here too.

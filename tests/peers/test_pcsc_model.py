@@ -49,12 +49,20 @@ STEP = st.one_of(
 )
 
 
+def minor_of(path: Path) -> int:
+    """The minor version to speak: Debian 13's pcscd refuses any but its own, and tells which."""
+    with RawClient(path) as client:
+        _, minor, _ = client.version()
+    return minor
+
+
 class Side:
     """One server of the protocol, asked what the model is asked."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._watch = RawClient(path)
+        self._minor = minor_of(path)
+        self._watch = RawClient(path, self._minor)
         self._watch.establish()
         self._programs: list[RawClient | None] = [None] * PROGRAMS
         self._handles: dict[Held, tuple[RawClient, int]] = {}
@@ -94,7 +102,7 @@ class Side:
     def connect(self, program: int, mode: int, protocols: int) -> tuple[int, int, int]:
         client = self._programs[program]
         if client is None:
-            client = self._programs[program] = RawClient(self.path)
+            client = self._programs[program] = RawClient(self.path, self._minor)
             client.establish()
         return client.connect(READER, mode, protocols)
 

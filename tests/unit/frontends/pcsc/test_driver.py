@@ -370,7 +370,9 @@ async def test_garbage_is_dropped_with_one_line_and_harms_nobody(
         while not await bad.dropped():
             pass
     assert await good.ask(TRANSMIT, SELECT) == (OK, b"\x90\x00")
-    assert len(caplog.records) == 1
+    # What asyncio says of tasks that other tests left is no line of ours.
+    (line,) = (record for record in caplog.records if record.name.startswith("vccid"))
+    assert line.levelname == "WARNING"
     assert "broke the driver's protocol" in caplog.text
 
 
