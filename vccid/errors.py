@@ -152,4 +152,7 @@ def unexpected(error: Exception) -> VccidError:
     what = f"{type(error).__name__}: {error}".removesuffix(": ")
     if isinstance(error, MemoryError):
         return VccidError("there is no memory left", "end something else, or allow it more")
-    return VccidError(f"something unexpected went wrong: {what}", "its log has more")
+    return VccidError(
+        f"something unexpected went wrong: {what}",
+        "a fault of vccid's; its log has more: journalctl -u vccid, or vccid run --log FILE",
+    )
