@@ -397,7 +397,8 @@ def test_told_to_end_while_daemon_and_pcscd_are_there(user: User) -> None:
 def test_a_pcscd_that_dies_meanwhile_is_told(user: User) -> None:
     script = (
         'pid=$(pgrep -f "pcscd.*$(dirname "$(dirname "$VCCID_SOCKET")")/") && kill $pid &&'
-        " while [ -e /proc/$pid/exe ]; do sleep 0.01; done"
+        # Its end is told with the state Z; the link to its program goes a moment before.
+        " while [ -e /proc/$pid ] && ! grep -q ') Z ' /proc/$pid/stat; do sleep 0.01; done"
     )
     done = user.run("run", "--pcscd", "--", "sh", "-c", script)
     assert done.stderr == "vccid: pcscd ended before the command did; see --log\n"
