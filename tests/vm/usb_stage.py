@@ -8,11 +8,14 @@ Takes one request a connection at /tmp/stage, a line of words, and answers "ok â
 from __future__ import annotations
 
 import asyncio
+import itertools
 import ssl
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -24,6 +27,7 @@ from vccid.card.cac.cac_card import CacCard
 from vccid.card.card import Card
 from vccid.card.pin import CardPin
 from vccid.card.state import StateStore
+from vccid.ccid.interface import Interface
 from vccid.errors import VccidError
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.usb.usb_host import UsbReader
@@ -130,6 +134,20 @@ class Stage:
         frontend = self.attached.pop(name)
         await frontend.stop()
         return frontend.status
+
+    async def late(self) -> str:
+        """Of what is attached next, the second and third answer: too late for libccid."""
+        numbers = itertools.count(1)
+        next_response = Interface.next_response
+
+        def slow(interface: Interface) -> bytes | None:
+            response = next_response(interface)
+            if response is not None and next(numbers) in (2, 3):
+                time.sleep(0.5)
+            return response
+
+        mock.patch.object(Interface, "next_response", slow).start()
+        return ""
 
     async def status(self) -> str:
         hosts = [f"{h.kind}:{h.peer}" for r in self.readers.values() for h in r.hosts]
