@@ -12,7 +12,10 @@ import asyncio
 import json
 import os
 import string
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -129,7 +132,7 @@ class StateStore:
         """Replace a card's state; it is on the disk when this returns. Blocks.
 
         Raises:
-            StateError: the disk is full, or will not take it. The old state may still be there.
+            StateError: the disk is full, or will not take it. The old state is there.
         """
         path = self.path(serial)
         try:
@@ -187,16 +190,38 @@ def replace_file(path: Path, content: bytes) -> None:
     """Replace a file whole, for this user alone; it and its folder are synced. Blocks.
 
     Raises:
-        OSError: the disk is full, or will not take it. The old content may still be there.
+        OSError: the disk is full, or will not take it. The old content is still there, or there
+            again: what is told to have failed has not happened.
     """
+    put_back = _way_back(path)
+    _put(path, content)
+    try:
+        _sync_folder(path.parent)
+    except OSError:
+        with suppress(OSError):
+            put_back()
+        raise
+
+
+def _way_back(path: Path) -> Callable[[], None]:
+    """What makes a file as it is now; nothing where it cannot be read, and is replaced for that."""
+    try:
+        return partial(_put, path, path.read_bytes())
+    except FileNotFoundError:
+        return path.unlink
+    except OSError:
+        return lambda: None
+
+
+def _put(path: Path, content: bytes) -> None:
     new = path.with_suffix(".new")
     try:
         _write_synced(new, content)
         os.rename(new, path)
     except OSError:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink()
         raise
-    _sync_folder(path.parent)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
