@@ -54,6 +54,7 @@ class ManagedReader:
         settings: what it is to be.
         source: what is in, or would be but for `problem`; kept over restarts.
         last_source: what was in last, for an insert that names nothing.
+        given_label: what a request called the reader, "" to leave that to the settings.
         follower: what puts a real card in while it is there, or None.
         problem: why the card that is wanted is not in, or None.
         changed: when a card last came or went, or the reader came; seconds since 1970.
@@ -84,6 +85,8 @@ class ManagedReader:
         self.settings = settings
         self.source: CardSource | None = None
         self.last_source: CardSource | None = None
+        self.given_label = ""
+        self._card_label = ""
         self.follower: Follower | None = None
         self.problem: VccidError | None = None
         self.changed = time.time()
@@ -124,9 +127,10 @@ class ManagedReader:
     def entry(self) -> Entry | None:
         """What is to be kept of it, or None where the settings say everything."""
         attachments = tuple(sorted(self.attachments))
-        if self.transient or (self.declared and self.source is None and not attachments):
+        told = self.source is not None or attachments or self.given_label
+        if self.transient or (self.declared and not told):
             return None
-        return Entry(not self.declared, self.source, attachments)
+        return Entry(not self.declared, self.source, attachments, self.given_label)
 
     def check_there(self) -> None:
         """To be asked when a lock has been waited for.
@@ -144,6 +148,7 @@ class ManagedReader:
             ConfigError: pcscd's driver cannot be given its socket.
         """
         before, self.settings = self.settings, settings
+        await self._relabel()
         if settings.pin_pad and self.pin_pad is None:
             from vccid.frontends.pin_pad import PinPad
 
@@ -161,6 +166,28 @@ class ManagedReader:
             await self._start(attachment)
         elif before and not wanted and attachment in self._frontends:
             await self._stop(attachment)
+
+    async def relabel(self, given: str | None, of_card: str) -> None:
+        """Be seen by another name: to programs without pcscd the reader comes anew.
+
+        Args:
+            given: the name; None for the one it has been given before.
+            of_card: that which goes with the card, where none was given.
+        """
+        async with self.frontends_lock:
+            self.given_label = self.given_label if given is None else given
+            self._card_label = of_card
+            await self._relabel()
+
+    async def _relabel(self) -> None:
+        wanted = (self.given_label, self._card_label, self.settings.reader_name)
+        label = next(filter(None, wanted), f"vccid {self.name}")
+        if label == self.reader.label:
+            return
+        self.reader.label = label
+        for attachment in [key for key in self._frontends if key.kind == "pcsc"]:
+            await self._stop(attachment)
+            await self._start(attachment)
 
     async def attach(self, attachment: Attachment) -> str:
         """Show it to one more kind of host; returns how that stands.
@@ -231,7 +258,9 @@ class ManagedReader:
         await take_all_async(self._frontends.pop(attachment).stop)
 
     async def _start(self, attachment: Attachment) -> None:
-        frontend = self._maker.make(attachment, self._slots(), lambda: self._lost(attachment))
+        frontend = self._maker.make(
+            attachment, self._slots(), lambda: self._lost(attachment), self.settings
+        )
         try:
             await frontend.start()
         except OSError as error:  # what no frontend expects: too few descriptors, no memory
