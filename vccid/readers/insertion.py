@@ -68,8 +68,12 @@ class Inserter:
         source: CardSource | None,
         password: bytes | None,
         pin: bytes | None,
+        label: str | None = None,
     ) -> Inserted:
         """Put a card in, made or real; without `source`, what was last put in there.
+
+        Args:
+            label: what programs shall see the reader by, as `ReaderManager.insert`.
 
         Raises:
             ReaderError: the reader is full or was removed, nothing was ever put in, or a secret
@@ -91,7 +95,7 @@ class Inserter:
                     "a real card takes no PIN and no password here: it has its own PIN",
                     "leave them out, and enter the real card's PIN where the card is used",
                 )
-            inserted = await self._put_in(managed, source, password, pin)
+            inserted = await self._put_in(managed, source, password, pin, label)
         return await _first_look(inserted)
 
     async def remove(self, managed: ManagedReader) -> int:
@@ -124,25 +128,37 @@ class Inserter:
                 _not_put_back(managed, unexpected(error))
 
     async def _put_in(
-        self, managed: ManagedReader, source: CardSource, password: bytes | None, pin: bytes | None
+        self,
+        managed: ManagedReader,
+        source: CardSource,
+        password: bytes | None,
+        pin: bytes | None,
+        label: str | None = None,
     ) -> Inserted:
         if isinstance(source, RealCard):
+            await managed.relabel(label, "")
             inserted = await self._follow(managed, source)
         else:
-            inserted = await self._put_made_in(managed, source, password, pin)
+            inserted = await self._put_made_in(managed, source, password, pin, label)
         for warning in inserted.warnings:
             log.warning("%s", warning, extra={"reader": managed.name})
         return inserted
 
     async def _put_made_in(
-        self, managed: ManagedReader, source: MadeCard, password: bytes | None, pin: bytes | None
+        self,
+        managed: ManagedReader,
+        source: MadeCard,
+        password: bytes | None,
+        pin: bytes | None,
+        label: str | None,
     ) -> Inserted:
         kept = self.settings.real_cards.tries_kept
         card, warnings = await self._cards.make(source, password, pin, kept)
         try:
+            await managed.relabel(label, "")
             _check_empty(managed)
             inserted = Inserted(managed, card, managed.reader.insert(card), warnings)
-        except ReaderError:
+        except VccidError:
             card.close()
             raise
         loop = asyncio.get_running_loop()

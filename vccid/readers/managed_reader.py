@@ -31,6 +31,7 @@ class ManagedReader:
         settings: what it is to be.
         content: what was put in.
         attachments: what it is shown to.
+        given_label: what a request called the reader, "" to leave that to the settings.
         changed: when a card last came or went, or the reader came; seconds since 1970.
         pin_pad: what PINs are typed on; None where it never had one. It outlives the setting,
             for the hosts that were shown it.
@@ -55,6 +56,8 @@ class ManagedReader:
         self.settings = settings
         self.content = Content(self.reader)
         self.attachments = ReaderAttachments(name, settings, self._frontend)
+        self.given_label = ""
+        self._card_label = ""
         self.changed = time.time()
         self.pin_pad: PinPad | None = None
         self._maker = frontends
@@ -85,14 +88,16 @@ class ManagedReader:
     def entry(self) -> Entry | None:
         """What is to be kept of it, or None where the settings say everything."""
         source, attachments = self.content.source, tuple(sorted(self.attachments.kept))
-        if self.transient or (self.declared and source is None and not attachments):
+        told = source is not None or attachments or self.given_label
+        if self.transient or (self.declared and not told):
             return None
-        return Entry(not self.declared, source, attachments)
+        return Entry(not self.declared, source, attachments, self.given_label)
 
-    def recall(self, entry: Entry) -> None:
+    async def recall(self, entry: Entry) -> None:
         """What was kept of it before a restart is to be again."""
         self.content.recall(entry.source)
         self.attachments.recall(entry.attachments)
+        await self.relabel(entry.label, "")
 
     def check_there(self) -> None:
         """To be asked when a lock has been waited for.
@@ -114,18 +119,38 @@ class ManagedReader:
             ConfigError: pcscd's driver cannot be given its socket.
         """
         self.settings = settings
+        await self._relabel()
         if settings.pin_pad and self.pin_pad is None:
             from vccid.frontends.pin_pad import PinPad
 
             self.pin_pad = PinPad()
         await self.attachments.apply(settings)
 
+    async def relabel(self, given: str | None, of_card: str) -> None:
+        """Be seen by another name: to programs without pcscd the reader comes anew.
+
+        Args:
+            given: the name; None for the one it has been given before.
+            of_card: that which goes with the card, where none was given.
+        """
+        async with self.attachments.lock:
+            self.given_label = self.given_label if given is None else given
+            self._card_label = of_card
+            await self._relabel()
+
+    async def _relabel(self) -> None:
+        wanted = (self.given_label, self._card_label, self.settings.reader_name)
+        label = next(filter(None, wanted), f"vccid {self.name}")
+        if label != self.reader.label:
+            self.reader.label = label
+            await self.attachments.begin_anew("pcsc")
+
     async def close(self) -> None:
         """Take the card out and let every host go."""
         await take_all_async(self.content.close, self.attachments.close)
 
     def _frontend(self, attachment: Attachment, lost: Callable[[], None]) -> Frontend:
-        return self._maker.make(attachment, self._slots(), lost)
+        return self._maker.make(attachment, self._slots(), lost, self.settings)
 
     def _slots(self) -> list[tuple[Reader, PinPad | None]]:
         managed_readers = map(self._find, slot_names(self.name, self.settings.slots))

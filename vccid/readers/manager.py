@@ -80,7 +80,7 @@ class ReaderManager:
             if name not in self.managed_readers and entry.added:
                 await self._open(name, self._usual(), Reason.ADD)
             if name in self.managed_readers:
-                self.managed_readers[name].recall(entry)
+                await self.managed_readers[name].recall(entry)
         await self._take_far_cards(self._settings)
 
     async def restore(self) -> None:
@@ -155,16 +155,24 @@ class ReaderManager:
             raise ReaderError(f"there is no reader {name}", f"the readers are: {known}") from None
 
     async def insert(
-        self, name: str | None, wanted: CardSource | None, password: bytes | None, pin: bytes | None
+        self,
+        name: str | None,
+        wanted: CardSource | None,
+        password: bytes | None,
+        pin: bytes | None,
+        label: str | None = None,
     ) -> Inserted:
         """Put a card in, made or real; without `wanted`, what was last put in there.
+
+        Args:
+            label: what programs shall see the reader by from now on, "" for what the settings say.
 
         Raises:
             ReaderError: no such reader, it is full, nothing was ever put in, or a secret
                 came with a real card.
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
-        inserted = await self._inserter.insert(self.managed(name), wanted, password, pin)
+        inserted = await self._inserter.insert(self.managed(name), wanted, password, pin, label)
         lost = "the card will not be back after a restart"
         inserted.warnings.extend(await self._persistence.keep_or_warn(lost))
         return inserted

@@ -120,12 +120,19 @@ class ReaderAttachments:
         before, self._settings = self._settings, settings
         if settings.pin_pad != before.pin_pad:
             # Programs ask a reader for its features when it comes, so it comes anew.
-            for attachment in [key for key in self._all if key.kind in ("ifd", "pcsc")]:
-                if self._is_up(attachment):
-                    await self._stop(attachment)
-                    await self._start(attachment)
+            await self.begin_anew("ifd", "pcsc")
         await self._keep_to_settings(_IFD, before.ifd, settings.ifd)
         await self._keep_to_settings(_PCSC, before.pcsc, settings.pcsc)
+
+    async def begin_anew(self, *kinds: str) -> None:
+        """To hosts of these kinds the reader goes and comes.
+
+        Raises:
+            ConfigError, NotPermitted, ReaderError: as `attach`.
+        """
+        for attachment in [key for key in self._all if key.kind in kinds and self._is_up(key)]:
+            await self._stop(attachment)
+            await self._start(attachment)
 
     async def _keep_to_settings(self, attachment: Attachment, before: bool, wanted: bool) -> None:
         if wanted and not self._is_up(attachment):
