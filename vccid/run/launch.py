@@ -19,6 +19,7 @@ from vccid.ctl import cards, output, secrets
 from vccid.ctl.client import Client, NoDaemon
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed
+from vccid.process import umask
 from vccid.run import job, pcscd, scratch
 from vccid.run.keeper import Keeper
 from vccid.run.log import Log
@@ -88,8 +89,9 @@ def run(wish: Wish, command: list[str]) -> int:
         RunFailed: daemon or pcscd cannot be had.
         VccidError: the card cannot be made.
     """
+    inherited = umask.make_fit()
     with _begun(wish) as (plan, _):
-        return job.run_command(command, plan.handed_on(os.environ), wish.closed)
+        return job.run_command(command, plan.handed_on(os.environ), wish.closed, inherited)
 
 
 def detach(wish: Wish, tell: Callable[[dict[str, str]], None]) -> NoReturn:
@@ -102,6 +104,7 @@ def detach(wish: Wish, tell: Callable[[dict[str, str]], None]) -> NoReturn:
         RunFailed, VccidError: as `run`.
         OSError: nobody could be told.
     """
+    umask.make_fit()
     with _begun(wish) as (plan, keeper):
         tell(plan.handed_on({}))
         keeper.let_go()

@@ -55,7 +55,7 @@ def spawn_server(
             handed = {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
         for number in (*PYTHONS, *PASSED_ON):
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         prepare()
         end_with(parent, signal.SIGTERM)
         os.execve(argv[0], argv, {**environment, **handed})
