@@ -26,7 +26,7 @@ from vccid.daemon import sd_notify, socket_and_lock
 from vccid.errors import ConfigError, DaemonRunning, VccidError, unexpected
 from vccid.process import standard_streams
 from vccid.readers import card_threads
-from vccid.settings import config, directories
+from vccid.settings import config, config_files, directories
 
 
 class Exit(IntEnum):
@@ -135,7 +135,7 @@ def cli(
         os.environ, os.geteuid(), runtime_directory, state_directory, configuration_directory
     )
     if check:
-        _say(config.load(places.configuration, overrides))
+        _say(config_files.load(places.configuration, overrides))
     else:
         run(places, overrides)
 
@@ -162,7 +162,7 @@ def _serve(
     overrides: dict[tuple[str, str], str],
     handed: tuple[socket.socket, ...],
 ) -> None:
-    settings = config.load(places.configuration, overrides)
+    settings = config_files.load(places.configuration, overrides)
     _keep_memory_private()
     _keep_memory_small()
     _open_many_files()
