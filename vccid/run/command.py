@@ -266,7 +266,11 @@ def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     A PIV card of nothing is a blank one: there is no card of before that could be meant.
     """
     named = ("certs", "real_reader", "hardware")
-    if values["kind"] == "piv" and not generate and all(values[name] is None for name in named):
+    if (
+        values["kind"] in cards.PIV_ALONE
+        and not generate
+        and all(values[name] is None for name in named)
+    ):
         values = {**values, "blank": True}
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
     sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
@@ -287,7 +291,7 @@ def _recipe(
         return None
     from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
 
-    card = card or "cac"
+    card = "piv" if card in cards.PIV_ALONE else card or "cac"
     if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
         raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
     if user is not None and ca is None:
