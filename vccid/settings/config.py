@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast, get_args, get_type_hints
 
@@ -392,7 +393,8 @@ _TYPE_NAMES: Final[dict[type, str]] = {
 _Values = dict[tuple[str, ...], Any]
 
 
-def declared(table: type) -> dict[str, Declaration]:
+@cache
+def declared(table: type) -> Mapping[str, Declaration]:
     """The settings of a table by key, in order."""
     hints = get_type_hints(table, include_extras=True)
     declarations = {}
