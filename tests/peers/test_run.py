@@ -99,6 +99,35 @@ def test_a_piv_card_of_an_authority(user: User) -> None:
     assert "No errors\n" in said and said.endswith("cert.pem: OK\n")
 
 
+@pytest.mark.parametrize("between", [(), ("--pcscd",)])
+def test_a_reader_and_a_card_that_look_as_one_says(user: User, between: tuple[str, ...]) -> None:
+    """Also a class byte that no application knows: 6E00 (ISO/IEC 7816-4, 5.6)."""
+    atr = "3B:FD:13:00:00:81:31:FE:15:80:73:C0:21:C0:57:59:75:62:69:4B:65:79:40"
+    script = "opensc-tool -l; opensc-tool --atr; opensc-tool -s A0A40000023F00"
+    look = ("--reader-name", "Virtual PCD", "--atr", atr.replace(":", ""))
+    serial = ("--serial", "11223344-5566-4788-99aa-bbccddeeff00")
+    said = user.say("run", *between, "--card", "piv", *look, *serial, "--", "sh", "-c",
+                    f"{script}; vccidctl card info")  # fmt: skip
+    assert re.search(r"^0 +Yes +Virtual PCD 00 00$", said, re.MULTILINE)
+    assert atr.lower() in said
+    assert "SW1=0x6E, SW2=0x00" in said
+    assert "112233445566478899aabbccddeeff00" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--atr", "3BFD13000081", "ends before TD2"),
+        ("--atr", "3B00", "a PIV card speaks T=1"),
+        ("--reader-name", 'a"b', "without double quotes"),
+        ("--serial", "12", "32 hexadecimal digits"),
+    ],
+)
+def test_a_look_that_cannot_be(user: User, option: str, value: str, message: str) -> None:
+    done = user.run("run", "--card", "piv", option, value, "--", "true")
+    assert done.returncode == 125 and message in done.stderr
+
+
 def test_vccidctl_finds_the_private_daemon(user: User) -> None:
     script = "vccidctl reader list && vccidctl remove --wait >/dev/null && opensc-tool -l"
     said = user.say("run", "--generate", "--readers", "2", "--", "sh", "-c", script)

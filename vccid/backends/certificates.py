@@ -21,8 +21,8 @@ from vccid.card.piv.pins import MAX_PIN, PivPin
 from vccid.card.piv.slots import MAX_CREDENTIALS as MAX_PIV_CREDENTIALS
 from vccid.card.piv.slots import guid_of, piv_holder
 from vccid.card.state import MemoryStateStore, StateStore
-from vccid.errors import KeySourceError, StateError
-from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR
+from vccid.errors import ConfigError, KeySourceError, StateError
+from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR, Atr
 from vccid.keys.base import Credential
 from vccid.keys.holder import Holder, cac_applet
 from vccid.keys.load import Loading, LockedToken
@@ -42,6 +42,7 @@ class CertificateRequest:
         items: nicknames, PKCS#11 URIs and files (`vccid.keys.items`).
         database: NSS database of the nicknames.
         atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1.
+        own_atr: any card's, in place of that; None for the kind's.
         card: its kind.
         serial: of a blank PIV card, 32 hexadecimal digits; "" for a card made of certificates.
         in_memory: whether a PIV card keeps nothing.
@@ -57,6 +58,7 @@ class CertificateRequest:
     in_memory: bool = False
     tries_kept: int = 0
     environment: tuple[str, ...] = ()
+    own_atr: bytes | None = None
 
 
 class CertificateCard(CacCard):
@@ -166,6 +168,7 @@ class CertificateBackend:
             VccidError: `pin` is none a card can have.
         """
         kind = _KINDS[request.card]
+        _check_protocols(request)
         warnings = [] if request.serial else kind.warn(len(request.items))
         passwords = Passwords(password, self._credentials_directory)
         loading = Loading(
@@ -218,7 +221,8 @@ class CertificateBackend:
         loading: Loading,
     ) -> Card:
         if request.card == "cac":
-            return CertificateCard(credentials, pin, offload, _ATRS[request.atr], loading.close)
+            atr = request.own_atr or _ATRS[request.atr]
+            return CertificateCard(credentials, pin, offload, atr, loading.close)
         cac = None
         if request.card == "cac+piv":
             cac = CacCard(credentials[:CAC_SHARE], pin, offload)
@@ -233,6 +237,18 @@ class CertificateBackend:
             Release(offload, loading.close),
             in_memory=request.in_memory,
             cac=cac,
+            atr=request.own_atr,
+        )
+
+
+def _check_protocols(request: CertificateRequest) -> None:
+    """A PIV card's long answers and parts are those of T=1."""
+    if request.card == "cac" or request.own_atr is None:
+        return
+    if 1 not in Atr.parse(request.own_atr).protocols:
+        raise ConfigError(
+            "a PIV card speaks T=1, and this answer to reset offers none",
+            "name one that has it, as 3BF71300008131FE458031C173C021C0CD",
         )
 
 

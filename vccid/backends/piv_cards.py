@@ -21,7 +21,7 @@ from vccid.card.piv.piv_card import PivCard
 from vccid.card.piv.slots import given_keys, new_contents
 from vccid.card.state import MemoryStateStore, StateStore
 from vccid.errors import StateError
-from vccid.iso7816.atr import CAC_PIV_ATR
+from vccid.iso7816.atr import CAC_PIV_ATR, T1_ATR
 from vccid.keys.base import Credential
 
 #: The systemd credential under which keys are encrypted at rest.
@@ -56,6 +56,7 @@ class PivCards:
         *,
         in_memory: bool,
         cac: CacCard | None = None,
+        atr: bytes | None = None,
     ) -> PivCard:
         """A card.
 
@@ -67,6 +68,7 @@ class PivCards:
             release: called once the card has left its reader.
             in_memory: whether it keeps nothing.
             cac: what the card is besides, or None.
+            atr: its answer to reset; None for the kind's.
 
         Raises:
             KeyUnsuitable: a key that no PIV card holds.
@@ -85,8 +87,9 @@ class PivCards:
         names = [item.name for item in credentials]
         fresh = partial(_new_contents, guid, credentials)
         if cac is not None:
-            return CacPivCard(memory, pin, puk, fresh, names, CAC_PIV_ATR, release, cac=cac)
-        return PivCard(memory, pin, puk, fresh, names, release=release)
+            own = atr or CAC_PIV_ATR
+            return CacPivCard(memory, pin, puk, fresh, names, own, release, cac=cac)
+        return PivCard(memory, pin, puk, fresh, names, atr or T1_ATR, release)
 
     async def _kept(
         self, guid: bytes, credentials: Sequence[Credential], offload: Offload[Any]

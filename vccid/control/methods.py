@@ -10,15 +10,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
-from vccid.control.call_parameters import BadParameter, Taker
+from vccid.control.call_parameters import BadParameter, Taker, Unfit
 from vccid.control.card_methods import CardMethods, card_summary
 from vccid.errors import NotPermitted, ReaderError, VccidError
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment
+from vccid.readers.content import Content
 from vccid.readers.managed_reader import ManagedReader
 from vccid.readers.manager import ReaderManager
 from vccid.readers.readers_json import CardSource, MadeCard, RealCard
-from vccid.settings.config import ATRS, CARD_KINDS, Settings
+from vccid.settings.config import CARD_KINDS, Settings
+from vccid.settings.looks import ATRS, check_atr, check_label
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
@@ -62,9 +64,11 @@ class Methods:
     async def insert(self, given: Taker) -> Parameters:
         reader, source = given.text("reader"), self._source(given)
         password, pin = given.secret("password"), given.secret("pin")
-        wait = given.seconds("wait")
+        label, wait = given.text("reader_name"), given.seconds("wait")
         given.done()
-        inserted = await self._manager.insert(reader, source, password, pin)
+        if label and (wrong := check_label(label)):
+            raise Unfit("reader_name", "no name for a reader", wrong)
+        inserted = await self._manager.insert(reader, source, password, pin, label)
         seen = await _seen(inserted.managed, inserted.generation, wait)
         card = None if inserted.card is None else card_summary(inserted.card)
         return {**seen, "card": card, "warnings": inserted.warnings}
@@ -168,21 +172,24 @@ class Methods:
         certificates = given.texts("certificates")
         database, atr = given.text("database"), given.text("atr")
         kind, blank, in_memory = given.text("card"), given.flag("blank"), given.flag("in_memory")
+        serial = _serial(given)
         environment = self._environment(given)
         real = _real_card(given, environment)
         if kind is not None and kind not in CARD_KINDS:
             raise BadParameter("card")
         if blank and (certificates is not None or real is not None):
             raise BadParameter("blank")
-        if atr is not None and atr not in ATRS:
-            raise BadParameter("atr")
+        if atr is not None and (wrong := check_atr(atr)):
+            raise Unfit("atr", "no answer to reset for a card here", f"it must be {wrong}")
         if real is not None:
             if certificates is not None:
                 raise BadParameter("certificates")
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
+            _none_of(serial=serial)
             return real
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
+            _none_of(serial=serial)
             _none_of(environment=environment or None)
             return None
         defaults = self.settings.certificates
@@ -191,14 +198,16 @@ class Methods:
             _none_of(blank=blank or None)
         if card == "cac":
             _none_of(in_memory=in_memory or None)
-        else:
-            _none_of(atr=atr)
+        elif atr in ATRS:
+            raise BadParameter("atr")
+        if serial is not None and not blank:
+            raise BadParameter("serial")
         return MadeCard(
             certificates or (),
             database or defaults.database,
-            defaults.atr if atr is None else ATRS[ATRS.index(atr)],
+            atr or defaults.atr,
             card,
-            uuid.uuid4().hex if blank else "",
+            (serial or uuid.uuid4().hex) if blank else "",
             in_memory,
             environment,
         )
@@ -223,9 +232,11 @@ class Methods:
         return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
 
     def _reader(self, managed: ManagedReader) -> Parameters:
-        reader, problem = managed.reader, managed.problem
+        reader, content = managed.reader, managed.content
+        problem = content.problem
         return {
             "name": managed.name,
+            "label": reader.label,
             "declared": managed.declared,
             "generation": reader.generation,
             "frontends": [
@@ -236,7 +247,7 @@ class Methods:
                     "up": attached.up,
                     "status": attached.status,
                 }
-                for attached in managed.attachment_statuses
+                for attached in managed.attachments.statuses
             ],
             "hosts": [
                 {
@@ -248,10 +259,10 @@ class Methods:
                 for host in reader.hosts
             ],
             "card": None if reader.card is None else card_summary(reader.card),
-            "wanted": list(managed.source.certificates)
-            if isinstance(managed.source, MadeCard)
+            "wanted": list(content.source.certificates)
+            if isinstance(content.source, MadeCard)
             else [],
-            "real_card": _followed(managed),
+            "real_card": _followed(content),
             "far_card": self._far_card(reader),
             "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
             "changed": managed.changed,
@@ -277,6 +288,17 @@ def _none_of(**given: object) -> None:
     for name, value in given.items():
         if value is not None:
             raise BadParameter(name)
+
+
+def _serial(given: Taker) -> str | None:
+    """A blank card's number of the caller's choice: its UUID."""
+    text = given.text("serial")
+    if text is None:
+        return None
+    try:
+        return uuid.UUID(text).hex
+    except ValueError:
+        raise Unfit("serial", "no UUID", "a card's is 32 hexadecimal digits") from None
 
 
 def _required(given: Taker, name: str) -> str:
@@ -336,8 +358,8 @@ async def _seen(managed: ManagedReader, generation: int, wait: float | None) -> 
     }
 
 
-def _followed(managed: ManagedReader) -> Parameters | None:
-    source, follower = managed.source, managed.follower
+def _followed(content: Content) -> Parameters | None:
+    source, follower = content.source, content.follower
     if not isinstance(source, RealCard) or follower is None:
         return None
     return {"reader": source.reader, "emulated": source.emulated, "status": follower.status}

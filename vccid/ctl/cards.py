@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,9 @@ from vccid.wire.varlink import Parameters
 
 #: What the key pad's prompts are called.
 _PROMPTS: Final = {"current": "PIN", "new": "new PIN", "confirm": "new PIN again"}
+
+#: Answers to reset that have a name.
+_ATRS: Final = ("cac", "t1")
 
 _secret_file = click.Path(path_type=Path, allow_dash=True, dir_okay=False)
 pin_file_option = click.option(
@@ -55,6 +59,10 @@ def _complete_folder(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type="dir")]
+
+
+def _complete_word(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
 _CARD_OPTIONS: Final = (
@@ -108,8 +116,20 @@ _CARD_OPTIONS: Final = (
     ),
     click.option(
         "--atr",
-        type=click.Choice(["cac", "t1"]),
-        help="Answer to reset: T=0 as QEMU's card, or T=1.",
+        metavar="[cac|t1|HEX]",
+        shell_complete=lambda ctx, parameter, incomplete: _complete_word(_ATRS, incomplete),
+        help="Answer to reset: of a CAC, T=0 as QEMU's card or T=1; or of any card, its bytes.",
+    ),
+    click.option(
+        "--serial",
+        metavar="NUMBER",
+        help="Number of a blank card, a UUID: the card with this number, as it was left.",
+    ),
+    click.option(
+        "--reader-name",
+        metavar="NAME",
+        help="What programs see the reader by from now on; blanks are allowed. Empty: its usual"
+        " name.",
     ),
     click.option(
         "--password-file",
@@ -133,6 +153,8 @@ def card_request(
     db: str | None,
     environment: tuple[str, ...],
     atr: str | None,
+    serial: str | None,
+    reader_name: str | None,
     password_file: Path | None,
     ask_password: bool,
     pin_file: Path | None,
@@ -154,8 +176,10 @@ def card_request(
         raise click.UsageError("--set goes with --certs and --hardware")
     if wrong := next((text for text in environment if "=" not in text[1:]), None):
         raise click.UsageError(f"--set takes NAME=VALUE, not {wrong!r}")
-    if kind not in (None, "cac") and atr is not None:
-        raise click.UsageError("--atr goes with --card cac")
+    if kind not in (None, "cac") and atr in _ATRS:
+        raise click.UsageError(f"--atr {atr} goes with --card cac; HEX goes with any")
+    if serial is not None and not blank:
+        raise click.UsageError("--serial goes with --blank")
     if (kind == "cac" and in_memory) or (kind not in (None, "piv") and blank):
         raise click.UsageError("--blank and --in-memory go with --card piv")
     return {
@@ -166,6 +190,8 @@ def card_request(
         "database": None if db is None else absolute_database(db),
         "environment": [absolute_variable(text) for text in environment] or None,
         "atr": atr,
+        "serial": serial,
+        "reader_name": reader_name,
         "pcsc_reader": real_reader,
         "hardware": hardware,
         "password": secrets.encoded(_secret(password_file, ask_password, "password")),

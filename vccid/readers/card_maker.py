@@ -12,6 +12,7 @@ from vccid.readers.card_threads import CardThreads
 from vccid.readers.readers_json import MadeCard
 from vccid.settings.config import Pkcs11
 from vccid.settings.directories import Directories
+from vccid.settings.looks import atr_bytes
 
 if TYPE_CHECKING:
     from vccid.backends.certificates import CertificateBackend
@@ -61,12 +62,13 @@ class CardMaker:
         request = CertificateRequest(
             source.certificates,
             source.database,
-            source.atr,
+            "t1" if source.atr == "t1" else "cac",
             source.card,
             source.serial,
             source.in_memory,
             tries_kept,
             (*self.settings.environment, *source.environment),
+            atr_bytes(source.atr),
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings

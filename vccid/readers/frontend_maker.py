@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment, Frontend
 from vccid.readers.serial_numbers import SerialNumbers
-from vccid.settings.config import Settings
+from vccid.settings.config import ReaderSettings, Settings
 
 if TYPE_CHECKING:
     from vccid.frontends.pin_pad import PinPad
@@ -39,18 +39,20 @@ class FrontendMaker:
         attachment: Attachment,
         slots: Sequence[tuple[Reader, PinPad | None]],
         lost: Callable[[], None],
+        own: ReaderSettings,
     ) -> Frontend:
         """The frontend of an attachment, not started yet.
 
         Args:
             slots: the reader and its PIN pad, then its USB device's further slots.
             lost: to be called when the other end lets go for good by itself.
+            own: the reader's settings.
 
         Raises:
             ConfigError, NotPermitted: the address is none, or may not be used.
         """
         reader, pin_pad = slots[0]
-        serial = self._serials.of(reader.name)
+        serial = self._serials.of(reader.name, own.usb_serial)
         if attachment.kind == "ifd":
             from vccid.frontends.pcsc.driver import IfdFrontend
 
@@ -89,7 +91,7 @@ class FrontendMaker:
             return TtyFrontend(reader, Path(attachment.address), lost, pin_pad=pin_pad)
         from vccid.readers.usb_exports import UsbIpFrontend, usb_reader
 
-        shown = usb_reader(slots, serial, self.settings.usb)
+        shown = usb_reader(slots, serial, self.settings.usb, own)
         if attachment.kind == "usbredir":
             from vccid.frontends.usb.usbredir import UsbRedirFrontend
             from vccid.readers.guest_endpoints import endpoint

@@ -261,7 +261,13 @@ def _check_command(name: str) -> None:
 
 
 def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of Insert; empty where no card was asked for."""
+    """Parameters of Insert; empty where no card was asked for.
+
+    A PIV card of nothing is a blank one: there is no card of before that could be meant.
+    """
+    named = ("certs", "real_reader", "hardware")
+    if values["kind"] == "piv" and not generate and all(values[name] is None for name in named):
+        values = {**values, "blank": True}
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
     sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
     if generate and sources | {"database", "password"} & request.keys():

@@ -156,6 +156,7 @@ def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
         log=log,
         detached=wish.detached,
         end_with=wish.end_with,
+        label=wish.card.get("reader_name"),
     )
 
 

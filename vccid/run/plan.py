@@ -35,6 +35,7 @@ class Plan:
         settings: the daemon's, by table and key, as its command line has them.
         behind: the pcscd to have between, or None: programs find the daemon itself.
         readers: how many there must be, named vccid0 and on.
+        label: what programs shall see the first by, or None.
         log: what daemon and pcscd print.
         detached: it outlives `vccid run`, until `vccid stop`.
         end_with: a process with whose end it ends too, or None.
@@ -48,6 +49,7 @@ class Plan:
     log: Log
     detached: bool = False
     end_with: int | None = None
+    label: str | None = None
 
     @property
     def control(self) -> Path:

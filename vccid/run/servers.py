@@ -19,6 +19,7 @@ from vccid.daemon.socket_and_lock import make_socket
 from vccid.errors import RunFailed
 from vccid.run import pcscd, process, scratch
 from vccid.run.plan import Pcscd, Plan
+from vccid.settings.config import DEFAULT_READER
 from vccid.wire.varlink import Parameters
 
 #: Seconds a server is given to leave, readers to get ready, and the daemon to answer.
@@ -126,7 +127,7 @@ def serving(plan: Plan, life: Life) -> Iterator[list[Server]]:
             readers = _readers(client, plan)
             servers: list[Server] = [daemon]
             if plan.behind is not None:
-                servers.append(_start_pcscd(plan, plan.behind, readers))
+                servers.append(_start_pcscd(plan, plan.behind, readers, _labels(client, plan)))
                 end.callback(servers[-1].end)
             _await_readers(client, set(readers), servers, life)
         yield servers
@@ -204,10 +205,18 @@ def _readers(client: Client, plan: Plan) -> dict[str, Path]:
     return sockets
 
 
+def _labels(client: Client, plan: Plan) -> dict[str, str]:
+    """What programs shall see each reader by, by its name."""
+    labels = {reader["name"]: reader["label"] for reader in client.call("ListReaders")["readers"]}
+    return labels if not plan.label else {**labels, DEFAULT_READER: plan.label}
+
+
 # -- pcscd -----------------------------------------------------------------------------------------
 
 
-def _start_pcscd(plan: Plan, behind: Pcscd, readers: dict[str, Path]) -> Server:
+def _start_pcscd(
+    plan: Plan, behind: Pcscd, readers: dict[str, Path], labels: dict[str, str]
+) -> Server:
     ipc, empty, configuration = (plan.directory / name for name in ("ipc", "empty", "pcscd"))
     ipc.mkdir()
     empty.mkdir()
@@ -215,7 +224,7 @@ def _start_pcscd(plan: Plan, behind: Pcscd, readers: dict[str, Path]) -> Server:
     driver, sockets = plan.directory / "libifdvccid.so", plan.directory / "ifd"
     driver.symlink_to(behind.driver)
     sockets.symlink_to(plan.places.runtime)
-    places = {name: sockets / path.name for name, path in readers.items()}
+    places = [(labels[name], sockets / path.name) for name, path in readers.items()]
     pcscd.declare(configuration, places, driver)
     needed = (plan.directory, plan.places.runtime, behind.driver.parent)
     with make_socket(plan.programs_socket, scratch.HINT) as listening:

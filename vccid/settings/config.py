@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast, get_args, get_type_hints
 
 from vccid.errors import ConfigError
+from vccid.settings.looks import check_atr, check_optional_label, check_usb_string
 from vccid.settings.toml_lines import key_lines, line_of
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-Atr = Literal["cac", "t1"]
-ATRS: Final[tuple[Atr, ...]] = get_args(Atr)
 CardKind = Literal["cac", "piv", "cac+piv"]
 CARD_KINDS: Final[tuple[CardKind, ...]] = get_args(CardKind)
 DEFAULT_READER: Final = "vccid0"
@@ -147,8 +146,12 @@ class Certificates:
         Help("Kind of card: cac; piv, which takes EC keys too; or cac+piv.", _one_of(*CARD_KINDS)),
     ] = "cac"
     atr: Annotated[
-        Atr,
-        Help("Answer to reset of a cac: cac as QEMU's card has it (T=0), or t1.", _one_of(*ATRS)),
+        str,
+        Help(
+            "Answer to reset: of a cac, cac as QEMU's card has it (T=0) or t1; of any card, its "
+            "bytes in hexadecimal.",
+            check_atr,
+        ),
     ] = "cac"
 
 
@@ -330,6 +333,19 @@ class ReaderSettings:
     pin_pad: Annotated[
         bool, Help("Whether it has a PIN pad, typed on with vccidctl pin enter.")
     ] = False
+    reader_name: Annotated[
+        str,
+        Help(
+            "What programs see it by; empty: vccid NAME. pcscd has it of its reader.conf.",
+            check_optional_label,
+        ),
+    ] = ""
+    usb_product: Annotated[
+        str, Help("Its USB product string; empty: vccid's own.", check_usb_string)
+    ] = ""
+    usb_serial: Annotated[
+        str, Help("Its serial number, at USB and elsewhere; empty: its own.", check_usb_string)
+    ] = ""
     slots: Annotated[
         int,
         Help("Slots of its USB device; the further ones are readers NAME-2, NAME-3 ...", _slots),

@@ -25,6 +25,7 @@ from vccid.card.piv.data_model import (
 )
 from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.keys import CardKey
+from vccid.card.piv.management_states import Event
 from vccid.card.piv.parts import PivParts, WaitFor, report
 from vccid.card.piv.personalisation import VERSION
 from vccid.card.piv.reference_data import ReferenceData
@@ -70,7 +71,7 @@ class PivApplication:
         self._resets = parts.memory.resets
         self._wait_for = wait_for
         make = parts.personalisation
-        reference_data = ReferenceData(parts, self.indicators, wait_for)
+        reference_data = ReferenceData(parts, self.indicators.pin, wait_for)
         self._handlers: Final[dict[int, Callable[[Command], Answer]]] = {
             INS_SELECT: self.select,
             INS_GET_DATA_BY_TAG_LIST: self.get_data,
@@ -123,7 +124,7 @@ class PivApplication:
     def get_data(self, command: Command) -> bytes:
         """GET DATA (3.1.2): the read rule, then whether the object is there."""
         tag = GetData.parse(command).tag
-        if tag in PIN_TO_READ and not self.indicators.pin:
+        if tag in PIN_TO_READ and not self.indicators.pin.is_verified:
             return status.SECURITY_STATUS_NOT_SATISFIED
         content = self._parts.objects.read(self._parts.memory.contents, tag)
         if content is None:
@@ -148,7 +149,7 @@ class PivApplication:
         operation = authentication.operation(key, asked)
         if operation is None:
             return status.INCORRECT_DATA
-        self.indicators.fresh = False
+        self.indicators.pin.key_used()
         return self._operate(operation, key)
 
     async def _operate(self, operation: Callable[[], bytes], key: CardKey) -> bytes:
@@ -160,12 +161,10 @@ class PivApplication:
 
     def _notice_abandoned(self, command: Command) -> None:
         """2.4.2: an authentication that is not gone on with falls, as one that failed."""
-        indicators = self.indicators
-        if not (indicators.challenge or indicators.witness):
-            return
-        if command.ins != INS_GENERAL_AUTHENTICATE or command.p2 != CARD_MANAGEMENT:
-            indicators.forget_proof()
-            indicators.management = False
+        if self.indicators.random and (
+            command.ins != INS_GENERAL_AUTHENTICATE or command.p2 != CARD_MANAGEMENT
+        ):
+            self.indicators.move(Event.FELL)
 
     # -- card management (3.3) ------------------------------------------------------------------
 
@@ -175,7 +174,7 @@ class PivApplication:
         """A command for who has proved the management key."""
 
         def handle(command: Command) -> Answer:
-            if not self.indicators.management:
+            if not self.indicators.may_manage:
                 return status.SECURITY_STATUS_NOT_SATISFIED
             return self._written(handler(command))
 
@@ -183,7 +182,7 @@ class PivApplication:
 
     def set_retries(self, command: Command) -> Answer:
         """Yubico's SET RETRIES, which wants the PIN as well."""
-        if not (self.indicators.management and self.indicators.pin):
+        if not (self.indicators.may_manage and self.indicators.pin.is_verified):
             return status.SECURITY_STATUS_NOT_SATISFIED
         return self._written(self._parts.personalisation.set_retries(command))
 

@@ -19,7 +19,6 @@ from vccid.card.piv.pins import PivPin, Puk
 from vccid.card.piv.references import KEYS, key_name
 from vccid.card.piv.slots import emptied
 from vccid.card.session import CardSession, Lifetime
-from vccid.card.state import MAX_TRIES
 from vccid.iso7816 import ber
 from vccid.iso7816.atr import T1_ATR
 from vccid.keys.x509_reading import read_certificate
@@ -136,16 +135,18 @@ class PivCard(Card):
     async def start_again(self) -> None:
         """Be as when it was new, PIN and PUK too; every session has proved nothing then.
 
+        A PIN that was chosen for it then is its PIN again.
+
         Raises:
             StateError: the disk will not take it.
         """
         await self.memory.change(lambda contents: self._fresh())
         self.memory.resets += 1
         if isinstance(self.pin, PivPin):
-            await self.pin.start_again(MAX_TRIES)
+            await self.pin.be_as_new()
         else:
             await self.pin.reset()
-        await self.puk.start_again(MAX_TRIES)
+        await self.puk.be_as_new()
 
     def close(self) -> None:
         self._release()

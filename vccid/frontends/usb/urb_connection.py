@@ -7,6 +7,7 @@ import asyncio
 from typing import Final
 
 from vccid.errors import RemoteProtocolError
+from vccid.frontends.usb.opening import OpeningWatch
 from vccid.frontends.usb.usb_host import UsbHost, UsbReader
 from vccid.usb.transfers import Completion, Status, Transfer
 from vccid.wire import usbip
@@ -27,8 +28,18 @@ class UrbLink:
     """One attached device: URBs in, answers out through the transport."""
 
     def __init__(
-        self, reader: UsbReader, kind: str, peer: str, transport: asyncio.WriteTransport
+        self,
+        reader: UsbReader,
+        kind: str,
+        peer: str,
+        transport: asyncio.WriteTransport,
+        watch: OpeningWatch | None = None,
     ) -> None:
+        """
+        Args:
+            watch: is told what the host does.
+        """
+        self._watch = watch
         self._transport = transport
         self._pending: dict[int, int] = {}
         self._unlinkable = 0
@@ -52,6 +63,8 @@ class UrbLink:
 
     def close(self) -> None:
         """The host is gone."""
+        if self._watch is not None:
+            self._watch.close()
         self._host.close()
 
     def _submit(self, message: usbip.Submit) -> None:
@@ -65,6 +78,8 @@ class UrbLink:
         if message.isochronous:
             self._write(usbip.reply_submit(message.seqnum, usbip.UrbStatus.INVALID, 0))
             return
+        if self._watch is not None:
+            self._watch.began(message.endpoint, message.data)
         self._pending[message.seqnum] = len(message.data)
         self._host.submit(
             Transfer(
@@ -84,6 +99,7 @@ class UrbLink:
         self._unlinkable -= 1
         cancelled = self._host.cancel(message.victim)
         self._pending.pop(message.victim, None)
+        self._look()
         status = usbip.UrbStatus.UNLINKED if cancelled else usbip.UrbStatus.OK
         self._write(usbip.reply_unlink(message.seqnum, status))
 
@@ -96,6 +112,12 @@ class UrbLink:
                 seqnum, _STATUS[completion.status], completion.length, completion.data
             )
         self._write(answers)
+        self._look()
+
+    def _look(self) -> None:
+        """Is anything under way still?"""
+        if self._watch is not None and not self._pending:
+            self._watch.idle()
 
     def _write(self, answers: bytes) -> None:
         if not self._transport.is_closing():

@@ -83,6 +83,14 @@ async def piv_card(
     )
 
 
+async def conversing_card() -> PivCard:
+    """The card of `tests.conversations.piv`."""
+    keys = (elliptic(0), rsa_key(1), elliptic(1), elliptic(2), rsa_key(2))
+    return await piv_card(
+        [credential(f"cert{number}", key) for number, key in enumerate(keys, start=1)]
+    )
+
+
 class Host:
     """A card driven without a loop around. Close it at the end.
 
