@@ -8,7 +8,8 @@ restarted, or migrated to another QEMU, has its reader again.
 
 from __future__ import annotations
 
-from vccid.frontends.dialling import Call, Timing
+from vccid.frontends.awaited_call import AwaitedCall
+from vccid.frontends.dialling import Call, DialledCall, Timing
 from vccid.frontends.dialling_states import State
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir_connection import RedirLink
@@ -40,13 +41,13 @@ class UsbRedirFrontend:
         self.reader = reader
         self.endpoint = endpoint
         self.peer = "" if listen else str(endpoint.address)
-        self._call: Call[RedirLink] = Call(
+        kind = AwaitedCall[RedirLink] if listen else DialledCall[RedirLink]
+        self._call: Call[RedirLink] = kind(
             reader.name,
             f"usbredir at {endpoint.address}",
             endpoint,
             lambda: RedirLink(reader, self.peer, timing),
             timing,
-            listen=listen,
         )
 
     @property
