@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast, get_args, get_type_hints
 
@@ -396,7 +397,8 @@ _TYPE_NAMES: Final[dict[type, str]] = {
 }
 
 
-def declared(table: type) -> dict[str, Declaration]:
+@cache
+def declared(table: type) -> Mapping[str, Declaration]:
     """The settings of a table by key, in order."""
     hints = get_type_hints(table, include_extras=True)
     declarations = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from vccid.frontends.awaited_call import AwaitedCall
 from vccid.frontends.dialling import Call, DialledCall, Timing
 from vccid.frontends.dialling_states import State
+from vccid.frontends.usb.opening import Tries
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir_connection import RedirLink
 from vccid.frontends.usb.usbredir_states import State as Link
@@ -41,12 +42,13 @@ class UsbRedirFrontend:
         self.reader = reader
         self.endpoint = endpoint
         self.peer = "" if listen else str(endpoint.address)
+        self._tries = Tries(reader.name)
         kind = AwaitedCall[RedirLink] if listen else DialledCall[RedirLink]
         self._call: Call[RedirLink] = kind(
             reader.name,
             f"usbredir at {endpoint.address}",
             endpoint,
-            lambda: RedirLink(reader, self.peer, timing),
+            lambda: RedirLink(reader, self.peer, timing, self._given_up),
             timing,
         )
 
@@ -79,3 +81,8 @@ class UsbRedirFrontend:
     async def stop(self) -> None:
         """Unplug the device in the guest, hang up, and stop. May be repeated."""
         await self._call.close()
+
+    def _given_up(self) -> None:
+        """The next connection plugs it in again."""
+        if self._call.link is not None and self._tries.take():
+            self._call.link.abort()

@@ -62,16 +62,26 @@ class RedirLink(Link):
         host: the guest, while the device is plugged in.
     """
 
-    def __init__(self, reader: UsbReader, peer: str, timing: Timing) -> None:
-        """`peer` is who is called; "" where the guest's QEMU is the one that calls."""
+    def __init__(
+        self,
+        reader: UsbReader,
+        peer: str,
+        timing: Timing,
+        given_up: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            peer: who is called; "" where the guest's QEMU is the one that calls.
+            given_up: as of UsbHost.
+        """
         super().__init__(log_of(_log, reader.name))
         self.state = USBREDIR_CONNECTION.initial
         self.host: UsbHost | None = None
         self._reader = reader
         self._peer = peer
         self._timing = timing
+        self._given_up = given_up
         self._codec = usbredir.Codec(f"vccid {__version__}")
-        self._endpoints: dict[int, usbredir.EndpointInfo] = {}
         self._packets = _Packets(self._write, self._codec)
         self._stream = _InterruptStream(self, self._write, self._codec)
         self._standard = _StandardRequests(self._write, self._codec, self._write_layout)
@@ -162,11 +172,10 @@ class RedirLink(Link):
 
     def _plug(self) -> None:
         self.move(Event.HELLO)
-        host = UsbHost(self._reader, "usbredir", self._peer, self._completed)
+        host = UsbHost(self._reader, "usbredir", self._peer, self._completed, self._given_up)
         self.host = host
-        self._endpoints = _endpoints(host)
         identity = self._reader.identity
-        self._write_layout()
+        self._write_layout(host)
         self._write(
             self._codec.device_connect(
                 _SPEED[host.device.speed],
@@ -190,10 +199,10 @@ class RedirLink(Link):
     def _agreed(self, capability: usbredir.Capability) -> bool:
         return self._codec.common is not None and capability in self._codec.common
 
-    def _write_layout(self) -> None:
+    def _write_layout(self, host: UsbHost) -> None:
         """ep_info and interface_info: before device_connect and each change of setting."""
         self._write(
-            self._codec.ep_info(self._endpoints) + self._codec.interface_info((descriptors.CLASS,))
+            self._codec.ep_info(_endpoints(host)) + self._codec.interface_info((descriptors.CLASS,))
         )
 
     # -- requests --------------------------------------------------------------------
@@ -240,7 +249,7 @@ class _StandardRequests:
         self,
         write: Callable[[bytes], None],
         codec: usbredir.Codec,
-        write_layout: Callable[[], None],
+        write_layout: Callable[[UsbHost], None],
     ) -> None:
         """`write_layout` is called after each change of setting."""
         self._write = write
@@ -262,7 +271,7 @@ class _StandardRequests:
         is_in = bool(request_type & 0x80)
         setup = Setup.STRUCT.pack(request_type, code, value, index, is_in)
         interface = (index,) if answer is Type.ALT_SETTING_STATUS else ()
-        self._ended = partial(self._answer, request, answer, interface, value)
+        self._ended = partial(self._answer, host, request, answer, interface, value)
         host.submit(Transfer(_REQUEST_ID, 0, is_in, int(is_in), setup=setup))
 
     def completed(self, completion: Completion) -> None:
@@ -271,6 +280,7 @@ class _StandardRequests:
 
     def _answer(
         self,
+        host: UsbHost,
         request: usbredir.Request,
         answer: Type,
         interface: tuple[int, ...],
@@ -279,7 +289,7 @@ class _StandardRequests:
     ) -> None:
         done = completion.status is Status.DONE
         if done:
-            self._write_layout()
+            self._write_layout(host)
         status = usbredir.Status.SUCCESS if done else usbredir.Status.INVAL
         setting = completion.data[0] if completion.data else value
         self._write(self._codec.status(answer, request.id, status, *interface, setting))
