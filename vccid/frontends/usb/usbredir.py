@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Our USB reader in a QEMU guest, through QEMU's usb-redir: no kernel module, no root.
 
-Dials QEMU, or listens for it (libvirt's <redirdev> can do either); `redir_link` has one
+Dials QEMU, or listens for it (libvirt's <redirdev> can do either); `usbredir_connection` has one
 connection. Each new one begins with the device being plugged in, so a guest that was
 restarted, or migrated to another QEMU, has its reader again.
 """
