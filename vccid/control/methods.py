@@ -20,7 +20,7 @@ from vccid.readers.managed_reader import ManagedReader
 from vccid.readers.manager import ReaderManager
 from vccid.readers.readers_json import CardSource, MadeCard, RealCard
 from vccid.settings.config import CARD_KINDS, Settings
-from vccid.settings.looks import ATRS, check_atr, check_label
+from vccid.settings.looks import ATRS, ISSUED, check_atr, check_label
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
@@ -175,6 +175,9 @@ class Methods:
         serial = _serial(given)
         environment = self._environment(given)
         real = _real_card(given, environment)
+        if kind in ISSUED:
+            kind, own = ISSUED[kind]
+            atr = atr or own
         if kind is not None and kind not in CARD_KINDS:
             raise BadParameter("card")
         if blank and (certificates is not None or real is not None):
