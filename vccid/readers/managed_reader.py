@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from vccid.card.card import Card
+from vccid.card.touch import TouchMode
 from vccid.errors import ReaderError, VccidError, unexpected
 from vccid.process.cleanup import take_all_async
 from vccid.reader import Event, Reader
@@ -55,6 +57,7 @@ class ManagedReader:
         source: what is in, or would be but for `problem`; kept over restarts.
         last_source: what was in last, for an insert that names nothing.
         given_label: what a request called the reader, "" to leave that to the settings.
+        given_touch: who a request had touch the card that is in, "" to leave that to the settings.
         follower: what puts a real card in while it is there, or None.
         problem: why the card that is wanted is not in, or None.
         changed: when a card last came or went, or the reader came; seconds since 1970.
@@ -86,6 +89,7 @@ class ManagedReader:
         self.source: CardSource | None = None
         self.last_source: CardSource | None = None
         self.given_label = ""
+        self.given_touch = ""
         self._card_label = ""
         self.follower: Follower | None = None
         self.problem: VccidError | None = None
@@ -149,6 +153,8 @@ class ManagedReader:
         """
         before, self.settings = self.settings, settings
         await self._relabel()
+        if self.reader.card is not None:
+            self.apply_touch(self.reader.card)
         if settings.pin_pad and self.pin_pad is None:
             from vccid.frontends.pin_pad import PinPad
 
@@ -188,6 +194,12 @@ class ManagedReader:
         for attachment in [key for key in self._frontends if key.kind == "pcsc"]:
             await self._stop(attachment)
             await self._start(attachment)
+
+    def apply_touch(self, card: Card) -> None:
+        """Have a card touched as a request or else the settings say."""
+        touch = getattr(card, "touch", None)
+        if touch is not None:
+            touch.mode = TouchMode(self.given_touch or self.settings.touch)
 
     async def attach(self, attachment: Attachment) -> str:
         """Show it to one more kind of host; returns how that stands.

@@ -10,10 +10,11 @@ from typing import Final
 
 from vccid.card.piv.algorithms import algorithm_of
 from vccid.card.piv.attestation import new_attester
-from vccid.card.piv.contents import Contents
+from vccid.card.piv.contents import Contents, ManagementKey
 from vccid.card.piv.data_model import CERTIFICATES
 from vccid.card.piv.keys import CardKey, public_template
 from vccid.card.piv.objects import certificate, new_objects
+from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.references import KEYS, Origin, default_pin_policy, key_name
 from vccid.card.piv.signing import new_issuer
 from vccid.errors import KeyUnsuitable
@@ -86,7 +87,10 @@ def given_keys(credentials: Sequence[Credential]) -> dict[int, CardKey]:
 
 
 def new_contents(
-    guid: bytes, credentials: Sequence[Credential], now: datetime.datetime
+    guid: bytes,
+    credentials: Sequence[Credential],
+    now: datetime.datetime,
+    profile: Profile = PLAIN,
 ) -> Contents:
     """What a card has when it is new: its identity, and the certificates given.
 
@@ -94,6 +98,7 @@ def new_contents(
         guid: 16 bytes.
         credentials: in the order of `KEYS`.
         now: UTC.
+        profile: whom it is taken for.
     """
     ends = [validity_of(item.certificate)[1] for item in credentials]
     expires = max((end for end in ends if end is not None), default=now + _LIFE)
@@ -102,12 +107,17 @@ def new_contents(
     objects = new_objects(guid, expires.date(), issuer)
     for reference, item in zip(KEYS, credentials, strict=False):
         objects[CERTIFICATES[reference]] = certificate(item.certificate)
-    return Contents(guid, issuer, new_attester(guid.hex(), start, end), objects)
+    attester = new_attester(guid.hex(), start, end, profile)
+    management = ManagementKey(profile.management)
+    return Contents(guid, issuer, attester, objects, management=management)
 
 
-def emptied(contents: Contents) -> Contents:
+def emptied(contents: Contents, profile: Profile = PLAIN) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
     _, end = validity_of(contents.issuer.certificate)
     assert end is not None, "we made it"
     objects = new_objects(contents.guid, end.date(), contents.issuer)
-    return Contents(contents.guid, contents.issuer, contents.attester, objects)
+    management = ManagementKey(profile.management)
+    return Contents(
+        contents.guid, contents.issuer, contents.attester, objects, management=management
+    )
