@@ -63,6 +63,8 @@ class CardMaker:
             tries_kept,
             (*self.settings.environment, *source.environment),
             atr_bytes(source.atr),
+            source.profile,
+            source.number,
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings

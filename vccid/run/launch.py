@@ -160,8 +160,16 @@ def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
         log=log,
         detached=wish.detached,
         end_with=wish.end_with,
-        label=wish.card.get("reader_name"),
+        label=wish.card.get("reader_name") or _reader_name(wish.card.get("profile")),
     )
+
+
+def _reader_name(profile: str | None) -> str | None:
+    if profile is None:
+        return None
+    from vccid.card.piv.profiles import profile_named
+
+    return profile_named(profile).reader_name
 
 
 def _defaults(at_the_daemon: bool) -> dict[tuple[str, str], str]:
