@@ -17,6 +17,7 @@ from vccid.card.cac_piv_card import CAC_SHARE, cac_piv_holder
 from vccid.card.card import Card, Offload
 from vccid.card.login import TokenLogins
 from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin
+from vccid.card.piv.choices import Choices
 from vccid.card.piv.pins import MAX_PIN, AnyPin, PivPin
 from vccid.card.piv.profiles import profile_named
 from vccid.card.piv.slots import MAX_CREDENTIALS as MAX_PIV_CREDENTIALS
@@ -45,6 +46,8 @@ class CertificateRequest:
         atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1.
         profile: whom a PIV card is taken for, by name, or "".
         number: its serial number as Yubico's tools ask for it; 0 for one of its own.
+        printed_information: whether a new PIV card has that.
+        facial_image: a file with the picture that a new PIV card has, or "".
         own_atr: any card's, in place of that; None for the kind's.
         card: its kind.
         serial: of a blank PIV card, 32 hexadecimal digits; "" for a card made of certificates.
@@ -64,6 +67,8 @@ class CertificateRequest:
     own_atr: bytes | None = None
     profile: str = ""
     number: int = 0
+    printed_information: bool = False
+    facial_image: str = ""
 
 
 class CertificateCard(CacCard):
@@ -243,17 +248,26 @@ class CertificateBackend:
             atr=request.own_atr,
             profile=profile_named(request.profile),
             number=request.number,
+            choices=_choices(request),
         )
 
 
+def _choices(request: CertificateRequest) -> Choices:
+    return Choices(request.printed_information, request.facial_image)
+
+
 def _serial(request: CertificateRequest, credentials: Sequence[Credential]) -> str:
-    """The card's serial number; a double is another card than one that is nobody's."""
+    """The card's serial number; one with another look, or other objects, is another card."""
     if request.serial:
         return request.serial
     certificates = [item.certificate for item in credentials]
     if request.profile:
-        return guid_of(certificates, f"{request.profile} {request.number}").hex()
-    return _KINDS[request.card].serial(certificates)
+        looks = f"{request.profile} {request.number}"
+    elif _choices(request):
+        looks = request.card
+    else:
+        return _KINDS[request.card].serial(certificates)
+    return guid_of(certificates, looks + _choices(request).name).hex()
 
 
 def _check_protocols(request: CertificateRequest) -> None:

@@ -187,6 +187,7 @@ class Methods:
         profile, touch = _word(given, "profile", PROFILES), _word(given, "touch", TOUCHES)
         profile = PROFILES.get(profile or "")
         serial = given.text("serial")
+        printed, picture = given.flag("printed_information"), given.text("facial_image")
         environment = self._environment(given)
         real = _real_card(given, environment)
         if kind in ISSUED:
@@ -203,10 +204,12 @@ class Methods:
                 raise BadParameter("certificates")
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
             _none_of(serial=serial, profile=profile, touch=touch)
+            _none_of(printed_information=printed or None, facial_image=picture)
             return real
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
             _none_of(serial=serial, profile=profile, touch=touch)
+            _none_of(printed_information=printed or None, facial_image=picture)
             _none_of(environment=environment or None)
             return None
         defaults = self.settings.certificates
@@ -215,6 +218,7 @@ class Methods:
             _none_of(blank=blank or None, profile=profile)
         if card == "cac":
             _none_of(in_memory=in_memory or None, touch=touch)
+            _none_of(printed_information=printed or None, facial_image=picture)
         elif atr in ATRS:
             raise BadParameter("atr")
         number = _number(serial) if profile else 0
@@ -231,6 +235,8 @@ class Methods:
             profile or "",
             number,
             touch or "",
+            printed,
+            picture or "",
         )
 
     def _environment(self, given: Taker) -> tuple[str, ...]:

@@ -65,6 +65,8 @@ class CardMaker:
             atr_bytes(source.atr),
             source.profile,
             source.number,
+            source.printed_information,
+            source.facial_image,
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings

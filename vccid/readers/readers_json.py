@@ -45,6 +45,8 @@ class MadeCard:
         profile: whom a PIV card is taken for, or "".
         number: such a card's serial number, 0 for one of its own.
         touch: who touches it; "" leaves that to the reader.
+        printed_information: whether a new PIV card has that.
+        facial_image: the absolute path of the picture that a new PIV card has, or "".
     """
 
     certificates: tuple[str, ...]
@@ -57,6 +59,8 @@ class MadeCard:
     profile: str = ""
     number: int = 0
     touch: str = ""
+    printed_information: bool = False
+    facial_image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +252,15 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
         in_memory,
         _decode_environment(source),
         *_decode_double(source),
+        *_decode_objects(source),
     )
+
+
+def _decode_objects(source: Mapping[str, Any]) -> tuple[bool, str]:
+    printed, picture = source.get("printed_information", False), source.get("facial_image", "")
+    if type(printed) is not bool or not _is_name(picture):
+        raise ValueError("no objects")
+    return printed, picture
 
 
 def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str]:
