@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.peers.daemon import BIN
 from tests.peers.desk import OPENSC_MODULE, PIN, WRONG_PIN
+from tests.peers.piv import within_run
 
 P11_KIT_MODULE = "/usr/lib/x86_64-linux-gnu/pkcs11/opensc-pkcs11.so"
 
@@ -83,18 +82,9 @@ cat server.log
 
 def with_a_card(directory: Path, algorithm: str, script: str, wrapper: Sequence[str] = ()) -> str:
     """What a shell says that sees one, and in `directory` the authority's ca.pem."""
-    done = subprocess.run(
-        [
-            *wrapper, str(BIN / "vccid"), "run", "--generate", "--card", "piv",
-            "--algorithm", algorithm, "--ca", "ca.pem", "--user", "me@EXAMPLE.TEST",
-            "--", "sh", "-c", script,
-        ],
-        cwd=directory, env={**os.environ, "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=100, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    options = ("--generate", "--card", "piv", "--algorithm", algorithm)
+    named = ("--ca", "ca.pem", "--user", "me@EXAMPLE.TEST")
+    return within_run(directory, (*options, *named), script, wrapper)
 
 
 @pytest.mark.parametrize("algorithm", ["p256", "p384", "rsa2048"])

@@ -37,10 +37,13 @@ class Exit(IntEnum):
     NOT_FOUND = 127
 
 
-#: Where the driver is: in a checkout, else as packaged.
+#: Where the driver is: in a checkout; beside us, where pip put vccid-pcscd; else as packaged by
+#: Debian and by Fedora.
 _DRIVERS: Final = (
     Path(vccid.__file__).parents[1] / "build" / "libifdvccid.so",
+    Path(vccid.__file__).parents[1] / "vccid_pcscd" / "libifdvccid.so",
     Path("/usr/lib/pcsc/drivers/serial/libifdvccid.so"),
+    Path("/usr/lib64/pcsc/drivers/serial/libifdvccid.so"),
 )
 
 
@@ -310,7 +313,8 @@ def _driver(given: Path | None) -> Path:
     if driver is None:
         raise RunFailed(
             "pcscd's driver libifdvccid.so is not to be found",
-            "as root: apt install libifdvccid; or name it: vccid run --driver FILE",
+            "as root: apt install libifdvccid; or: pip install 'vccid[pcscd]'; or name it:"
+            " vccid run --driver FILE",
         )
     return driver
 

@@ -11,6 +11,7 @@ has opened a reader powers the card or waits for news of the slots.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -19,8 +20,13 @@ from vccid.usb.descriptors import BULK_OUT, INTERRUPT_IN
 
 #: Seconds in which a driver that goes on has done something, however busy the machine.
 _SILENCE: Final = 5.0
+#: How often in a row a reader is plugged in again, and the seconds after which it is another row.
+_MOST_TRIES: Final = 3
+_NEW_ROW: Final = 60.0
 _INTERRUPT: Final = INTERRUPT_IN & 0x0F
 _STATUS: Final = bytes((GetSlotStatus.TYPE,))
+
+log = logging.getLogger(__name__)
 
 
 class OpeningWatch:
@@ -58,3 +64,24 @@ class OpeningWatch:
         self._asked = self._opened = False
         if given_up:
             self._given_up()
+
+
+class Tries:
+    """Bounds how often a reader is plugged in again: some host's driver may never open it."""
+
+    def __init__(self, reader: str) -> None:
+        """`reader` is its name."""
+        self._where = {"reader": reader}
+        self._times: list[float] = []
+
+    def take(self) -> bool:
+        """Whether it may be plugged in once more; logs what is done."""
+        now = asyncio.get_running_loop().time()
+        if self._times and now - self._times[-1] > _NEW_ROW:
+            self._times.clear()
+        if len(self._times) == _MOST_TRIES:
+            log.warning("the host's driver has given the reader up again", extra=self._where)
+            return False
+        self._times.append(now)
+        log.warning("the host's driver gave the reader up: plugging it in again", extra=self._where)
+        return True
