@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.key_material import certificate, der, key_pem, pem
 from tests.peers.desk import PIN, Desk
 from tests.peers.piv import PUK, Issued, new_key
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
-from tests.peers.stage import DRIVER, Stage
+from tests.peers.stage import DRIVER, ROOT, Stage
 
 #: Debian's own copy, with its tests.
 PIV_GO = Path("/usr/share/gocode/src/github.com/go-piv/piv-go")
@@ -189,6 +190,13 @@ def test_ykcs11(fresh: Desk, tmp_path: Path) -> None:
     fresh.say("openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-in", digest,
               "-sigfile", signature)  # fmt: skip
     assert der(issued.certificates[0])
+
+
+def test_yubikit(fresh: Desk) -> None:
+    """yubikey-manager's library, as `ykman piv` uses it."""
+    said = fresh.say(sys.executable, "-m", "tests.peers.yubikit_session",
+                     env={"PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert said.splitlines()[-1] == "done"
 
 
 @pytest.mark.timeout(300)

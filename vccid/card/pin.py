@@ -33,12 +33,18 @@ T = TypeVar("T")
 #: What a new card's own PIN is where the user names none; to be announced with a warning.
 FACTORY_PIN: Final = b"123456"
 
+#: What a new PIV card's PUK is.
+FACTORY_PUK: Final = b"12345678"
+#: Not worth a guess.
+_PUBLIC: Final = (FACTORY_PIN, FACTORY_PUK)
+
 #: A card's own PIN: 4 to 8 characters, right-padded with FF on the wire. OpenSC's CAC
 #: driver has the same limits, and pads to 8 whatever was typed.
 MIN_PIN, MAX_PIN = 4, 8
 
 #: scrypt's n: 16 MiB and some 40 ms are a guess's price, and within a small daemon's memory.
 SCRYPT_COST = 1 << 14
+_PUBLIC_COST: Final = 2
 
 #: Of digests in memory: of this process's own, so one says nothing under any other.
 _DIGEST_KEY: Final = os.urandom(32)
@@ -398,7 +404,9 @@ def _chosen(pin: bytes, state: PinState) -> PinState:
 
 
 def _hash(pin: bytes) -> PinHash:
-    empty = PinHash(os.urandom(16), b"", SCRYPT_COST, r=8, p=1)
+    # What everybody knows is not guessed, so a new card need not wait for a guess's price.
+    cost = _PUBLIC_COST if pin in _PUBLIC else SCRYPT_COST
+    empty = PinHash(os.urandom(16), b"", cost, r=8, p=1)
     return replace(empty, digest=_scrypt(pin, empty))
 
 

@@ -20,7 +20,7 @@ from vccid.errors import VccidError, unexpected
 from vccid.process.cleanup import take_all_async
 from vccid.process.threads import Threads
 from vccid.readers.manager import ReaderManager
-from vccid.settings import config
+from vccid.settings import config_files
 from vccid.settings.config import Settings
 from vccid.settings.directories import Directories
 
@@ -128,7 +128,7 @@ class Daemon:
     async def _read_again(self) -> None:
         self._notifier.reloading()
         try:
-            settings = config.load(self._directories.configuration, self._overrides)
+            settings = config_files.load(self._directories.configuration, self._overrides)
             await self._manager.apply(settings)
             # The group's name may have to be asked for far away.
             await asyncio.to_thread(self._socket.share, settings.control)
