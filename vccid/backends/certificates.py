@@ -45,6 +45,7 @@ class CertificateRequest:
         atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1.
         profile: whom a PIV card is taken for, by name, or "".
         number: its serial number as Yubico's tools ask for it; 0 for one of its own.
+        secure_messaging: kind of a PIV card's key 04, "" for a card without.
         own_atr: any card's, in place of that; None for the kind's.
         card: its kind.
         serial: of a blank PIV card, 32 hexadecimal digits; "" for a card made of certificates.
@@ -64,6 +65,7 @@ class CertificateRequest:
     own_atr: bytes | None = None
     profile: str = ""
     number: int = 0
+    secure_messaging: str = ""
 
 
 class CertificateCard(CacCard):
@@ -243,6 +245,7 @@ class CertificateBackend:
             atr=request.own_atr,
             profile=profile_named(request.profile),
             number=request.number,
+            secure_messaging=request.secure_messaging,
         )
 
 
@@ -253,6 +256,8 @@ def _serial(request: CertificateRequest, credentials: Sequence[Credential]) -> s
     certificates = [item.certificate for item in credentials]
     if request.profile:
         return guid_of(certificates, f"{request.profile} {request.number}").hex()
+    if request.secure_messaging:
+        return guid_of(certificates, f"PIV {request.secure_messaging}").hex()
     return _KINDS[request.card].serial(certificates)
 
 

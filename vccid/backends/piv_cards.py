@@ -60,6 +60,7 @@ class PivCards:
         atr: bytes | None = None,
         profile: Profile = PLAIN,
         number: int = 0,
+        secure_messaging: str = "",
     ) -> PivCard:
         """A card.
 
@@ -74,6 +75,7 @@ class PivCards:
             atr: its answer to reset; None for the kind's.
             profile: whom it is taken for.
             number: its serial number as Yubico's tools ask for it; 0 for one of its own.
+            secure_messaging: kind of its key 04, "" for a card without.
 
         Raises:
             KeyUnsuitable: a key that no PIV card holds.
@@ -81,16 +83,16 @@ class PivCards:
         """
         serial = guid.hex()
         given = given_keys(credentials)
+        fresh = partial(_new_contents, guid, credentials, profile, secure_messaging)
         if in_memory:
-            contents = await offload(partial(_new, MemoryKeeper(), guid, credentials, profile))
+            contents = await offload(partial(_new, MemoryKeeper(), fresh))
             shared = SharedContents(contents, MemoryKeeper())
         else:
-            shared = await self._kept(guid, credentials, offload, profile)
+            shared = await self._kept(guid, fresh, offload)
         puks = MemoryStateStore() if in_memory else self._puks
         puk = await Puk.open(puks, serial, offload)
         memory = CardMemory(shared, given, offload)
         names = [item.name for item in credentials]
-        fresh = partial(_new_contents, guid, credentials, profile)
         if cac is not None:
             own = atr or CAC_PIV_ATR
             return CacPivCard(memory, pin, puk, fresh, names, own, release, cac=cac)
@@ -100,16 +102,15 @@ class PivCards:
     async def _kept(
         self,
         guid: bytes,
-        credentials: Sequence[Credential],
+        fresh: Callable[[], Contents],
         offload: Offload[Any],
-        profile: Profile,
     ) -> SharedContents:
         """What the card keeps: the same for the same card in another reader."""
         serial = guid.hex()
         shared = self._shared.get(serial)
         if shared is None:
             keeper = FileKeeper(self._directory, serial, self._sealer())
-            contents = await offload(partial(_new, keeper, guid, credentials, profile))
+            contents = await offload(partial(_new, keeper, fresh))
             # Another insert of the same card may have been as far meanwhile.
             shared = self._shared.get(serial) or SharedContents(contents, keeper)
             self._shared[serial] = shared
@@ -133,16 +134,17 @@ class PivCards:
         return Sealer(secret)
 
 
-def _new(
-    keeper: Keeper, guid: bytes, credentials: Sequence[Credential], profile: Profile
-) -> Contents:
+def _new(keeper: Keeper, fresh: Callable[[], Contents]) -> Contents:
     """What was kept, or else what a new card has, which is kept then. Blocks."""
     kept = keeper.load()
     if kept is None:
-        kept = _new_contents(guid, credentials, profile)
+        kept = fresh()
         keeper.save(kept)
     return kept
 
 
-def _new_contents(guid: bytes, credentials: Sequence[Credential], profile: Profile) -> Contents:
-    return new_contents(guid, credentials, datetime.datetime.now(datetime.UTC), profile)
+def _new_contents(
+    guid: bytes, credentials: Sequence[Credential], profile: Profile, secure_messaging: str
+) -> Contents:
+    now = datetime.datetime.now(datetime.UTC)
+    return new_contents(guid, credentials, now, profile, secure_messaging)

@@ -40,6 +40,7 @@ class CardMethods:
                 for name, der in zip(info.names, info.certificates, strict=True)
             ],
             "slots": [asdict(slot) for slot in info.slots],
+            "pairing_code": info.pairing_code,
         }
 
     async def reset_pin(self, given: Taker) -> Parameters:

@@ -23,6 +23,7 @@ from vccid.settings.looks import (
     ATRS,
     MOST_NUMBER,
     PROFILES,
+    SM_KINDS,
     TOUCHES,
     check_atr,
     check_label,
@@ -184,6 +185,7 @@ class Methods:
         kind, blank, in_memory = given.text("card"), given.flag("blank"), given.flag("in_memory")
         profile, touch = _word(given, "profile", PROFILES), _word(given, "touch", TOUCHES)
         profile = PROFILES.get(profile or "")
+        secure, contactless = _word(given, "secure_messaging", SM_KINDS), given.flag("contactless")
         serial = given.text("serial")
         environment = self._environment(given)
         real = _real_card(given, environment)
@@ -197,17 +199,22 @@ class Methods:
             if certificates is not None:
                 raise BadParameter("certificates")
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
-            _none_of(serial=serial, profile=profile, touch=touch)
+            _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
+            _none_of(contactless=contactless or None)
             return real
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
-            _none_of(serial=serial, profile=profile, touch=touch)
+            _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
+            _none_of(contactless=contactless or None)
             _none_of(environment=environment or None)
             return None
         defaults = self.settings.certificates
         card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
         if card != "piv":
-            _none_of(blank=blank or None, profile=profile)
+            _none_of(blank=blank or None, profile=profile, secure_messaging=secure)
+            _none_of(contactless=contactless or None)
+        if profile:
+            _none_of(secure_messaging=secure)
         if card == "cac":
             _none_of(in_memory=in_memory or None, touch=touch)
         elif atr in ATRS:
@@ -226,6 +233,8 @@ class Methods:
             profile or "",
             number,
             touch or "",
+            secure or "",
+            contactless,
         )
 
     def _environment(self, given: Taker) -> tuple[str, ...]:

@@ -126,6 +126,17 @@ _CARD_OPTIONS: Final = (
         help="Make a PIV card a test double of a YubiKey, with a reader that is called as one.",
     ),
     click.option(
+        "--secure-messaging",
+        type=click.Choice(["cs2", "cs7", "cs2-intermediate", "cs7-intermediate"]),
+        help="Let a PIV card speak secure messaging by this cipher suite, its certificate signed"
+        " by way of an intermediate one or not.",
+    ),
+    click.option(
+        "--contactless",
+        is_flag=True,
+        help="Have hosts come to a PIV card by its contactless interface.",
+    ),
+    click.option(
         "--serial",
         metavar="NUMBER",
         help="Number of a blank card, a UUID: the card with this number, as it was left; of a"
@@ -168,6 +179,8 @@ def card_request(
     serial: str | None,
     profile: str | None,
     touch: str | None,
+    secure_messaging: str | None,
+    contactless: bool,
     reader_name: str | None,
     password_file: Path | None,
     ask_password: bool,
@@ -180,6 +193,10 @@ def card_request(
         click.UsageError: they do not go together.
         ConfigError: a secret cannot be had.
     """
+    if (secure_messaging or contactless) and (kind != "piv" and not blank):
+        raise click.UsageError("--secure-messaging and --contactless go with --card piv")
+    if profile is not None and secure_messaging is not None:
+        raise click.UsageError("a YubiKey has no --secure-messaging")
     if profile is not None and (kind not in (None, "piv") or real_reader is not None):
         raise click.UsageError("--profile goes with --card piv")
     if sum(source is not None for source in (certs, real_reader, hardware, blank or None)) > 1:
@@ -210,6 +227,8 @@ def card_request(
         "serial": serial,
         "profile": profile,
         "touch": touch,
+        "secure_messaging": secure_messaging,
+        "contactless": contactless or None,
         "reader_name": reader_name,
         "pcsc_reader": real_reader,
         "hardware": hardware,
@@ -302,6 +321,7 @@ def card_info(context: Context, reader: str | None) -> None:
             ("serial", card["serial"]),
             ("ATR", base64.b64decode(reply["atr"]).hex(" ").upper()),
             ("PIN", f"{card['pin']}, {output.tries_text(card)}"),
+            *([("pairing code", code)] if (code := reply.get("pairing_code")) else []),
             *([] if card["puk_tries"] is None else [("PUK", output.puk_tries_text(card))]),
         ]
     )

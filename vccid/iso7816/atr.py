@@ -19,6 +19,9 @@ T1_ATR: Final = bytes.fromhex("3BF71300008131FE458031C173C021C0CD")
 #: The same of a card that is a CAC and a PIV card, for Windows keeps one card's kind for each ATR.
 CAC_PIV_ATR: Final = bytes.fromhex("3BFA13000081 31FE45 8031C173C021C0 524350 81")
 
+#: The same card where it is not touched by contacts (PC/SC part 3, 3.1.3.2.3.1).
+CONTACTLESS_ATR: Final = bytes.fromhex("3B878001 8031C173C021C0 24")
+
 _MAX_LENGTH: Final = 33
 
 #: FI and DI values that are not RFU (ISO/IEC 7816-3, tables 7 and 8).

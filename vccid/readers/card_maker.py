@@ -65,6 +65,7 @@ class CardMaker:
             atr_bytes(source.atr),
             source.profile,
             source.number,
+            source.secure_messaging,
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings

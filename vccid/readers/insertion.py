@@ -164,6 +164,8 @@ class Inserter:
             await managed.relabel(label, _reader_name(source.profile))
             managed.given_touch = source.touch
             managed.apply_touch(card)
+            if source.contactless or managed.settings.contactless:
+                _make_contactless(card)
             _check_empty(managed)
             inserted = Inserted(managed, card, managed.reader.insert(card), warnings)
         except VccidError:
@@ -191,6 +193,13 @@ class Inserter:
             raise
         managed.follower = follower
         return Inserted(managed, None, managed.reader.generation)
+
+
+def _make_contactless(card: Card) -> None:
+    from vccid.card.piv.piv_card import PivCard
+
+    if isinstance(card, PivCard):
+        card.contactless = True
 
 
 def _reader_name(profile: str) -> str:

@@ -22,7 +22,7 @@ from vccid.errors import ReaderError, StateError
 from vccid.process import user_text
 from vccid.readers.attachments import Attachment
 from vccid.settings.config import CARD_KINDS, CardKind, check_reader_name
-from vccid.settings.looks import MOST_NUMBER, PROFILES, TOUCHES, check_atr, check_label
+from vccid.settings.looks import MOST_NUMBER, PROFILES, SM_KINDS, TOUCHES, check_atr, check_label
 
 #: The version of the file's layout.
 VERSION: Final = 1
@@ -45,6 +45,8 @@ class MadeCard:
         profile: whom a PIV card is taken for, or "".
         number: such a card's serial number, 0 for one of its own.
         touch: who touches it; "" leaves that to the reader.
+        secure_messaging: kind of its key 04, "" for a card without.
+        contactless: whether hosts are on its contactless interface.
     """
 
     certificates: tuple[str, ...]
@@ -57,6 +59,8 @@ class MadeCard:
     profile: str = ""
     number: int = 0
     touch: str = ""
+    secure_messaging: str = ""
+    contactless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +255,7 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
     )
 
 
-def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str]:
+def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str, str, bool]:
     profile, number, touch = (
         source.get("profile", ""),
         source.get("number", 0),
@@ -261,7 +265,10 @@ def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str]:
         raise ValueError("no profile")
     if type(number) is not int or not 0 <= number <= MOST_NUMBER:
         raise ValueError("no serial number")
-    return profile, number, touch
+    secure, contactless = source.get("secure_messaging", ""), source.get("contactless", False)
+    if secure not in ("", *SM_KINDS) or type(contactless) is not bool:
+        raise ValueError("no card")
+    return profile, number, touch, secure, contactless
 
 
 def _decode_environment(source: Mapping[str, Any]) -> tuple[str, ...]:

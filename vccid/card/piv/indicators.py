@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from vccid.card.piv.keys import CardKey
 from vccid.card.piv.references import PinPolicy
+from vccid.card.piv.session_keys import SessionKeys
 
 
 class Indicators:
@@ -16,16 +17,30 @@ class Indicators:
         management: whether the management key was proved.
         challenge: what the host is to encrypt, or b"".
         witness: what the host is to have decrypted, or b"".
+        paired: whether the pairing code was verified.
+        session: keys of secure messaging, or None.
+        protected: whether the present command came under it.
     """
 
-    __slots__ = ("challenge", "fresh", "management", "pin", "witness")
+    __slots__ = (
+        "challenge",
+        "fresh",
+        "management",
+        "paired",
+        "pin",
+        "protected",
+        "session",
+        "witness",
+    )
 
     def __init__(self) -> None:
+        self.protected = False
         self.clear()
 
     def clear(self) -> None:
         """Another application was selected: all of them fall."""
-        self.pin = self.fresh = self.management = False
+        self.pin = self.fresh = self.management = self.paired = False
+        self.session: SessionKeys | None = None
         self.forget_proof()
 
     def set_pin(self, verified: bool) -> None:

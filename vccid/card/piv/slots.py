@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import secrets
 from collections.abc import Sequence
 from typing import Final
 
 from vccid.card.piv.algorithms import algorithm_of
 from vccid.card.piv.attestation import new_attester
 from vccid.card.piv.contents import Contents, ManagementKey
+from vccid.card.piv.cvc import new_credential
 from vccid.card.piv.data_model import CERTIFICATES
 from vccid.card.piv.keys import CardKey, public_template
-from vccid.card.piv.objects import certificate, new_objects
+from vccid.card.piv.objects import certificate, new_objects, with_secure_messaging
 from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.references import KEYS, Origin, default_pin_policy, key_name
 from vccid.card.piv.signing import new_issuer
@@ -91,6 +93,7 @@ def new_contents(
     credentials: Sequence[Credential],
     now: datetime.datetime,
     profile: Profile = PLAIN,
+    secure_messaging: str = "",
 ) -> Contents:
     """What a card has when it is new: its identity, and the certificates given.
 
@@ -99,6 +102,7 @@ def new_contents(
         credentials: in the order of `KEYS`.
         now: UTC.
         profile: whom it is taken for.
+        secure_messaging: kind of its key 04, as `new_credential`; "" for a card without.
     """
     ends = [validity_of(item.certificate)[1] for item in credentials]
     expires = max((end for end in ends if end is not None), default=now + _LIFE)
@@ -109,15 +113,26 @@ def new_contents(
         objects[CERTIFICATES[reference]] = certificate(item.certificate)
     attester = new_attester(guid.hex(), start, end, profile)
     management = ManagementKey(profile.management)
-    return Contents(guid, issuer, attester, objects, management=management)
+    held = None
+    if secure_messaging:
+        code = f"{secrets.randbelow(10**8):08}"
+        held = new_credential(secure_messaging, guid, code, start, end)
+    objects = with_secure_messaging(objects, held)
+    return Contents(guid, issuer, attester, objects, management=management, secure_messaging=held)
 
 
 def emptied(contents: Contents, profile: Profile = PLAIN) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
     _, end = validity_of(contents.issuer.certificate)
     assert end is not None, "we made it"
+    held = contents.secure_messaging
     objects = new_objects(contents.guid, end.date(), contents.issuer)
     management = ManagementKey(profile.management)
     return Contents(
-        contents.guid, contents.issuer, contents.attester, objects, management=management
+        contents.guid,
+        contents.issuer,
+        contents.attester,
+        with_secure_messaging(objects, held),
+        management=management,
+        secure_messaging=held,
     )

@@ -68,15 +68,18 @@ async def piv_card(
     contents: Contents | None = None,
     profile: Profile = PLAIN,
     number: int = 0,
+    secure_messaging: str = "",
+    contactless: bool = False,
 ) -> PivCard:
     """A card in memory, unless `keeper` keeps it."""
     guid = guid_of([item.certificate for item in given])
     store = MemoryStateStore()
     serial = guid.hex()
-    return PivCard(
+    card = PivCard(
         CardMemory(
             SharedContents(
-                contents or new_contents(guid, given, NOW, profile), keeper or MemoryKeeper()
+                contents or new_contents(guid, given, NOW, profile, secure_messaging),
+                keeper or MemoryKeeper(),
             ),
             given_keys(given),
             at_once,
@@ -89,6 +92,8 @@ async def piv_card(
         profile=profile,
         number=number,
     )
+    card.contactless = contactless
+    return card
 
 
 class Host:
