@@ -100,6 +100,18 @@ def test_a_piv_card_of_an_authority(user: User) -> None:
 
 
 @pytest.mark.parametrize("between", [(), ("--pcscd",)])
+def test_a_piv_card_as_it_is_issued(user: User, between: tuple[str, ...]) -> None:
+    """Its answer to reset, T=0 first and T=1, is in OpenSC's table."""
+    script = f"opensc-tool --atr && pkcs11-tool --module {OPENSC_MODULE} --test --login --pin {PIN}"
+    card = ("--generate", "--card", "piv-only-2025")
+    said = user.say("run", *between, *card, "--", "sh", "-c", script)
+    assert said.startswith("3b:d8:18:00:80:b1:fe:45:1f:07:80:31:c1:64:08:06:92:0f:d5\n")
+    assert "No errors\n" in said
+    said = user.say("run", *between, "--card", "piv-only-2025", "--", "vccidctl", "card", "info")
+    assert "3B D8 18 00 80 B1" in said
+
+
+@pytest.mark.parametrize("between", [(), ("--pcscd",)])
 def test_a_reader_and_a_card_that_look_as_one_says(user: User, between: tuple[str, ...]) -> None:
     """Also a class byte that no application knows: 6E00 (ISO/IEC 7816-4, 5.6)."""
     atr = "3B:FD:13:00:00:81:31:FE:15:80:73:C0:21:C0:57:59:75:62:69:4B:65:79:40"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .guest import Guest, GuestOptions
+from .guest import Guest, GuestOptions, read_logs
 
 # The first test of a run may build the image first.
 TEST_TIMEOUT_SECONDS = 600
@@ -66,9 +66,10 @@ def quiet_kernel(request: pytest.FixtureRequest, guest: Guest) -> Iterator[None]
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
-    """Show the guests' consoles with a failed test."""
+    """Show the guests' consoles and logs with a failed test."""
     report = yield
     if report.failed and (module := item.getparent(pytest.Module)) is not None:
         for guest in module.stash.get(GUESTS, []):
             report.sections.append((f"console of {guest.options.name}", guest.console()))
+            report.sections.append((f"logs of {guest.options.name}", read_logs(guest)))
     return report

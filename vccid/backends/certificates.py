@@ -23,14 +23,14 @@ from vccid.card.piv.slots import MAX_CREDENTIALS as MAX_PIV_CREDENTIALS
 from vccid.card.piv.slots import guid_of, piv_holder
 from vccid.card.state import MemoryStateStore, StateStore
 from vccid.errors import ConfigError, KeySourceError, StateError
-from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR, Atr
+from vccid.iso7816.atr import CAC_T1_ATR, LIBCACARD_ATR, Atr
 from vccid.keys.base import Credential
 from vccid.keys.holder import Holder, cac_applet
 from vccid.keys.load import Loading, LockedToken
 from vccid.keys.passwords import Passwords
 
 DEFAULT_DATABASE: Final = "sql:/etc/pki/nssdb"
-_ATRS: Final = {"cac": LIBCACARD_ATR, "t1": T1_ATR}
+_ATRS: Final = {"cac": LIBCACARD_ATR, "t1": CAC_T1_ATR}
 #: ID, signature, encryption.
 _NORM: Final = 3
 

@@ -147,4 +147,4 @@ def _new_contents(
     guid: bytes, credentials: Sequence[Credential], profile: Profile, secure_messaging: str
 ) -> Contents:
     now = datetime.datetime.now(datetime.UTC)
-    return new_contents(guid, credentials, now, profile, secure_messaging)
+    return new_contents(guid, credentials, now, profile=profile, secure_messaging=secure_messaging)

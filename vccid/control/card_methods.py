@@ -110,7 +110,7 @@ def _card_in(managed: ManagedReader) -> Card:
     card = managed.reader.card
     if card is not None:
         return card
-    problem = managed.problem
+    problem = managed.content.problem
     hint = "insert one: vccidctl insert --certs A,B,C"
     if problem is not None:
         hint = f"it is not in any more: {problem.message}"

@@ -15,12 +15,14 @@ from vccid.control.card_methods import CardMethods, card_summary
 from vccid.errors import NotPermitted, ReaderError, VccidError
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment
+from vccid.readers.content import Content
 from vccid.readers.managed_reader import ManagedReader
 from vccid.readers.manager import ReaderManager
 from vccid.readers.readers_json import CardSource, MadeCard, RealCard
 from vccid.settings.config import CARD_KINDS, Settings
 from vccid.settings.looks import (
     ATRS,
+    ISSUED,
     MOST_NUMBER,
     PROFILES,
     SM_KINDS,
@@ -189,6 +191,9 @@ class Methods:
         serial = given.text("serial")
         environment = self._environment(given)
         real = _real_card(given, environment)
+        if kind in ISSUED:
+            kind, own = ISSUED[kind]
+            atr = atr or own
         if kind is not None and kind not in CARD_KINDS:
             raise BadParameter("card")
         if blank and (certificates is not None or real is not None):
@@ -257,7 +262,8 @@ class Methods:
         return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
 
     def _reader(self, managed: ManagedReader) -> Parameters:
-        reader, problem = managed.reader, managed.problem
+        reader, content = managed.reader, managed.content
+        problem = content.problem
         return {
             "name": managed.name,
             "label": reader.label,
@@ -271,7 +277,7 @@ class Methods:
                     "up": attached.up,
                     "status": attached.status,
                 }
-                for attached in managed.attachment_statuses
+                for attached in managed.attachments.statuses
             ],
             "hosts": [
                 {
@@ -283,10 +289,10 @@ class Methods:
                 for host in reader.hosts
             ],
             "card": None if reader.card is None else card_summary(reader.card),
-            "wanted": list(managed.source.certificates)
-            if isinstance(managed.source, MadeCard)
+            "wanted": list(content.source.certificates)
+            if isinstance(content.source, MadeCard)
             else [],
-            "real_card": _followed(managed),
+            "real_card": _followed(content),
             "far_card": self._far_card(reader),
             "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
             "changed": managed.changed,
@@ -397,8 +403,8 @@ async def _seen(managed: ManagedReader, generation: int, wait: float | None) -> 
     }
 
 
-def _followed(managed: ManagedReader) -> Parameters | None:
-    source, follower = managed.source, managed.follower
+def _followed(content: Content) -> Parameters | None:
+    source, follower = content.source, content.follower
     if not isinstance(source, RealCard) or follower is None:
         return None
     return {"reader": source.reader, "emulated": source.emulated, "status": follower.status}

@@ -65,12 +65,16 @@ def _complete_word(words: Iterable[str], incomplete: str) -> list[CompletionItem
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
+#: Kinds that are a PIV card and nothing else.
+PIV_ALONE: Final = ("piv", "piv-only-2025")
+
 _CARD_OPTIONS: Final = (
     click.option(
         "--card",
         "kind",
-        type=click.Choice(["cac", "piv", "cac+piv"]),
-        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; or both.",
+        type=click.Choice(["cac", "cac+piv", *PIV_ALONE]),
+        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; both; or"
+        " a PIV card as it is issued since 2025.",
     ),
     click.option(
         "--certs",
@@ -214,7 +218,7 @@ def card_request(
     blank = blank or (profile is not None and (certs, real_reader, hardware) == (None,) * 3)
     if serial is not None and not blank and profile is None:
         raise click.UsageError("--serial goes with --blank")
-    if (kind == "cac" and in_memory) or (kind not in (None, "piv") and blank):
+    if (kind == "cac" and in_memory) or (kind not in (None, *PIV_ALONE) and blank):
         raise click.UsageError("--blank and --in-memory go with --card piv")
     return {
         "card": kind or ("piv" if blank or profile else None),

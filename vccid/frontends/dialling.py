@@ -12,7 +12,7 @@ from typing import Generic, TypeVar, cast
 
 from vccid.errors import ConfigError, ProtocolError
 from vccid.frontends.dialling_states import CALL, Event, State
-from vccid.links.transport import Endpoint, keep_alive
+from vccid.links.transport import Endpoint, Listening, keep_alive
 from vccid.process.cleanup import take_all_async
 from vccid.process.log_rate_limit import LogRateLimit
 
@@ -151,7 +151,7 @@ class Call(Generic[L]):
         self._make = make
         self._timing = timing
         self._listen = listen
-        self._server: asyncio.Server | None = None
+        self._server: Listening | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property

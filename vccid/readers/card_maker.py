@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from vccid.keys.worker.workers import Workers
 
 
+def load() -> None:
+    """Load all that the first card would have loaded."""
+    from vccid.backends import certificates  # noqa: F401
+    from vccid.keys.worker import workers  # noqa: F401
+
+
 class CardMaker:
     """The backends, as the daemon uses them.
 

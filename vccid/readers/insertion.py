@@ -80,9 +80,9 @@ class Inserter:
                 came with a real card.
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
-        async with managed.card_lock:
+        async with managed.content.lock:
             _check_empty(managed)
-            source = source or managed.source or managed.last_source
+            source = source or managed.content.source or managed.content.last_source
             if source is None:
                 raise ReaderError(
                     f"reader {managed.name} never had a card to put back",
@@ -107,19 +107,15 @@ class Inserter:
         Raises:
             ReaderError: nothing is in it.
         """
-        async with managed.card_lock:
-            if managed.follower is not None:
-                await managed.unfollow()
-            elif managed.reader.card is not None or managed.problem is None:
-                managed.reader.remove()
-            managed.source = managed.problem = None
+        async with managed.content.lock:
+            await managed.content.remove()
             return managed.reader.generation
 
     async def put_back(self, managed: ManagedReader) -> None:
         """Put in what was in before a restart; where that fails, `problem` has why."""
-        async with managed.card_lock:
-            source = managed.source
-            if source is None or managed.reader.card is not None or managed.follower is not None:
+        async with managed.content.lock:
+            source = managed.content.source
+            if source is None or not managed.content.is_awaited:
                 return
             try:
                 await self._put_in(managed, source, None, None)
@@ -144,8 +140,6 @@ class Inserter:
             inserted = await self._follow(managed, source)
         else:
             inserted = await self._put_made_in(managed, source, password, pin, label)
-        managed.source = managed.last_source = source
-        managed.problem = None
         for warning in inserted.warnings:
             log.warning("%s", warning, extra={"reader": managed.name})
         return inserted
@@ -178,6 +172,7 @@ class Inserter:
                 loop.call_soon_threadsafe(_lost, managed, card, error)
 
         card.watch(lost)
+        managed.content.made(source)
         return inserted
 
     async def _follow(self, managed: ManagedReader, source: RealCard) -> Inserted:
@@ -191,7 +186,7 @@ class Inserter:
         except ReaderError:
             await follower.stop()
             raise
-        managed.follower = follower
+        managed.content.followed(source, follower)
         return Inserted(managed, None, managed.reader.generation)
 
 
@@ -213,7 +208,7 @@ def _reader_name(profile: str) -> str:
 def _check_empty(managed: ManagedReader) -> None:
     """The reader's own check, before keys are fetched for nothing."""
     managed.check_there()
-    if managed.reader.card is not None or managed.follower is not None:
+    if managed.reader.card is not None or managed.content.is_followed:
         held = "holds a card" if managed.reader.card is not None else "follows a real card"
         raise ReaderError(
             f"reader {managed.name} already {held}",
@@ -224,7 +219,7 @@ def _check_empty(managed: ManagedReader) -> None:
 async def _first_look(inserted: Inserted) -> Inserted:
     """What came of following a real card, once its reader was looked at."""
     managed = inserted.managed
-    follower = managed.follower
+    follower = managed.content.follower
     if follower is None:
         return inserted
     await follower.first_look(_FIRST_LOOK)
@@ -236,13 +231,13 @@ def _lost(managed: ManagedReader, card: Card, error: VccidError) -> None:
     """What the card is made of is gone: so it leaves, and `status` has the reason."""
     if managed.reader.card is not card:
         return
-    managed.problem = error
+    managed.content.failed(error)
     log.error("the card left: %s; %s", error.message, error.hint, extra={"reader": managed.name})
     managed.reader.remove()
 
 
 def _not_put_back(managed: ManagedReader, error: VccidError) -> None:
-    managed.problem = error
+    managed.content.failed(error)
     log.warning(
         "the card could not be put back: %s; %s",
         error.message,

@@ -37,10 +37,13 @@ class Exit(IntEnum):
     NOT_FOUND = 127
 
 
-#: Where the driver is: in a checkout, else as packaged.
+#: Where the driver is: in a checkout; beside us, where pip put vccid-pcscd; else as packaged by
+#: Debian and by Fedora.
 _DRIVERS: Final = (
     Path(vccid.__file__).parents[1] / "build" / "libifdvccid.so",
+    Path(vccid.__file__).parents[1] / "vccid_pcscd" / "libifdvccid.so",
     Path("/usr/lib/pcsc/drivers/serial/libifdvccid.so"),
+    Path("/usr/lib64/pcsc/drivers/serial/libifdvccid.so"),
 )
 
 
@@ -266,7 +269,11 @@ def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     A PIV card of nothing is a blank one: there is no card of before that could be meant.
     """
     named = ("certs", "real_reader", "hardware")
-    if values["kind"] == "piv" and not generate and all(values[name] is None for name in named):
+    if (
+        values["kind"] in cards.PIV_ALONE
+        and not generate
+        and all(values[name] is None for name in named)
+    ):
         values = {**values, "blank": True}
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
     if generate and values["certs"] is None and not values["blank"]:
@@ -289,7 +296,7 @@ def _recipe(
         return None
     from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
 
-    card = card or "cac"
+    card = "piv" if card in cards.PIV_ALONE else card or "cac"
     if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
         raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
     if user is not None and ca is None:
@@ -306,7 +313,8 @@ def _driver(given: Path | None) -> Path:
     if driver is None:
         raise RunFailed(
             "pcscd's driver libifdvccid.so is not to be found",
-            "as root: apt install libifdvccid; or name it: vccid run --driver FILE",
+            "as root: apt install libifdvccid; or: pip install 'vccid[pcscd]'; or name it:"
+            " vccid run --driver FILE",
         )
     return driver
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ from vccid.ctl import cards, output, secrets
 from vccid.ctl.client import Client, NoDaemon
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed
+from vccid.readers import card_maker
 from vccid.run import job, pcscd, scratch
 from vccid.run.keeper import Keeper
 from vccid.run.log import Log
 from vccid.run.plan import Pcscd, Plan
-from vccid.settings import config
+from vccid.settings import directories
 from vccid.settings.config import DEFAULT_READER
-from vccid.settings.directories import Directories
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
@@ -112,6 +111,8 @@ def detach(wish: Wish, tell: Callable[[dict[str, str]], None]) -> NoReturn:
 def _begun(wish: Wish) -> Iterator[tuple[Plan, Keeper]]:
     """The servers, with the card in."""
     behind = None if wish.driver is None else Pcscd(pcscd.find(), wish.driver)
+    if wish.card or wish.generate is not None:
+        card_maker.load()  # once, for the daemon and for new certificates
     with scratch.folder() as directory:
         plan = _plan(wish, directory, behind)
         with _kept(plan) as keeper:
@@ -134,27 +135,22 @@ def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
         RunFailed: the log cannot be had.
     """
     log = Log.open(wish.log or directory / "log")
-    places = Directories(
-        runtime=(wish.given.runtime or directory / "run").absolute(),
-        state=(wish.given.state or directory / "state").absolute(),
-        configuration=(wish.given.configuration or directory / "etc").absolute(),
-        credentials=None,
+    places = directories.find(
+        os.environ,
+        os.geteuid(),
+        (wish.given.runtime or directory / "run").absolute(),
+        (wish.given.state or directory / "state").absolute(),
+        (wish.given.configuration or directory / "etc").absolute(),
     )
     places.create()
     settings = {**_defaults(behind is None), **wish.given.overrides}
-    options = [
-        f"--runtime-directory={places.runtime}",
-        f"--state-directory={places.state}",
-        f"--configuration-directory={places.configuration}",
-        *(f"{config.option(*setting)}={value}" for setting, value in settings.items()),
-    ]
     if settings.get(("pcsc", "everyone")) == "true":
         directory.chmod(0o711)  # for whoever our command becomes
     _show_all_in_opensc(directory / "opensc.conf", wish.readers)
     return Plan(
         directory=directory,
-        runtime=places.runtime,
-        daemon=[sys.executable, "-P", "-m", "vccid.daemon.main", *options],
+        places=places,
+        settings=settings,
         behind=behind,
         readers=wish.readers,
         log=log,

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from vccid.card.touch import TouchMode
 from vccid.errors import RemoteProtocolError
-from vccid.iso7816.atr import Atr, fault_of
+from vccid.iso7816.atr import ALTERNATE_TOKEN_ATR, Atr, fault_of
 
 #: Answers to reset that have a name: libcacard's, and one of T=1.
 ATRS: Final = ("cac", "t1")
@@ -25,6 +25,11 @@ MOST_NUMBER: Final = 0xFFFFFFFF
 SM_KINDS: Final = ("cs2", "cs7", "cs2-intermediate", "cs7-intermediate")
 #: Who may touch a card.
 TOUCHES: Final = tuple(mode.value for mode in TouchMode)
+#: Cards as they are issued: what kind each is, and its answer to reset. A kind's own name is one
+#: that has the kind's.
+ISSUED: Final[dict[str, tuple[Literal["piv"], str]]] = {
+    "piv-only-2025": ("piv", ALTERNATE_TOKEN_ATR.hex()),
+}
 
 #: Bytes of a name; libpcsclite has 128, a NUL, and pcscd's own " 00 00" among them.
 LABEL_MAX: Final = 100

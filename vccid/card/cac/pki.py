@@ -120,7 +120,7 @@ class PkiApplet(ContainerApplet):
         selection.blocks = b""
         if command.p1 != _LAST_BLOCK:
             return status.INCORRECT_P1_P2
-        if not session.verified:
+        if not session.pin_status.is_verified:
             # Not libcacard's 6985: on 6982 OpenSC verifies again by itself and repeats the command.
             return status.SECURITY_STATUS_NOT_SATISFIED
         if len(block) != self._size or int.from_bytes(block, "big") >= self._modulus:
@@ -162,7 +162,7 @@ class PkiApplet(ContainerApplet):
         """
         if session.pin.kind != "token":
             return status.EXECUTION_ERROR
-        session.verified = False
+        session.pin_status.fall()
         return status.SECURITY_STATUS_NOT_SATISFIED
 
     def _failed(

@@ -69,7 +69,7 @@ class Access:
         """Whether an object may be read now."""
         if tag in _PUBLIC:
             return True
-        return self.virtual_contact and (tag not in PIN_TO_READ or self._indicators.pin)
+        return self.virtual_contact and (tag not in PIN_TO_READ or self._indicators.pin.is_verified)
 
     def may_use(self, reference: int, key: CardKey) -> bool:
         """Whether a key may be used now."""

@@ -27,6 +27,7 @@ from vccid.card.piv.data_model import (
 from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.key_establishment import establish
 from vccid.card.piv.keys import CardKey
+from vccid.card.piv.management_states import Event
 from vccid.card.piv.parts import PivParts, WaitFor, report
 from vccid.card.piv.reference_data import ReferenceData
 from vccid.card.piv.references import CARD_MANAGEMENT, SECURE_MESSAGING
@@ -164,7 +165,7 @@ class PivApplication:
         operation = authentication.operation(key, asked, self._parts.profile.agreeing)
         if operation is None:
             return status.INCORRECT_DATA
-        self.indicators.fresh = False
+        self.indicators.pin.key_used()
         return self._operate(operation, key)
 
     def _establish(self, command: Command) -> bytes:
@@ -177,15 +178,14 @@ class PivApplication:
         return answer
 
     def _prove_management(self, key: ManagementKey, asked: GeneralAuthenticate) -> Answer:
-        begun = self.indicators.challenge or self.indicators.witness
+        begun = bool(self.indicators.random)
         if key.touch != _TOUCH_NEVER and begun and self._parts.touch.mode is not TouchMode.ALWAYS:
             return self._prove_touched(key, asked)
         return authentication.prove_management(key, asked, self.indicators)
 
     async def _prove_touched(self, key: ManagementKey, asked: GeneralAuthenticate) -> bytes:
         if not await self._touched(key.touch):
-            self.indicators.forget_proof()
-            self.indicators.management = False
+            self.indicators.move(Event.FELL)
             return status.CONDITIONS_NOT_SATISFIED
         try:
             return authentication.prove_management(key, asked, self.indicators)
@@ -210,12 +210,10 @@ class PivApplication:
 
     def _notice_abandoned(self, command: Command) -> None:
         """2.4.2: an authentication that is not gone on with falls, as one that failed."""
-        indicators = self.indicators
-        if not (indicators.challenge or indicators.witness):
-            return
-        if command.ins != INS_GENERAL_AUTHENTICATE or command.p2 != CARD_MANAGEMENT:
-            indicators.forget_proof()
-            indicators.management = False
+        if self.indicators.random and (
+            command.ins != INS_GENERAL_AUTHENTICATE or command.p2 != CARD_MANAGEMENT
+        ):
+            self.indicators.move(Event.FELL)
 
     # -- card management (3.3) ------------------------------------------------------------------
 
@@ -227,7 +225,7 @@ class PivApplication:
         def handle(command: Command) -> Answer:
             if self._access.contactless:
                 return status.FUNCTION_NOT_SUPPORTED
-            if not self.indicators.management:
+            if not self.indicators.may_manage:
                 return status.SECURITY_STATUS_NOT_SATISFIED
             return self._written(handler(command))
 
@@ -237,7 +235,7 @@ class PivApplication:
         """Yubico's SET RETRIES, which wants the PIN as well."""
         if self._access.contactless:
             return status.FUNCTION_NOT_SUPPORTED
-        if not (self.indicators.management and self.indicators.pin):
+        if not (self.indicators.may_manage and self.indicators.pin.is_verified):
             return status.SECURITY_STATUS_NOT_SATISFIED
         return self._written(self._parts.personalisation.set_retries(command))
 

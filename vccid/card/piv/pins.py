@@ -5,10 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vccid.card.pin import CardPin, Outcome, Verdict
-
-#: What a new card's PUK is where the user names none.
-FACTORY_PUK: Final = b"12345678"
+from vccid.card.pin import FACTORY_PUK, CardPin, Outcome, Verdict
 
 MIN_PIN, MAX_PIN = 6, 8
 PUK_SIZE: Final = 8

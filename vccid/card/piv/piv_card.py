@@ -22,7 +22,6 @@ from vccid.card.piv.secure_messaging import SecureMessaging
 from vccid.card.piv.slots import emptied
 from vccid.card.processors import Process
 from vccid.card.session import CardSession, Lifetime
-from vccid.card.state import MAX_TRIES
 from vccid.card.touch import Touch
 from vccid.card.yubikey_management import Management, WithManagement
 from vccid.errors import StateError
@@ -180,16 +179,18 @@ class PivCard(Card):
     async def start_again(self) -> None:
         """Be as when it was new, PIN and PUK too; every session has proved nothing then.
 
+        A PIN that was chosen for it then is its PIN again.
+
         Raises:
             StateError: the disk will not take it.
         """
         await self.memory.change(lambda contents: self._fresh())
         self.memory.resets += 1
         if isinstance(self.pin, PivPin):
-            await self.pin.start_again(MAX_TRIES)
+            await self.pin.be_as_new()
         else:
             await self.pin.reset()
-        await self.puk.start_again(MAX_TRIES)
+        await self.puk.be_as_new()
 
     def close(self) -> None:
         self._release()

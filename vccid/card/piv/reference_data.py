@@ -28,7 +28,7 @@ from vccid.iso7816.apdu import Command
 
 
 class ReferenceData:
-    """What is done to PIN and PUK, and to the PIN's indicator with that."""
+    """What is done to PIN and PUK, and to the PIN's status with that."""
 
     def __init__(
         self, parts: PivParts, indicators: Indicators, access: Access, wait_for: WaitFor
@@ -36,6 +36,7 @@ class ReferenceData:
         self._access = access
         self._parts = parts
         self._indicators = indicators
+        self._pin_status = indicators.pin
         self._wait_for = wait_for
 
     def verify(self, command: Command) -> Answer:
@@ -48,10 +49,11 @@ class ReferenceData:
             return status.SECURITY_STATUS_NOT_SATISFIED
         asked, pin = parse_verify(command), self._parts.pin
         if isinstance(asked, ForgetPin):
-            self._indicators.set_pin(False)
+            self._pin_status.fall()
             return status.SUCCESS
         if isinstance(asked, QueryPin):
-            return self._standing() if self._indicators.pin else status.tries_left(pin.tries_left)
+            verified = self._pin_status.is_verified
+            return self._standing() if verified else status.tries_left(pin.tries_left)
         if self._is_kept():
             return status.AUTHENTICATION_BLOCKED
         return self._verify(asked)
@@ -81,7 +83,7 @@ class ReferenceData:
         pin = self._parts.pin
         if await self._wait_for(pin.still_proved()):
             return status.SUCCESS
-        self._indicators.set_pin(False)
+        self._pin_status.fall()
         return status.tries_left(pin.tries_left)
 
     async def _verify(self, asked: VerifyPin) -> bytes:
@@ -116,7 +118,7 @@ class ReferenceData:
             return status.FUNCTION_NOT_SUPPORTED  # a token's PIN is not ours to set
         answer = await self._answer(self._parts.puk.verify(asked.puk))
         if answer[0] == 0x63:
-            self._indicators.set_pin(False)
+            self._pin_status.fall()
         if answer != status.SUCCESS:
             return answer
         return await self._answer(pin.renew(asked.new_pin))
@@ -125,9 +127,9 @@ class ReferenceData:
         """What a comparison with the PIN comes to; one that took place says how it stands."""
         answer = await self._answer(attempt)
         if answer == status.SUCCESS:
-            self._indicators.set_pin(True)
+            self._pin_status.right()
         elif answer not in (status.AUTHENTICATION_BLOCKED, status.INCORRECT_DATA):
-            self._indicators.set_pin(False)
+            self._pin_status.fall()
         return answer
 
     async def _answer(self, attempt: Coroutine[Any, Any, Outcome]) -> bytes:

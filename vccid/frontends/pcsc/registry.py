@@ -26,7 +26,7 @@ _MOST_EVENTS: Final = 0x7FFF
 
 
 class Waiter(Protocol):
-    """A program that may wait."""
+    """A program, as one that may wait: `waiter.ProgramWaiter`."""
 
     def step(self, event: WaitEvent) -> None: ...
 

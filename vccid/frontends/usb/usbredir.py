@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from vccid.frontends.dialling import Call, Timing
 from vccid.frontends.dialling_states import State
+from vccid.frontends.usb.opening import Tries
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir_connection import RedirLink
 from vccid.frontends.usb.usbredir_states import State as Link
@@ -40,11 +41,12 @@ class UsbRedirFrontend:
         self.reader = reader
         self.endpoint = endpoint
         self.peer = "" if listen else str(endpoint.address)
+        self._tries = Tries(reader.name)
         self._call: Call[RedirLink] = Call(
             reader.name,
             f"usbredir at {endpoint.address}",
             endpoint,
-            lambda: RedirLink(reader, self.peer, timing),
+            lambda: RedirLink(reader, self.peer, timing, self._given_up),
             timing,
             listen=listen,
         )
@@ -78,3 +80,8 @@ class UsbRedirFrontend:
     async def stop(self) -> None:
         """Unplug the device in the guest, hang up, and stop. May be repeated."""
         await self._call.close()
+
+    def _given_up(self) -> None:
+        """The next connection plugs it in again."""
+        if self._call.link is not None and self._tries.take():
+            self._call.link.abort()

@@ -62,16 +62,26 @@ class RedirLink(Link):
         host: the guest, while the device is plugged in.
     """
 
-    def __init__(self, reader: UsbReader, peer: str, timing: Timing) -> None:
-        """`peer` is who is called; "" where the guest's QEMU is the one that calls."""
+    def __init__(
+        self,
+        reader: UsbReader,
+        peer: str,
+        timing: Timing,
+        given_up: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            peer: who is called; "" where the guest's QEMU is the one that calls.
+            given_up: as of UsbHost.
+        """
         super().__init__(log_of(_log, reader.name))
         self.state = USBREDIR_CONNECTION.initial
         self.host: UsbHost | None = None
         self._reader = reader
         self._peer = peer
         self._timing = timing
+        self._given_up = given_up
         self._codec = usbredir.Codec(f"vccid {__version__}")
-        self._endpoints: dict[int, usbredir.EndpointInfo] = {}
         self._packets = _Packets(self._write, self._codec)
         self._stream = _InterruptStream(self, self._write, self._codec)
         self._standard: Callable[[Completion], None] | None = None
@@ -162,11 +172,10 @@ class RedirLink(Link):
 
     def _plug(self) -> None:
         self.move(Event.HELLO)
-        host = UsbHost(self._reader, "usbredir", self._peer, self._completed)
+        host = UsbHost(self._reader, "usbredir", self._peer, self._completed, self._given_up)
         self.host = host
-        self._endpoints = _endpoints(host)
         identity = self._reader.identity
-        self._write_layout()
+        self._write_layout(host)
         self._write(
             self._codec.device_connect(
                 _SPEED[host.device.speed],
@@ -190,10 +199,10 @@ class RedirLink(Link):
     def _agreed(self, capability: usbredir.Capability) -> bool:
         return self._codec.common is not None and capability in self._codec.common
 
-    def _write_layout(self) -> None:
+    def _write_layout(self, host: UsbHost) -> None:
         """ep_info and interface_info: before device_connect and each change of setting."""
         self._write(
-            self._codec.ep_info(self._endpoints) + self._codec.interface_info((descriptors.CLASS,))
+            self._codec.ep_info(_endpoints(host)) + self._codec.interface_info((descriptors.CLASS,))
         )
 
     # -- requests --------------------------------------------------------------------
@@ -212,11 +221,12 @@ class RedirLink(Link):
         is_in = bool(request_type & 0x80)
         setup = Setup.STRUCT.pack(request_type, code, value, index, is_in)
         interface = (index,) if answer is Type.ALT_SETTING_STATUS else ()
-        self._standard = partial(self._standard_done, request, answer, interface, value)
+        self._standard = partial(self._standard_done, host, request, answer, interface, value)
         host.submit(Transfer(_REQUEST_ID, 0, is_in, int(is_in), setup=setup))
 
     def _standard_done(
         self,
+        host: UsbHost,
         request: usbredir.Request,
         answer: Type,
         interface: tuple[int, ...],
@@ -225,7 +235,7 @@ class RedirLink(Link):
     ) -> None:
         done = completion.status is Status.DONE
         if done:
-            self._write_layout()
+            self._write_layout(host)
         status = usbredir.Status.SUCCESS if done else usbredir.Status.INVAL
         setting = completion.data[0] if completion.data else value
         self._write(self._codec.status(answer, request.id, status, *interface, setting))

@@ -78,7 +78,10 @@ async def piv_card(
     card = PivCard(
         CardMemory(
             SharedContents(
-                contents or new_contents(guid, given, NOW, profile, secure_messaging),
+                contents
+                or new_contents(
+                    guid, given, NOW, profile=profile, secure_messaging=secure_messaging
+                ),
                 keeper or MemoryKeeper(),
             ),
             given_keys(given),
@@ -86,7 +89,7 @@ async def piv_card(
         ),
         pin or await (AnyPin if profile.is_double else PivPin).open(store, serial, at_once, PIN),
         await Puk.open(MemoryStateStore(), serial, at_once, PUK),
-        lambda: new_contents(guid, given, NOW, profile),
+        lambda: new_contents(guid, given, NOW, profile=profile),
         [item.name for item in given],
         profile.atr,
         profile=profile,
@@ -94,6 +97,14 @@ async def piv_card(
     )
     card.contactless = contactless
     return card
+
+
+async def conversing_card() -> PivCard:
+    """The card of `tests.conversations.piv`."""
+    keys = (elliptic(0), rsa_key(1), elliptic(1), elliptic(2), rsa_key(2))
+    return await piv_card(
+        [credential(f"cert{number}", key) for number, key in enumerate(keys, start=1)]
+    )
 
 
 class Host:
