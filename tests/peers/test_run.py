@@ -135,7 +135,7 @@ def test_a_contactless_card_with_secure_messaging(user: User, between: tuple[str
     )
     said = user.say("run", *between, *card, "--", "sh", "-c", script)
     assert "3b:87:80:01:80:31:c1:73:c0:21:c0:24" in said
-    assert re.search(r"^pairing code +[0-9]{8}$", said, re.MULTILINE)
+    assert re.search(r"^pairing code: +[0-9]{8}$", said, re.MULTILINE)
     assert "AC 06 80 01 27 06 01 00" in said
     assert said.rstrip().endswith("(SW1=0x69, SW2=0x82)"), "not without pairing"
 
