@@ -17,6 +17,7 @@ from vccid.card.cac_piv_card import CAC_SHARE, cac_piv_holder
 from vccid.card.card import Card, Offload
 from vccid.card.login import TokenLogins
 from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin
+from vccid.card.piv.choices import Choices
 from vccid.card.piv.pins import MAX_PIN, AnyPin, PivPin
 from vccid.card.piv.profiles import profile_named
 from vccid.card.piv.slots import MAX_CREDENTIALS as MAX_PIV_CREDENTIALS
@@ -46,6 +47,8 @@ class CertificateRequest:
         profile: whom a PIV card is taken for, by name, or "".
         number: its serial number as Yubico's tools ask for it; 0 for one of its own.
         secure_messaging: kind of a PIV card's key 04, "" for a card without.
+        printed_information: whether a new PIV card has that.
+        facial_image: a file with the picture that a new PIV card has, or "".
         own_atr: any card's, in place of that; None for the kind's.
         card: its kind.
         serial: of a blank PIV card, 32 hexadecimal digits; "" for a card made of certificates.
@@ -66,6 +69,8 @@ class CertificateRequest:
     profile: str = ""
     number: int = 0
     secure_messaging: str = ""
+    printed_information: bool = False
+    facial_image: str = ""
 
 
 class CertificateCard(CacCard):
@@ -245,20 +250,26 @@ class CertificateBackend:
             atr=request.own_atr,
             profile=profile_named(request.profile),
             number=request.number,
-            secure_messaging=request.secure_messaging,
+            choices=_choices(request),
         )
 
 
+def _choices(request: CertificateRequest) -> Choices:
+    return Choices(request.printed_information, request.facial_image, request.secure_messaging)
+
+
 def _serial(request: CertificateRequest, credentials: Sequence[Credential]) -> str:
-    """The card's serial number; a double is another card than one that is nobody's."""
+    """The card's serial number; one with another look, or other objects, is another card."""
     if request.serial:
         return request.serial
     certificates = [item.certificate for item in credentials]
     if request.profile:
-        return guid_of(certificates, f"{request.profile} {request.number}").hex()
-    if request.secure_messaging:
-        return guid_of(certificates, f"PIV {request.secure_messaging}").hex()
-    return _KINDS[request.card].serial(certificates)
+        looks = f"{request.profile} {request.number}"
+    elif _choices(request):
+        looks = request.card
+    else:
+        return _KINDS[request.card].serial(certificates)
+    return guid_of(certificates, looks + _choices(request).name).hex()
 
 
 def _check_protocols(request: CertificateRequest) -> None:

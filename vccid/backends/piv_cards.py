@@ -14,6 +14,7 @@ from vccid.card.cac.cac_card import CacCard
 from vccid.card.cac_piv_card import CacPivCard
 from vccid.card.card import Offload
 from vccid.card.pin import Pin
+from vccid.card.piv.choices import NO_CHOICES, Choices
 from vccid.card.piv.contents import CardMemory, Contents, Keeper, MemoryKeeper, SharedContents
 from vccid.card.piv.contents_file import FileKeeper, Sealer
 from vccid.card.piv.pins import Puk
@@ -60,7 +61,7 @@ class PivCards:
         atr: bytes | None = None,
         profile: Profile = PLAIN,
         number: int = 0,
-        secure_messaging: str = "",
+        choices: Choices = NO_CHOICES,
     ) -> PivCard:
         """A card.
 
@@ -75,7 +76,7 @@ class PivCards:
             atr: its answer to reset; None for the kind's.
             profile: whom it is taken for.
             number: its serial number as Yubico's tools ask for it; 0 for one of its own.
-            secure_messaging: kind of its key 04, "" for a card without.
+            choices: what it has besides, where it is new.
 
         Raises:
             KeyUnsuitable: a key that no PIV card holds.
@@ -83,7 +84,7 @@ class PivCards:
         """
         serial = guid.hex()
         given = given_keys(credentials)
-        fresh = partial(_new_contents, guid, credentials, profile, secure_messaging)
+        fresh = partial(_new_contents, guid, credentials, profile, choices)
         if in_memory:
             contents = await offload(partial(_new, MemoryKeeper(), fresh))
             shared = SharedContents(contents, MemoryKeeper())
@@ -100,10 +101,7 @@ class PivCards:
         return PivCard(memory, pin, puk, fresh, names, own, release, profile, number)
 
     async def _kept(
-        self,
-        guid: bytes,
-        fresh: Callable[[], Contents],
-        offload: Offload[Any],
+        self, guid: bytes, fresh: Callable[[], Contents], offload: Offload[Any]
     ) -> SharedContents:
         """What the card keeps: the same for the same card in another reader."""
         serial = guid.hex()
@@ -144,7 +142,7 @@ def _new(keeper: Keeper, fresh: Callable[[], Contents]) -> Contents:
 
 
 def _new_contents(
-    guid: bytes, credentials: Sequence[Credential], profile: Profile, secure_messaging: str
+    guid: bytes, credentials: Sequence[Credential], profile: Profile, choices: Choices
 ) -> Contents:
     now = datetime.datetime.now(datetime.UTC)
-    return new_contents(guid, credentials, now, profile=profile, secure_messaging=secure_messaging)
+    return new_contents(guid, credentials, now, profile, choices)

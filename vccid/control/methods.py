@@ -189,6 +189,7 @@ class Methods:
         profile = PROFILES.get(profile or "")
         secure, contactless = _word(given, "secure_messaging", SM_KINDS), given.flag("contactless")
         serial = given.text("serial")
+        printed, picture = given.flag("printed_information"), given.text("facial_image")
         environment = self._environment(given)
         real = _real_card(given, environment)
         if kind in ISSUED:
@@ -205,11 +206,13 @@ class Methods:
                 raise BadParameter("certificates")
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
             _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
+            _none_of(printed_information=printed or None, facial_image=picture)
             _none_of(contactless=contactless or None)
             return real
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
             _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
+            _none_of(printed_information=printed or None, facial_image=picture)
             _none_of(contactless=contactless or None)
             _none_of(environment=environment or None)
             return None
@@ -222,6 +225,7 @@ class Methods:
             _none_of(secure_messaging=secure)
         if card == "cac":
             _none_of(in_memory=in_memory or None, touch=touch)
+            _none_of(printed_information=printed or None, facial_image=picture)
         elif atr in ATRS:
             raise BadParameter("atr")
         number = _number(serial) if profile else 0
@@ -240,6 +244,8 @@ class Methods:
             touch or "",
             secure or "",
             contactless,
+            printed,
+            picture or "",
         )
 
     def _environment(self, given: Taker) -> tuple[str, ...]:

@@ -153,6 +153,17 @@ _CARD_OPTIONS: Final = (
         " touch.",
     ),
     click.option(
+        "--printed-information",
+        is_flag=True,
+        help="Let a new PIV card have the object with what would be printed on it.",
+    ),
+    click.option(
+        "--facial-image",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Let a new PIV card have this picture of its holder, JPEG or JPEG 2000.",
+    ),
+    click.option(
         "--reader-name",
         metavar="NAME",
         help="What programs see the reader by from now on; blanks are allowed. Empty: its usual"
@@ -185,6 +196,8 @@ def card_request(
     touch: str | None,
     secure_messaging: str | None,
     contactless: bool,
+    printed_information: bool,
+    facial_image: Path | None,
     reader_name: str | None,
     password_file: Path | None,
     ask_password: bool,
@@ -216,6 +229,11 @@ def card_request(
     if kind not in (None, "cac") and atr in _ATRS:
         raise click.UsageError(f"--atr {atr} goes with --card cac; HEX goes with any")
     blank = blank or (profile is not None and (certs, real_reader, hardware) == (None,) * 3)
+    more = printed_information or facial_image is not None
+    if more and (kind == "cac" or (kind, certs, blank) == (None, None, False)):
+        raise click.UsageError(
+            "--printed-information and --facial-image go with --card piv of --certs, or --blank"
+        )
     if serial is not None and not blank and profile is None:
         raise click.UsageError("--serial goes with --blank")
     if (kind == "cac" and in_memory) or (kind not in (None, *PIV_ALONE) and blank):
@@ -233,6 +251,8 @@ def card_request(
         "touch": touch,
         "secure_messaging": secure_messaging,
         "contactless": contactless or None,
+        "printed_information": printed_information or None,
+        "facial_image": None if facial_image is None else str(facial_image.absolute()),
         "reader_name": reader_name,
         "pcsc_reader": real_reader,
         "hardware": hardware,

@@ -72,6 +72,8 @@ class CardMaker:
             source.profile,
             source.number,
             source.secure_messaging,
+            source.printed_information,
+            source.facial_image,
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings

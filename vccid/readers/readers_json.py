@@ -47,6 +47,8 @@ class MadeCard:
         touch: who touches it; "" leaves that to the reader.
         secure_messaging: kind of its key 04, "" for a card without.
         contactless: whether hosts are on its contactless interface.
+        printed_information: whether a new PIV card has that.
+        facial_image: the absolute path of the picture that a new PIV card has, or "".
     """
 
     certificates: tuple[str, ...]
@@ -61,6 +63,8 @@ class MadeCard:
     touch: str = ""
     secure_messaging: str = ""
     contactless: bool = False
+    printed_information: bool = False
+    facial_image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +256,15 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
         in_memory,
         _decode_environment(source),
         *_decode_double(source),
+        *_decode_objects(source),
     )
+
+
+def _decode_objects(source: Mapping[str, Any]) -> tuple[bool, str]:
+    printed, picture = source.get("printed_information", False), source.get("facial_image", "")
+    if type(printed) is not bool or not _is_name(picture):
+        raise ValueError("no objects")
+    return printed, picture
 
 
 def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str, str, bool]:

@@ -178,7 +178,7 @@ class PivApplication:
         return answer
 
     def _prove_management(self, key: ManagementKey, asked: GeneralAuthenticate) -> Answer:
-        begun = bool(self.indicators.random)
+        begun = self.indicators.random
         if key.touch != _TOUCH_NEVER and begun and self._parts.touch.mode is not TouchMode.ALWAYS:
             return self._prove_touched(key, asked)
         return authentication.prove_management(key, asked, self.indicators)

@@ -100,9 +100,8 @@ def new_contents(
     guid: bytes,
     credentials: Sequence[Credential],
     now: datetime.datetime,
-    choices: Choices = NO_CHOICES,
     profile: Profile = PLAIN,
-    secure_messaging: str = "",
+    choices: Choices = NO_CHOICES,
 ) -> Contents:
     """What a card has when it is new: its identity, and the certificates given.
 
@@ -110,9 +109,9 @@ def new_contents(
         guid: 16 bytes.
         credentials: in the order of `KEYS`.
         now: UTC.
+        profile: whom it is taken for.
         choices: what it has besides.
         profile: whom it is taken for.
-        secure_messaging: kind of its key 04, as `new_credential`; "" for a card without.
 
     Raises:
         VccidError: a picture cannot be had, or is none.
@@ -133,9 +132,9 @@ def new_contents(
     attester = new_attester(guid.hex(), start, end, profile)
     management = ManagementKey(profile.management)
     held = None
-    if secure_messaging:
+    if choices.secure_messaging:
         code = f"{secrets.randbelow(10**8):08}"
-        held = new_credential(secure_messaging, guid, code, start, end)
+        held = new_credential(choices.secure_messaging, guid, code, start, end)
     objects = with_secure_messaging(objects, held)
     return Contents(guid, issuer, attester, objects, management=management, secure_messaging=held)
 

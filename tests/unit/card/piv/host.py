@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from tests.cards import at_once
 from tests.key_material import certificate, der, rsa_key
 from vccid.card.pin import Pin
+from vccid.card.piv.choices import Choices
 from vccid.card.piv.contents import CardMemory, Contents, Keeper, MemoryKeeper, SharedContents
 from vccid.card.piv.pins import AnyPin, PivPin, Puk
 from vccid.card.piv.piv_card import PivCard
@@ -73,6 +74,7 @@ async def piv_card(
 ) -> PivCard:
     """A card in memory, unless `keeper` keeps it."""
     guid = guid_of([item.certificate for item in given])
+    choices = Choices(secure_messaging=secure_messaging)
     store = MemoryStateStore()
     serial = guid.hex()
     card = PivCard(
@@ -80,7 +82,11 @@ async def piv_card(
             SharedContents(
                 contents
                 or new_contents(
-                    guid, given, NOW, profile=profile, secure_messaging=secure_messaging
+                    guid,
+                    given,
+                    NOW,
+                    profile=profile,
+                    choices=Choices(secure_messaging=secure_messaging),
                 ),
                 keeper or MemoryKeeper(),
             ),

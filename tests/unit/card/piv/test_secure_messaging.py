@@ -27,6 +27,7 @@ from tests.unit.card.piv.host import (
 )
 from tests.unit.card.piv.requirements import meets
 from tests.unit.card.piv.sm_host import SmHost, exchange, point_of
+from vccid.card.piv.choices import Choices
 from vccid.card.piv.cipher_suites import SUITES
 from vccid.card.piv.key_establishment import establish
 from vccid.card.piv.objects import with_secure_messaging
@@ -479,6 +480,6 @@ def test_a_reset_leaves_secure_messaging(contact: Host) -> None:
 
 
 def test_a_guid_of_certificates_is_in_the_cards_own() -> None:
-    contents = new_contents(guid_of([]), [], NOW, secure_messaging="cs2")
+    contents = new_contents(guid_of([]), [], NOW, choices=Choices(secure_messaging="cs2"))
     assert contents.secure_messaging is not None
     assert contents.guid in contents.secure_messaging.certificate
