@@ -276,6 +276,8 @@ def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     ):
         values = {**values, "blank": True}
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
+    if generate and values["certs"] is None and not values["blank"]:
+        request.pop("blank", None)  # of a profile without certificates
     sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
     if generate and sources | {"database", "password"} & request.keys():
         raise click.UsageError("--generate makes its own certificates")

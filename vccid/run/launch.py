@@ -156,8 +156,16 @@ def _plan(options: Options, directory: Path, behind: Pcscd | None) -> Plan:
         log=log,
         detached=options.detached,
         end_with=options.end_with,
-        label=options.card.get("reader_name"),
+        label=options.card.get("reader_name") or _reader_name(options.card.get("profile")),
     )
+
+
+def _reader_name(profile: str | None) -> str | None:
+    if profile is None:
+        return None
+    from vccid.card.piv.profiles import profile_named
+
+    return profile_named(profile).reader_name
 
 
 def _defaults(at_the_daemon: bool) -> dict[tuple[str, str], str]:
