@@ -71,7 +71,7 @@ class CardMethods:
         return {"reader": managed.name, "card": card_summary(card)}
 
     async def touch(self, given: Taker) -> Parameters:
-        managed, wait = self._manager.managed(given.text("reader")), given.seconds("wait")
+        managed, wait = self._manager.readers.find(given.text("reader")), given.seconds("wait")
         given.done()
         card = _piv_card(managed, "has no keys that want a touch")
         if not await card.touch.press(wait or 0.0):
