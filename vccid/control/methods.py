@@ -111,7 +111,7 @@ class Methods:
 
     async def generation(self, given: Taker) -> Parameters:
         given.done()
-        return {"generation": self._manager.generation}
+        return {"generation": self._manager.events.generation}
 
     async def add_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
@@ -136,7 +136,7 @@ class Methods:
         return {"reader": managed.name, "warnings": warnings}
 
     async def asked_pin(self, given: Taker) -> Parameters:
-        managed, wait = self._manager.managed(given.text("reader")), given.seconds("wait")
+        managed, wait = self._manager.readers.find(given.text("reader")), given.seconds("wait")
         given.done()
         entry = await _entry(_pin_pad(managed), None, wait)
         return {
@@ -147,7 +147,7 @@ class Methods:
         }
 
     async def enter_pin(self, given: Taker) -> Parameters:
-        managed, id = self._manager.managed(given.text("reader")), given.text("entry")
+        managed, id = self._manager.readers.find(given.text("reader")), given.text("entry")
         pins, end, wait = given.secrets("pins"), given.text("end"), given.seconds("wait")
         given.done()
         if (pins is None) == (end is None) or end not in (None, "cancel", "timeout"):
@@ -170,7 +170,7 @@ class Methods:
             VccidError: the caller does not keep up.
         """
         given.done()
-        watcher = self._manager.watch()
+        watcher = self._manager.events.watch()
         try:
             yield {"readers": self._readers(), "event": None}
             while not watcher.overrun:
@@ -178,7 +178,7 @@ class Methods:
                 told = {"kind": event.kind, "reader": event.reader, "detail": event.detail}
                 yield {"readers": None, "event": told}
         finally:
-            self._manager.unwatch(watcher)
+            self._manager.events.unwatch(watcher)
         raise VccidError("events came faster than they were read", "monitor again")
 
     def _source(self, given: Taker) -> CardSource | None:
@@ -264,7 +264,7 @@ class Methods:
         return environment
 
     def _readers(self) -> list[Parameters]:
-        managed_readers = self._manager.managed_readers
+        managed_readers = self._manager.readers.by_name
         return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
 
     def _reader(self, managed: ManagedReader) -> Parameters:
