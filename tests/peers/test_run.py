@@ -19,6 +19,7 @@ from tests.peers.daemon import BIN, PATIENCE
 from tests.peers.desk import OPENSC_MODULE, PIN
 from tests.peers.libcacard import Database
 from tests.peers.user import BECOME_NOBODY, NOBODY, User, ended, temporary_user, wait_for
+from tests.unit.card.piv.test_optional_objects import JPEG
 
 ROOT = Path(__file__).parents[2]
 CARD = "vccid vccid0 00 00"
@@ -109,6 +110,24 @@ def test_a_piv_card_as_it_is_issued(user: User, between: tuple[str, ...]) -> Non
     assert "No errors\n" in said
     said = user.say("run", *between, "--card", "piv-only-2025", "--", "vccidctl", "card", "info")
     assert "3B D8 18 00 80 B1" in said
+
+
+def test_a_piv_card_with_a_face(user: User) -> None:
+    """Printed information and picture are read after the PIN."""
+    face, read = user.home / "face.jpg", user.home / "read"
+    face.write_bytes(JPEG)
+    script = (
+        f"for id in 0x5fc109 0x5fc108; do yubico-piv-tool -r vccid -a verify-pin -P {PIN}"
+        f" -a read-object --id $id -f binary >>{read} || exit; done; cat {read} | od -An -tx1 -v"
+    )
+    objects = ("--printed-information", "--facial-image", str(face))
+    said = user.say("run", "--generate", "--card", "piv", *objects, "--", "sh", "-c", script)
+    found = bytes.fromhex("".join(line for line in said.split("\n") if line.startswith(" ")))
+    assert b"\x01\x05cert1\x02\x04NONE" in found
+    assert b"FAC\x00010\x00" in found and JPEG in found
+    face.write_bytes(b"GIF89a")
+    done = user.run("run", "--card", "piv", *objects, "--", "true")
+    assert done.returncode == 125 and "neither JPEG nor JPEG 2000" in done.stderr
 
 
 @pytest.mark.parametrize("between", [(), ("--pcscd",)])

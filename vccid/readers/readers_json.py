@@ -22,7 +22,7 @@ from vccid.errors import ReaderError, StateError
 from vccid.process import user_text
 from vccid.readers.attachments import Attachment
 from vccid.settings.config import CARD_KINDS, CardKind, check_reader_name
-from vccid.settings.looks import check_atr, check_label
+from vccid.settings.looks import MOST_NUMBER, PROFILES, TOUCHES, check_atr, check_label
 
 #: The version of the file's layout.
 VERSION: Final = 1
@@ -42,6 +42,11 @@ class MadeCard:
         serial: a blank card's serial number, "" for a card made of certificates.
         in_memory: whether what is written to it is gone with it.
         environment: of the processes that have PKCS#11 modules, NAME=VALUE each.
+        profile: whom a PIV card is taken for, or "".
+        number: such a card's serial number, 0 for one of its own.
+        touch: who touches it; "" leaves that to the reader.
+        printed_information: whether a new PIV card has that.
+        facial_image: the absolute path of the picture that a new PIV card has, or "".
     """
 
     certificates: tuple[str, ...]
@@ -51,6 +56,11 @@ class MadeCard:
     serial: str = ""
     in_memory: bool = False
     environment: tuple[str, ...] = ()
+    profile: str = ""
+    number: int = 0
+    touch: str = ""
+    printed_information: bool = False
+    facial_image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +251,29 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
         serial,
         in_memory,
         _decode_environment(source),
+        *_decode_double(source),
+        *_decode_objects(source),
     )
+
+
+def _decode_objects(source: Mapping[str, Any]) -> tuple[bool, str]:
+    printed, picture = source.get("printed_information", False), source.get("facial_image", "")
+    if type(printed) is not bool or not _is_name(picture):
+        raise ValueError("no objects")
+    return printed, picture
+
+
+def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str]:
+    profile, number, touch = (
+        source.get("profile", ""),
+        source.get("number", 0),
+        source.get("touch", ""),
+    )
+    if profile not in ("", *PROFILES) or touch not in ("", *TOUCHES):
+        raise ValueError("no profile")
+    if type(number) is not int or not 0 <= number <= MOST_NUMBER:
+        raise ValueError("no serial number")
+    return profile, number, touch
 
 
 def _decode_environment(source: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from vccid.card.piv.commands import (
     GetData,
     Refused,
 )
+from vccid.card.piv.contents import ManagementKey
 from vccid.card.piv.data_model import (
     AID,
     APPLICATION_PROPERTIES,
@@ -27,10 +28,10 @@ from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.keys import CardKey
 from vccid.card.piv.management_states import Event
 from vccid.card.piv.parts import PivParts, WaitFor, report
-from vccid.card.piv.personalisation import VERSION
 from vccid.card.piv.reference_data import ReferenceData
 from vccid.card.piv.references import CARD_MANAGEMENT
 from vccid.card.processors import Answer
+from vccid.card.touch import TouchMode
 from vccid.errors import KeyOperationError, KeySourceError, StateError
 from vccid.iso7816 import ber, status
 from vccid.iso7816.apdu import (
@@ -47,7 +48,11 @@ from vccid.iso7816.apdu import (
 
 _SELECT_BY_NAME, _SELECT_BY_PATH = 0x04, 0x09
 
+#: Yubico's touch policies that are looked at.
+_TOUCH_NEVER, _TOUCH_CACHED = 1, 3
+
 # Yubico's instructions.
+INS_MOVE_KEY: Final = 0xF6
 INS_GET_METADATA: Final = 0xF7
 INS_GET_SERIAL: Final = 0xF8
 INS_ATTEST: Final = 0xF9
@@ -88,8 +93,10 @@ class PivApplication:
             INS_GET_METADATA: make.metadata,
             INS_ATTEST: make.attest,
             INS_GET_SERIAL: make.serial,
-            INS_GET_VERSION: lambda command: VERSION + status.SUCCESS,
+            INS_GET_VERSION: lambda command: parts.profile.version + status.SUCCESS,
         }
+        if parts.profile.moves:
+            self._handlers[INS_MOVE_KEY] = self._managed(make.move_key)
 
     def process(self, command: Command) -> Answer:
         """Answer a whole command."""
@@ -119,6 +126,8 @@ class PivApplication:
             return status.INCORRECT_P1_P2
         if not is_piv(command.data):
             return status.NOT_FOUND
+        if self._parts.profile.is_double:
+            self.indicators.clear()
         return (b"" if command.p2 == 0x0C else APPLICATION_PROPERTIES) + status.SUCCESS
 
     def get_data(self, command: Command) -> bytes:
@@ -138,21 +147,44 @@ class PivApplication:
         asked = GeneralAuthenticate.parse(command)
         memory = self._parts.memory
         if asked.reference == CARD_MANAGEMENT:
-            return authentication.prove_management(
-                memory.contents.management, asked, self.indicators
-            )
+            return self._prove_management(memory.contents.management, asked)
         key = memory.key(asked.reference)
         if key is None or key.algorithm is not asked.algorithm:
-            return status.INCORRECT_P1_P2
+            double = self._parts.profile.is_double
+            return status.INCORRECT_DATA if double else status.INCORRECT_P1_P2
         if not self.indicators.may_use(key):
             return status.SECURITY_STATUS_NOT_SATISFIED
-        operation = authentication.operation(key, asked)
+        operation = authentication.operation(key, asked, self._parts.profile.agreeing)
         if operation is None:
             return status.INCORRECT_DATA
         self.indicators.pin.key_used()
         return self._operate(operation, key)
 
+    def _prove_management(self, key: ManagementKey, asked: GeneralAuthenticate) -> Answer:
+        begun = self.indicators.random
+        if key.touch != _TOUCH_NEVER and begun and self._parts.touch.mode is not TouchMode.ALWAYS:
+            return self._prove_touched(key, asked)
+        return authentication.prove_management(key, asked, self.indicators)
+
+    async def _prove_touched(self, key: ManagementKey, asked: GeneralAuthenticate) -> bytes:
+        if not await self._touched(key.touch):
+            self.indicators.move(Event.FELL)
+            return status.CONDITIONS_NOT_SATISFIED
+        try:
+            return authentication.prove_management(key, asked, self.indicators)
+        except Refused as refused:
+            return refused.answer
+
+    async def _touched(self, policy: int) -> bool:
+        """Whether a key that wants a touch gets it in time."""
+        if policy == _TOUCH_NEVER:
+            return True
+        remembered = policy == _TOUCH_CACHED
+        return await self._wait_for(self._parts.touch.wait(remembered=remembered))
+
     async def _operate(self, operation: Callable[[], bytes], key: CardKey) -> bytes:
+        if not await self._touched(key.touch_policy):
+            return status.CONDITIONS_NOT_SATISFIED
         try:
             response = await self._wait_for(self._parts.memory.offload(operation))
         except (KeyOperationError, KeySourceError) as error:

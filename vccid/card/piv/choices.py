@@ -26,6 +26,13 @@ class Choices:
     def __bool__(self) -> bool:
         return self != NO_CHOICES
 
+    @property
+    def name(self) -> str:
+        """What tells cards apart that have other such objects; "" for none."""
+        words = ["printed information"] * self.printed_information
+        words += [f"facial image {self.facial_image}"] * bool(self.facial_image)
+        return "".join(f" with {word}" for word in words)
+
     def picture(self) -> Picture | None:
         """The picture, or None. Blocks.
 

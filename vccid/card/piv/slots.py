@@ -11,11 +11,12 @@ from typing import Final
 from vccid.card.piv.algorithms import algorithm_of
 from vccid.card.piv.attestation import new_attester
 from vccid.card.piv.choices import NO_CHOICES, Choices
-from vccid.card.piv.contents import Contents
+from vccid.card.piv.contents import Contents, ManagementKey
 from vccid.card.piv.data_model import CERTIFICATES, FACIAL_IMAGE, PRINTED_INFORMATION
 from vccid.card.piv.facial_image import facial_image
 from vccid.card.piv.keys import CardKey, public_template
 from vccid.card.piv.objects import certificate, new_objects, printed_information
+from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.references import KEYS, Origin, default_pin_policy, key_name
 from vccid.card.piv.signing import new_issuer
 from vccid.errors import KeyUnsuitable
@@ -92,6 +93,7 @@ def new_contents(
     guid: bytes,
     credentials: Sequence[Credential],
     now: datetime.datetime,
+    profile: Profile = PLAIN,
     choices: Choices = NO_CHOICES,
 ) -> Contents:
     """What a card has when it is new: its identity, and the certificates given.
@@ -100,6 +102,7 @@ def new_contents(
         guid: 16 bytes.
         credentials: in the order of `KEYS`.
         now: UTC.
+        profile: whom it is taken for.
         choices: what it has besides.
 
     Raises:
@@ -118,7 +121,9 @@ def new_contents(
         objects[PRINTED_INFORMATION] = printed_information(name, expires.date(), guid)
     if picture is not None:
         objects[FACIAL_IMAGE] = facial_image(picture, guid, issuer, start, expires)
-    return Contents(guid, issuer, new_attester(guid.hex(), start, end), objects)
+    attester = new_attester(guid.hex(), start, end, profile)
+    management = ManagementKey(profile.management)
+    return Contents(guid, issuer, attester, objects, management=management)
 
 
 def _common_name(credentials: Sequence[Credential]) -> str:
@@ -126,9 +131,12 @@ def _common_name(credentials: Sequence[Credential]) -> str:
     return "" if reading is None else reading.common_name
 
 
-def emptied(contents: Contents) -> Contents:
+def emptied(contents: Contents, profile: Profile = PLAIN) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
     _, end = validity_of(contents.issuer.certificate)
     assert end is not None, "we made it"
     objects = new_objects(contents.guid, end.date(), contents.issuer)
-    return Contents(contents.guid, contents.issuer, contents.attester, objects)
+    management = ManagementKey(profile.management)
+    return Contents(
+        contents.guid, contents.issuer, contents.attester, objects, management=management
+    )
