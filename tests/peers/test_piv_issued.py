@@ -110,7 +110,10 @@ def test_pam_p11_logs_in_whose_certificate_is_on_the_card(tmp_path: Path, algori
     )
     said = with_a_card(tmp_path, algorithm, PAM, ("unshare", "--mount"))
     answers = re.findall(r"pamtester: (.*)", said)
-    assert answers == ["successfully authenticated", "Authentication failure"], said
+    assert answers[0] == "successfully authenticated", said
+    # As pam_p11 of 0.3 and of 0.6 puts it.
+    no = ("Authentication failure", "Insufficient credentials to access authentication data")
+    assert len(answers) == 2 and answers[1] in no, said
     assert "card, 2 left" in said
 
 

@@ -53,6 +53,7 @@ KERNEL_LINE = (
 )
 # Levels 0 to 4 of printk: emergency, alert, critical, error, warning.
 WARNING_LEVEL = 4
+REFUSAL_PATTERN = re.compile("DENIED|type=1326")
 KERNEL_LINE_PATTERN = re.compile(r"^<(\d+)>(.*)$")
 
 
@@ -352,3 +353,11 @@ def find_warnings(log: str, ignoring: Sequence[str] = ()) -> list[str]:
         if not any(re.search(pattern, match[2]) for pattern in ignoring):
             found.append(match[2])
     return found
+
+
+def refusals(guest: Guest) -> list[str]:
+    """What AppArmor and seccomp (type 1326) refused since the guest booted, as the kernel says it.
+
+    The guest's options have `refusals`.
+    """
+    return [line for line in guest.kernel_log().splitlines() if REFUSAL_PATTERN.search(line)]

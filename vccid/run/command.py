@@ -172,12 +172,12 @@ def run(
         recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
         driver = _driver(driver) if pcscd or driver is not None else None
         closed = standard_streams.closed()
-        wish = launch.Wish(given, request, recipe, readers, driver, log, closed)
+        options = launch.Options(given, request, recipe, readers, driver, log, closed)
         if detach:
             _check_that_it_can_be_told(form, closed)
-            wish = replace(wish, detached=True, end_with=end_with)
-            launch.detach(wish, _TELL[form or "sh"])
-        status = launch.run(wish, list(command))
+            options = replace(options, detached=True, end_with=end_with)
+            launch.detach(options, _TELL[form or "sh"])
+        status = launch.run(options, list(command))
     except launch.Interrupted as interrupted:
         beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
         click.echo(f"{beginning}vccid: interrupted before the command began", err=True)

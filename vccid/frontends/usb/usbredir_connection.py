@@ -84,7 +84,7 @@ class RedirLink(Link):
         self._codec = usbredir.Codec(f"vccid {__version__}")
         self._packets = _Packets(self._write, self._codec)
         self._stream = _InterruptStream(self, self._write, self._codec)
-        self._standard: Callable[[Completion], None] | None = None
+        self._standard = _StandardRequests(self._write, self._codec, self._write_layout)
         self._acknowledged = asyncio.Event()
         self._handlers: dict[Type, Callable[[usbredir.Request], None]] = {
             Type.RESET: self._reset,
@@ -166,7 +166,7 @@ class RedirLink(Link):
         elif self.host is None:
             pass  # sent before it read that the device is gone
         elif isinstance(message, usbredir.Request):
-            self._standard_request(self.host, message)
+            self._standard.submit(self.host, message)
         else:
             self._packets.submit(self.host, message)
 
@@ -207,39 +207,6 @@ class RedirLink(Link):
 
     # -- requests --------------------------------------------------------------------
 
-    def _standard_request(self, host: UsbHost, request: usbredir.Request) -> None:
-        """Those messages that stand for a standard control request."""
-        request_type, code, answer = _STANDARD[request.type]
-        value = index = 0
-        match request.type, request.values:
-            case Type.SET_CONFIGURATION, (value,):
-                pass
-            case Type.SET_ALT_SETTING, (index, value):
-                pass
-            case Type.GET_ALT_SETTING, (index,):
-                pass
-        is_in = bool(request_type & 0x80)
-        setup = Setup.STRUCT.pack(request_type, code, value, index, is_in)
-        interface = (index,) if answer is Type.ALT_SETTING_STATUS else ()
-        self._standard = partial(self._standard_done, host, request, answer, interface, value)
-        host.submit(Transfer(_REQUEST_ID, 0, is_in, int(is_in), setup=setup))
-
-    def _standard_done(
-        self,
-        host: UsbHost,
-        request: usbredir.Request,
-        answer: Type,
-        interface: tuple[int, ...],
-        value: int,
-        completion: Completion,
-    ) -> None:
-        done = completion.status is Status.DONE
-        if done:
-            self._write_layout(host)
-        status = usbredir.Status.SUCCESS if done else usbredir.Status.INVAL
-        setting = completion.data[0] if completion.data else value
-        self._write(self._codec.status(answer, request.id, status, *interface, setting))
-
     def _reset(self, request: usbredir.Request) -> None:
         if self.host is None:
             return
@@ -270,10 +237,62 @@ class RedirLink(Link):
             if id_ == _INTERRUPT_ID:
                 self._stream.completed(completion)
             elif id_ == _REQUEST_ID:
-                if self._standard is not None:
-                    self._standard(completion)
+                self._standard.completed(completion)
             else:
                 self._packets.completed(completion)
+
+
+class _StandardRequests:
+    """Those messages that stand for a standard control request; each ends before the next."""
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        codec: usbredir.Codec,
+        write_layout: Callable[[UsbHost], None],
+    ) -> None:
+        """`write_layout` is called after each change of setting."""
+        self._write = write
+        self._codec = codec
+        self._write_layout = write_layout
+        self._ended: Callable[[Completion], None] = lambda completion: None
+
+    def submit(self, host: UsbHost, request: usbredir.Request) -> None:
+        """Hand one to the device."""
+        request_type, code, answer = _STANDARD[request.type]
+        value = index = 0
+        match request.type, request.values:
+            case Type.SET_CONFIGURATION, (value,):
+                pass
+            case Type.SET_ALT_SETTING, (index, value):
+                pass
+            case Type.GET_ALT_SETTING, (index,):
+                pass
+        is_in = bool(request_type & 0x80)
+        setup = Setup.STRUCT.pack(request_type, code, value, index, is_in)
+        interface = (index,) if answer is Type.ALT_SETTING_STATUS else ()
+        self._ended = partial(self._answer, host, request, answer, interface, value)
+        host.submit(Transfer(_REQUEST_ID, 0, is_in, int(is_in), setup=setup))
+
+    def completed(self, completion: Completion) -> None:
+        """The device is through with it."""
+        self._ended(completion)
+
+    def _answer(
+        self,
+        host: UsbHost,
+        request: usbredir.Request,
+        answer: Type,
+        interface: tuple[int, ...],
+        value: int,
+        completion: Completion,
+    ) -> None:
+        done = completion.status is Status.DONE
+        if done:
+            self._write_layout(host)
+        status = usbredir.Status.SUCCESS if done else usbredir.Status.INVAL
+        setting = completion.data[0] if completion.data else value
+        self._write(self._codec.status(answer, request.id, status, *interface, setting))
 
 
 class _Packets:
