@@ -91,10 +91,13 @@ def follower(
 
 def _most(real: RealCard) -> int:
     """So many certificates the emulated card can have."""
-    from vccid.card.cac import cac_card
-    from vccid.card.piv import slots
+    if real.card == "cac":
+        from vccid.card.cac.cac_card import MAX_CREDENTIALS
 
-    return cac_card.MAX_CREDENTIALS if real.card == "cac" else slots.MAX_CREDENTIALS
+        return MAX_CREDENTIALS
+    from vccid.card.piv.references import KEYS
+
+    return len(KEYS)
 
 
 def _made_of(uris: tuple[str, ...], real: RealCard, settings: Settings) -> MadeCard:
