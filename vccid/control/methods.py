@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
@@ -192,7 +193,7 @@ class Methods:
         printed, picture = given.flag("printed_information"), given.text("facial_image")
         environment = self._environment(given)
         real = _real_card(given, environment)
-        if kind in ISSUED:
+        if kind in ISSUED and real is None:
             kind, own = ISSUED[kind]
             atr = atr or own
         if kind is not None and kind not in CARD_KINDS:
@@ -204,11 +205,11 @@ class Methods:
         if real is not None:
             if certificates is not None:
                 raise BadParameter("certificates")
-            _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
+            _none_of(database=database, atr=atr, in_memory=in_memory or None)
             _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
             _none_of(printed_information=printed or None, facial_image=picture)
             _none_of(contactless=contactless or None)
-            return real
+            return self._emulated(real, kind)
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
             _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
@@ -247,6 +248,16 @@ class Methods:
             printed,
             picture or "",
         )
+
+    def _emulated(self, real: RealCard, kind: str | None) -> RealCard:
+        """Of the kind that is asked for, or new cards are of; one passed through is what it is."""
+        if not real.emulated:
+            _none_of(card=kind)
+            return real
+        wanted = self.settings.certificates.card if kind is None else kind
+        if wanted not in CARD_KINDS:
+            raise BadParameter("card")
+        return replace(real, card=CARD_KINDS[CARD_KINDS.index(wanted)])
 
     def _environment(self, given: Taker) -> tuple[str, ...]:
         """NAME=VALUE each, of variables that may be set."""
