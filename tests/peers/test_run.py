@@ -145,6 +145,20 @@ def test_a_reader_and_a_card_that_look_as_one_says(user: User, between: tuple[st
     assert "112233445566478899aabbccddeeff00" in said
 
 
+@pytest.mark.parametrize("between", [(), ("--pcscd",)])
+def test_a_contactless_card_with_secure_messaging(user: User, between: tuple[str, ...]) -> None:
+    card = ("--generate", "--card", "piv", "--secure-messaging", "cs2", "--contactless")
+    script = (
+        "opensc-tool --atr; vccidctl card info;"
+        " opensc-tool -s 00:A4:04:00:05:A0:00:00:03:08:00 -s 00:CB:3F:FF:05:5C:03:5F:C1:05:00"
+    )
+    said = user.say("run", *between, *card, "--", "sh", "-c", script)
+    assert "3b:87:80:01:80:31:c1:73:c0:21:c0:24" in said
+    assert re.search(r"^pairing code: +[0-9]{8}$", said, re.MULTILINE)
+    assert "AC 06 80 01 27 06 01 00" in said
+    assert said.rstrip().endswith("(SW1=0x69, SW2=0x82)"), "not without pairing"
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [

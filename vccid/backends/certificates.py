@@ -46,6 +46,7 @@ class CertificateRequest:
         atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1.
         profile: whom a PIV card is taken for, by name, or "".
         number: its serial number as Yubico's tools ask for it; 0 for one of its own.
+        secure_messaging: kind of a PIV card's key 04, "" for a card without.
         printed_information: whether a new PIV card has that.
         facial_image: a file with the picture that a new PIV card has, or "".
         own_atr: any card's, in place of that; None for the kind's.
@@ -67,6 +68,7 @@ class CertificateRequest:
     own_atr: bytes | None = None
     profile: str = ""
     number: int = 0
+    secure_messaging: str = ""
     printed_information: bool = False
     facial_image: str = ""
 
@@ -253,7 +255,7 @@ class CertificateBackend:
 
 
 def _choices(request: CertificateRequest) -> Choices:
-    return Choices(request.printed_information, request.facial_image)
+    return Choices(request.printed_information, request.facial_image, request.secure_messaging)
 
 
 def _serial(request: CertificateRequest, credentials: Sequence[Credential]) -> str:

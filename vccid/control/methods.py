@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
@@ -25,6 +26,7 @@ from vccid.settings.looks import (
     ISSUED,
     MOST_NUMBER,
     PROFILES,
+    SM_KINDS,
     TOUCHES,
     check_atr,
     check_label,
@@ -114,7 +116,7 @@ class Methods:
 
     async def generation(self, given: Taker) -> Parameters:
         given.done()
-        return {"generation": self._manager.generation}
+        return {"generation": self._manager.events.generation}
 
     async def add_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
@@ -139,7 +141,7 @@ class Methods:
         return {"reader": managed.name, "warnings": warnings}
 
     async def asked_pin(self, given: Taker) -> Parameters:
-        managed, wait = self._manager.managed(given.text("reader")), given.seconds("wait")
+        managed, wait = self._manager.readers.find(given.text("reader")), given.seconds("wait")
         given.done()
         entry = await _entry(_pin_pad(managed), None, wait)
         return {
@@ -150,7 +152,7 @@ class Methods:
         }
 
     async def enter_pin(self, given: Taker) -> Parameters:
-        managed, id = self._manager.managed(given.text("reader")), given.text("entry")
+        managed, id = self._manager.readers.find(given.text("reader")), given.text("entry")
         pins, end, wait = given.secrets("pins"), given.text("end"), given.seconds("wait")
         given.done()
         if (pins is None) == (end is None) or end not in (None, "cancel", "timeout"):
@@ -173,7 +175,7 @@ class Methods:
             VccidError: the caller does not keep up.
         """
         given.done()
-        watcher = self._manager.watch()
+        watcher = self._manager.events.watch()
         try:
             yield {"readers": self._readers(), "event": None}
             while not watcher.overrun:
@@ -181,7 +183,7 @@ class Methods:
                 told = {"kind": event.kind, "reader": event.reader, "detail": event.detail}
                 yield {"readers": None, "event": told}
         finally:
-            self._manager.unwatch(watcher)
+            self._manager.events.unwatch(watcher)
         raise VccidError("events came faster than they were read", "monitor again")
 
     def _source(self, given: Taker) -> CardSource | None:
@@ -190,11 +192,12 @@ class Methods:
         kind, blank, in_memory = given.text("card"), given.flag("blank"), given.flag("in_memory")
         profile, touch = _word(given, "profile", PROFILES), _word(given, "touch", TOUCHES)
         profile = PROFILES.get(profile or "")
+        secure, contactless = _word(given, "secure_messaging", SM_KINDS), given.flag("contactless")
         serial = given.text("serial")
         printed, picture = given.flag("printed_information"), given.text("facial_image")
         environment = self._environment(given)
         real = _real_card(given, environment)
-        if kind in ISSUED:
+        if kind in ISSUED and real is None:
             kind, own = ISSUED[kind]
             atr = atr or own
         if kind is not None and kind not in CARD_KINDS:
@@ -207,16 +210,21 @@ class Methods:
             raise BadParameter("certificates")
         if real is not None or (certificates is None and not blank):
             why = _NO_SOURCE if real is None else "the real card is as it is"
-            _none_of(why, database=database, atr=atr, card=kind, in_memory=in_memory or None)
-            _none_of(why, serial=serial, profile=profile, touch=touch)
+            _none_of(why, database=database, atr=atr, in_memory=in_memory or None)
+            _none_of(why, serial=serial, profile=profile, touch=touch, secure_messaging=secure)
             _none_of(why, printed_information=printed or None, facial_image=picture)
-            if real is None:
-                _none_of(why, environment=environment or None)
-            return real
+            _none_of(why, contactless=contactless or None)
+            if real is not None:
+                return self._emulated(real, kind)
+            _none_of(why, card=kind, environment=environment or None)
+            return None
         defaults = self.settings.certificates
         card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
         if card != "piv":
-            _none_of(_OF_PIV, blank=blank or None, profile=profile)
+            _none_of(_OF_PIV, blank=blank or None, profile=profile, secure_messaging=secure)
+            _none_of(_OF_PIV, contactless=contactless or None)
+        if profile:
+            _none_of("a card by SP 800-73 takes it: no --profile", secure_messaging=secure)
         if card == "cac":
             _none_of(_OF_PIV, in_memory=in_memory or None, touch=touch)
             _none_of(_OF_PIV, printed_information=printed or None, facial_image=picture)
@@ -236,9 +244,21 @@ class Methods:
             profile or "",
             number,
             touch or "",
+            secure or "",
+            contactless,
             printed,
             picture or "",
         )
+
+    def _emulated(self, real: RealCard, kind: str | None) -> RealCard:
+        """Of the kind that is asked for, or new cards are of; one passed through is what it is."""
+        if not real.emulated:
+            _none_of("the real card is as it is", card=kind)
+            return real
+        wanted = self.settings.certificates.card if kind is None else kind
+        if wanted not in CARD_KINDS:
+            raise BadParameter("card")
+        return replace(real, card=CARD_KINDS[CARD_KINDS.index(wanted)])
 
     def _environment(self, given: Taker) -> tuple[str, ...]:
         """NAME=VALUE each, of variables that may be set."""
@@ -256,7 +276,7 @@ class Methods:
         return environment
 
     def _readers(self) -> list[Parameters]:
-        managed_readers = self._manager.managed_readers
+        managed_readers = self._manager.readers.by_name
         return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
 
     def _reader(self, managed: ManagedReader) -> Parameters:

@@ -130,6 +130,17 @@ _CARD_OPTIONS: Final = (
         help="Make a PIV card a test double of a YubiKey, with a reader that is called as one.",
     ),
     click.option(
+        "--secure-messaging",
+        type=click.Choice(["cs2", "cs7", "cs2-intermediate", "cs7-intermediate"]),
+        help="Let a PIV card speak secure messaging by this cipher suite, its certificate signed"
+        " by way of an intermediate one or not.",
+    ),
+    click.option(
+        "--contactless",
+        is_flag=True,
+        help="Have hosts come to a PIV card by its contactless interface.",
+    ),
+    click.option(
         "--serial",
         metavar="NUMBER",
         help="Number of a blank card, a UUID: the card with this number, as it was left; of a"
@@ -183,6 +194,8 @@ def card_request(
     serial: str | None,
     profile: str | None,
     touch: str | None,
+    secure_messaging: str | None,
+    contactless: bool,
     printed_information: bool,
     facial_image: Path | None,
     reader_name: str | None,
@@ -197,14 +210,22 @@ def card_request(
         click.UsageError: they do not go together.
         ConfigError: a secret cannot be had.
     """
+    if (secure_messaging or contactless) and (kind != "piv" and not blank):
+        raise click.UsageError("--secure-messaging and --contactless go with --card piv")
+    if profile is not None and secure_messaging is not None:
+        raise click.UsageError("a YubiKey has no --secure-messaging")
     if profile is not None and (kind not in (None, "piv") or real_reader is not None):
         raise click.UsageError("--profile goes with --card piv")
     if sum(source is not None for source in (certs, real_reader, hardware, blank or None)) > 1:
         raise click.UsageError(
             "a card comes from --certs, --blank, --reader or --hardware, not from two"
         )
-    if (real_reader, hardware) != (None, None) and (db, atr, kind) != (None, None, None):
-        raise click.UsageError("--card, --db and --atr go with --certs")
+    if (real_reader, hardware) != (None, None) and (db, atr) != (None, None):
+        raise click.UsageError("--db and --atr go with --certs")
+    if real_reader is not None and kind is not None:
+        raise click.UsageError("--card goes with --certs and --hardware")
+    if hardware is not None and kind == "piv-only-2025":
+        raise click.UsageError("--card piv-only-2025 goes with --certs and --blank")
     if environment and certs is None and hardware is None:
         raise click.UsageError("--set goes with --certs and --hardware")
     if wrong := next((text for text in environment if "=" not in text[1:]), None):
@@ -232,6 +253,8 @@ def card_request(
         "serial": serial,
         "profile": profile,
         "touch": touch,
+        "secure_messaging": secure_messaging,
+        "contactless": contactless or None,
         "printed_information": printed_information or None,
         "facial_image": None if facial_image is None else str(facial_image.absolute()),
         "reader_name": reader_name,
@@ -326,6 +349,7 @@ def card_info(context: Context, reader: str | None) -> None:
             ("serial", card["serial"]),
             ("ATR", base64.b64decode(reply["atr"]).hex(" ").upper()),
             ("PIN", f"{card['pin']}, {output.tries_text(card)}"),
+            *([("pairing code", code)] if (code := reply.get("pairing_code")) else []),
             *([] if card["puk_tries"] is None else [("PUK", output.puk_tries_text(card))]),
         ]
     )

@@ -71,6 +71,7 @@ class CardMaker:
             atr_bytes(source.atr),
             source.profile,
             source.number,
+            source.secure_messaging,
             source.printed_information,
             source.facial_image,
         )

@@ -158,6 +158,8 @@ class Inserter:
             await managed.relabel(label, _reader_name(source.profile))
             managed.given_touch = source.touch
             managed.apply_touch(card)
+            if source.contactless or managed.settings.contactless:
+                _make_contactless(card)
             _check_empty(managed)
             inserted = Inserted(managed, card, managed.reader.insert(card), warnings)
         except VccidError:
@@ -186,6 +188,13 @@ class Inserter:
             raise
         managed.content.followed(source, follower)
         return Inserted(managed, None, managed.reader.generation)
+
+
+def _make_contactless(card: Card) -> None:
+    from vccid.card.piv.piv_card import PivCard
+
+    if isinstance(card, PivCard):
+        card.contactless = True
 
 
 def _reader_name(profile: str) -> str:

@@ -337,6 +337,9 @@ class ReaderSettings:
     usb_serial: Annotated[
         str, Help("Its serial number, at USB and elsewhere; empty: its own.", check_usb_string)
     ] = ""
+    contactless: Annotated[
+        bool, Help("Whether hosts come to its PIV cards by the contactless interface.")
+    ] = False
     touch: Annotated[
         str,
         Help(

@@ -26,6 +26,8 @@ PROFILES: Final = {
 }
 #: The greatest serial number Yubico's tools know.
 MOST_NUMBER: Final = 0xFFFFFFFF
+#: Kinds of a PIV card's key for secure messaging.
+SM_KINDS: Final = ("cs2", "cs7", "cs2-intermediate", "cs7-intermediate")
 #: Who may touch a card.
 TOUCHES: Final = tuple(mode.value for mode in TouchMode)
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from vccid.card.piv import authentication
+from vccid.card.piv.access import Access
 from vccid.card.piv.commands import (
     GeneralAuthenticate,
     GetData,
@@ -18,18 +19,18 @@ from vccid.card.piv.commands import (
 from vccid.card.piv.contents import ManagementKey
 from vccid.card.piv.data_model import (
     AID,
-    APPLICATION_PROPERTIES,
     BARE,
     DATA,
-    PIN_TO_READ,
     SHORTEST_AID,
+    application_properties,
 )
 from vccid.card.piv.indicators import Indicators
+from vccid.card.piv.key_establishment import establish
 from vccid.card.piv.keys import CardKey
 from vccid.card.piv.management_states import Event
 from vccid.card.piv.parts import PivParts, WaitFor, report
 from vccid.card.piv.reference_data import ReferenceData
-from vccid.card.piv.references import CARD_MANAGEMENT
+from vccid.card.piv.references import CARD_MANAGEMENT, SECURE_MESSAGING
 from vccid.card.processors import Answer
 from vccid.card.touch import TouchMode
 from vccid.errors import KeyOperationError, KeySourceError, StateError
@@ -70,13 +71,14 @@ class PivApplication:
         indicators: what the host has proved.
     """
 
-    def __init__(self, parts: PivParts, wait_for: WaitFor) -> None:
+    def __init__(self, parts: PivParts, wait_for: WaitFor, *, contactless: bool = False) -> None:
         self.indicators = Indicators()
+        self._access = Access(parts.memory, self.indicators, contactless=contactless)
         self._parts = parts
         self._resets = parts.memory.resets
         self._wait_for = wait_for
         make = parts.personalisation
-        reference_data = ReferenceData(parts, self.indicators.pin, wait_for)
+        reference_data = ReferenceData(parts, self.indicators, self._access, wait_for)
         self._handlers: Final[dict[int, Callable[[Command], Answer]]] = {
             INS_SELECT: self.select,
             INS_GET_DATA_BY_TAG_LIST: self.get_data,
@@ -128,12 +130,14 @@ class PivApplication:
             return status.NOT_FOUND
         if self._parts.profile.is_double:
             self.indicators.clear()
-        return (b"" if command.p2 == 0x0C else APPLICATION_PROPERTIES) + status.SUCCESS
+        held = self._parts.memory.contents.secure_messaging
+        properties = application_properties(None if held is None else held.suite.identifier)
+        return (b"" if command.p2 == 0x0C else properties) + status.SUCCESS
 
     def get_data(self, command: Command) -> bytes:
         """GET DATA (3.1.2): the read rule, then whether the object is there."""
         tag = GetData.parse(command).tag
-        if tag in PIN_TO_READ and not self.indicators.pin.is_verified:
+        if not self._access.may_read(tag):
             return status.SECURITY_STATUS_NOT_SATISFIED
         content = self._parts.objects.read(self._parts.memory.contents, tag)
         if content is None:
@@ -144,21 +148,34 @@ class PivApplication:
 
     def general_authenticate(self, command: Command) -> Answer:
         """GENERAL AUTHENTICATE (3.2.4)."""
-        asked = GeneralAuthenticate.parse(command)
         memory = self._parts.memory
+        if command.p2 == SECURE_MESSAGING:
+            return self._establish(command)
+        asked = GeneralAuthenticate.parse(command)
         if asked.reference == CARD_MANAGEMENT:
+            if self._access.contactless:
+                return status.FUNCTION_NOT_SUPPORTED
             return self._prove_management(memory.contents.management, asked)
         key = memory.key(asked.reference)
         if key is None or key.algorithm is not asked.algorithm:
             double = self._parts.profile.is_double
             return status.INCORRECT_DATA if double else status.INCORRECT_P1_P2
-        if not self.indicators.may_use(key):
+        if not self._access.may_use(asked.reference, key):
             return status.SECURITY_STATUS_NOT_SATISFIED
         operation = authentication.operation(key, asked, self._parts.profile.agreeing)
         if operation is None:
             return status.INCORRECT_DATA
         self.indicators.pin.key_used()
         return self._operate(operation, key)
+
+    def _establish(self, command: Command) -> bytes:
+        """Key establishment with key 04 (4.1); what came before is over, whatever comes of it."""
+        held, indicators = self._parts.memory.contents.secure_messaging, self.indicators
+        if held is None or command.p1 != held.suite.identifier or indicators.protected:
+            return status.INCORRECT_P1_P2
+        indicators.session = None
+        indicators.session, answer = establish(held, command.data)
+        return answer
 
     def _prove_management(self, key: ManagementKey, asked: GeneralAuthenticate) -> Answer:
         begun = self.indicators.random
@@ -206,6 +223,8 @@ class PivApplication:
         """A command for who has proved the management key."""
 
         def handle(command: Command) -> Answer:
+            if self._access.contactless:
+                return status.FUNCTION_NOT_SUPPORTED
             if not self.indicators.may_manage:
                 return status.SECURITY_STATUS_NOT_SATISFIED
             return self._written(handler(command))
@@ -214,12 +233,16 @@ class PivApplication:
 
     def set_retries(self, command: Command) -> Answer:
         """Yubico's SET RETRIES, which wants the PIN as well."""
+        if self._access.contactless:
+            return status.FUNCTION_NOT_SUPPORTED
         if not (self.indicators.may_manage and self.indicators.pin.is_verified):
             return status.SECURITY_STATUS_NOT_SATISFIED
         return self._written(self._parts.personalisation.set_retries(command))
 
     def reset(self, command: Command) -> Answer:
         """Yubico's RESET."""
+        if self._access.contactless:
+            return status.FUNCTION_NOT_SUPPORTED
         return self._reset(command)
 
     async def _reset(self, command: Command) -> bytes:

@@ -118,8 +118,7 @@ class VerifyPin:
 
 
 def parse_verify(command: Command) -> QueryPin | ForgetPin | VerifyPin:
-    """VERIFY (part 2, 3.2.1): key reference, then P1, then data."""
-    _require(command.p2 == APPLICATION_PIN, status.REFERENCED_DATA_NOT_FOUND)
+    """VERIFY (part 2, 3.2.1): P1, then data; the key reference was looked at."""
     _require(command.p1 in (0x00, 0xFF), status.INCORRECT_P1_P2)
     if command.p1 == 0xFF:
         _require(not command.data, status.INCORRECT_DATA)
@@ -201,11 +200,20 @@ class GeneralAuthenticate:
         Raises:
             Refused: it is no template of this command's.
         """
-        tag, value = _only(self.data)
-        _require(tag == _DYNAMIC_TEMPLATE, status.INCORRECT_DATA)
-        members = _once(_all(value))
-        _require(bool(members) and members.keys() <= _MEMBERS, status.INCORRECT_DATA)
-        return members
+        return template_members(self.data)
+
+
+def template_members(data: bytes) -> dict[int, bytes]:
+    """The members of a dynamic authentication template, each once.
+
+    Raises:
+        Refused: it is none.
+    """
+    tag, value = _only(data)
+    _require(tag == _DYNAMIC_TEMPLATE, status.INCORRECT_DATA)
+    members = _once(_all(value))
+    _require(bool(members) and members.keys() <= _MEMBERS, status.INCORRECT_DATA)
+    return members
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from vccid.card.piv.personalisation import Personalisation
 from vccid.card.piv.pins import PivPin, Puk
 from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.references import KEYS, key_name
+from vccid.card.piv.secure_messaging import SecureMessaging
 from vccid.card.piv.slots import emptied
 from vccid.card.processors import Process
 from vccid.card.session import CardSession, Lifetime
@@ -25,7 +26,7 @@ from vccid.card.touch import Touch
 from vccid.card.yubikey_management import Management, WithManagement
 from vccid.errors import StateError
 from vccid.iso7816 import ber, status
-from vccid.iso7816.atr import T1_ATR
+from vccid.iso7816.atr import CONTACTLESS_ATR, T1_ATR
 from vccid.keys.x509_reading import read_certificate
 
 #: What an empty card is called.
@@ -41,6 +42,7 @@ class PivCard(Card):
         puk: its PUK.
         serial: its UUID, 32 hexadecimal digits.
         touch: where it is touched.
+        contactless: whether hosts that come from now on are on its contactless interface.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class PivCard(Card):
         self._release = release
         self._shown: tuple[Contents, dict[int, bytes]] | None = None
         self.touch = Touch()
+        self.contactless = False
         personalisation = Personalisation(memory, pin, puk, emptied, profile, number)
         self._parts = PivParts(
             memory, pin, puk, personalisation, Objects(), self.serial, profile, self.touch
@@ -86,10 +89,12 @@ class PivCard(Card):
 
     @property
     def atr(self) -> bytes:
-        return self._atr
+        usual = self._atr == T1_ATR
+        return CONTACTLESS_ATR if self.contactless and usual else self._atr
 
     def info(self) -> CardInfo:
         certificates = self._certificates()
+        held = self.memory.contents.secure_messaging
         names = [self._names.get(reference, key_name(reference)) for reference in certificates]
         return CardInfo(
             kind="piv",
@@ -101,6 +106,7 @@ class PivCard(Card):
             pin_kind=self.pin.kind,
             puk_tries_left=self.puk.tries_left,
             slots=tuple(self._slots(list(certificates))),
+            pairing_code="" if held is None else held.pairing_code,
         )
 
     def _slots(self, certified: list[int]) -> Iterator[SlotInfo]:
@@ -139,10 +145,19 @@ class PivCard(Card):
 
     async def connect(self) -> CardSession:
         lifetime = Lifetime()
-        return CardSession(self._atr, by_standard(self._applications(lifetime)), lifetime)
+        piv = self.application(lifetime)
+        applications = self._applications(piv, lifetime)
+        secure_messaging = None
+        if self.memory.contents.secure_messaging is not None:
 
-    def _applications(self, lifetime: Lifetime) -> Process:
-        piv, profile = self.application(lifetime), self._parts.profile
+            def secure_messaging(following: Process) -> Process:
+                return SecureMessaging(following, piv.indicators).process
+
+        row = by_standard(applications, secure_messaging=secure_messaging)
+        return CardSession(self.atr, row, lifetime)
+
+    def _applications(self, piv: PivApplication, lifetime: Lifetime) -> Process:
+        profile = self._parts.profile
         if not profile.is_double:
             return piv.process
 
@@ -159,7 +174,7 @@ class PivCard(Card):
 
     def application(self, lifetime: Lifetime) -> PivApplication:
         """A session's application, nothing proved."""
-        return PivApplication(self._parts, lifetime.wait_for)
+        return PivApplication(self._parts, lifetime.wait_for, contactless=self.contactless)
 
     async def start_again(self) -> None:
         """Be as when it was new, PIN and PUK too; every session has proved nothing then.
