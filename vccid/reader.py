@@ -63,10 +63,14 @@ class Reader:
 
     Each insert and each remove is a new generation, so that a host can say which it
     has seen, and an exchange of cards between two looks is still noticed.
+
+    Attributes:
+        label: what programs see it by, as far as it is ours to say.
     """
 
     def __init__(self, name: str, publish: Callable[[Event], None] = lambda event: None) -> None:
         self.name = name
+        self.label = f"vccid {name}"
         self.generation = 0
         self.card: Card | None = None
         self.hosts: set[Host] = set()

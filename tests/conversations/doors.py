@@ -14,7 +14,6 @@ _FIFTY_TWO: Final = "an answer of 52 bytes goes in two, which QEMU's reader need
 _NO_RESET: Final = "VSC has no power-on: a session lasts until the card is taken out"
 _NO_HANDS: Final = "the card is the test's own, in another process"
 _ONE_READER: Final = "libcacard's reader is never empty"
-_A_CAC: Final = "held with the CAC alone"
 _NO_PIV: Final = "libcacard has no PIV card"
 _T0_DOOR: Final = "VSC shows cards of T=0 alone, and the PIV card is one of T=1"
 _T1_CARD: Final = "the card there is the one of T=1"
@@ -58,26 +57,27 @@ LIBCACARD: Final = Door(
     {Need.HANDS: _ONE_READER, Need.PIV: _NO_PIV},
 )
 DRIVER: Final = Door("driver", "pcscd, libifdvccid")
+OWN_PCSC: Final = Door("PC/SC", "libpcsclite, the daemon itself in pcscd's place")
 VPCD: Final = Door("vpcd", "pcscd, vsmartcard's vpcd")
-NODE: Final = Door("device node", "/dev/vccid/NAME, CUSE", {Need.PIV: _A_CAC})
+NODE: Final = Door("device node", "/dev/vccid/NAME, CUSE")
 VSC: Final = Door(
     "VSC",
     "a guest's libccid, QEMU's ccid-card-passthru",
     {**_BY_VSC, Need.EXTENDED_LENGTH: _T0, Need.LE_WITH_DATA: _T0, Need.HANDS: _NO_HANDS},
     takes_tpdus=True,
 )
-USBREDIR: Final = Door(
-    "usbredir", "a guest's libccid, QEMU's usb-redir", {Need.HANDS: _NO_HANDS, Need.PIV: _A_CAC}
-)
-VHCI: Final = Door("vhci", "libccid, vhci_hcd", {Need.PIV: _A_CAC})
-USBIP: Final = Door("USB/IP", "libccid, vhci_hcd, TCP", {Need.PIV: _A_CAC})
-TTY: Final = Door("tty", "libccidtwin, T=1, CUSE", {Need.LIBCACARD_ATR: _T1_CARD, Need.PIV: _A_CAC})
+USBREDIR: Final = Door("usbredir", "a guest's libccid, QEMU's usb-redir", {Need.HANDS: _NO_HANDS})
+VHCI: Final = Door("vhci", "libccid, vhci_hcd")
+USBIP: Final = Door("USB/IP", "libccid, vhci_hcd, TCP")
+TTY: Final = Door("tty", "libccidtwin, T=1, CUSE", {Need.LIBCACARD_ATR: _T1_CARD})
 PTY: Final = Door("pty", "libccidtwin, T=1, a pseudo-terminal", {Need.LIBCACARD_ATR: _T1_CARD})
 RELAYED: Final = Door("relayed card", "pcscd, another vccid that passes the card through")
 FAR: Final = Door("far card", "pcscd, another vccid over VSC", _BY_VSC)
+FAR_VPCD: Final = Door("far card, vpcd", "pcscd, another vccid that is the vpcd")
 
 DOORS: Final = (
-    IN_PROCESS, LIBCACARD, DRIVER, VPCD, NODE, VSC, USBREDIR, VHCI, USBIP, TTY, PTY, RELAYED, FAR,
+    IN_PROCESS, LIBCACARD, DRIVER, OWN_PCSC, VPCD, NODE, VSC, USBREDIR, VHCI, USBIP, TTY, PTY,
+    RELAYED, FAR, FAR_VPCD,
 )  # fmt: skip
 
 #: Told to pytest's report for each conversation that was held: the door's and its own name.

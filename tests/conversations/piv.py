@@ -14,6 +14,7 @@ from tests.conversations.steps import (
     AskWhole,
     Conversation,
     Need,
+    PowerOn,
     Step,
     Verify,
 )
@@ -74,6 +75,8 @@ def _is_signature(data: bytes) -> bool:
     return data[:1] == b"\x7c" and data[2:3] == b"\x82" and data[4:5] == b"\x30"
 
 
+#: The other application that Windows knows how to use.
+_GIDS: Final = select("A0 00 00 03 97 42 54 46 59", status.NOT_FOUND)
 _SIGN_9E: Final = bytes.fromhex("00 87 11 9E 26") + use(_DIGEST) + b"\0"
 
 CONVERSATIONS: Final = (
@@ -95,19 +98,51 @@ CONVERSATIONS: Final = (
         frozenset({Need.PIV}),
     ),
     Conversation(
-        "piv_windows",
-        "what Windows asks of a card to learn that it is a PIV card",
+        "piv_windows_plug_and_play",
+        "what Windows asks of a new card, to find a driver for it",
         (
+            PowerOn(),
             select("A0 00 00 03 97 43 49 44 5F 01 00", status.NOT_FOUND),
             ask("00 CA 7F 68 00", status.INSTRUCTION_NOT_SUPPORTED),
             ask("00 A4 00 00 02 3F 00", status.NOT_FOUND),
-            select("A0 00 00 03 97 42 54 46 59", status.NOT_FOUND),
+            ask("00 A4 00 00 02 2F 01", status.NOT_FOUND),
+            ask("00 B0 00 00 00", status.INSTRUCTION_NOT_SUPPORTED),
             select(AID, TEMPLATE + status.SUCCESS),
-            get("7E", lambda d: d == DISCOVERY),
-            get("5F C1 02", lambda d: len(d) > 61),
-            *(get(f"5F C1 {tag}", _is_certificate) for tag in ("05", "0A", "0B", "01")),
+            _GIDS,
         ),
         frozenset({Need.PIV}),
+    ),
+    Conversation(
+        "piv_windows_name",
+        "what Windows asks for the card's name: GIDS before PIV, of a card whose PIN is verified",
+        (
+            select(AID, TEMPLATE + status.SUCCESS),
+            Verify(b"\x00\x20\x00\x80\x08"),
+            _GIDS,
+            ask("00 20 00 80", status.SUCCESS),
+            select(AID, TEMPLATE + status.SUCCESS),
+            ask("00 20 00 80", status.SUCCESS),
+        ),
+        frozenset({Need.PIV, Need.RESET}),
+    ),
+    Conversation(
+        "piv_windows_logon",
+        "what Windows' own driver asks: identity, certificates, the PIN, a signature, a decryption",
+        (
+            select(AID, TEMPLATE + status.SUCCESS),
+            get("5F C1 02", lambda d: len(d) > 61),
+            get("7E", lambda d: d == DISCOVERY),
+            get("5F C1 0C", lambda d: d[:1] == b"\x53"),
+            *(get(f"5F C1 {tag}", _is_certificate) for tag in ("05", "0A", "0B", "01", "0D")),
+            ask("00 20 00 80", status.tries_left(3)),
+            Verify(b"\x00\x20\x00\x80\x08"),
+            AskWhole(bytes.fromhex("00 87 11 9A 26") + use(_DIGEST) + b"\0", _is_signature),
+            *chained("00 87 07 82", use(_BLOCK)),
+            PowerOn(),
+            select(AID, TEMPLATE + status.SUCCESS),
+            ask("00 20 00 80", status.tries_left(3)),
+        ),
+        frozenset({Need.PIV, Need.RESET}),
     ),
     Conversation(
         "piv_yubico",

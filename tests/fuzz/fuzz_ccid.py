@@ -45,21 +45,22 @@ class Owner:
         work = self.open.pop(0)
         interface = self.interface
         if not well and isinstance(work, AskPin) and work.work % 2:
-            interface.not_typed(work.slot, work.work, PinEnd.TIMEOUT)
+            interface.slots[work.slot].not_typed(work.work, PinEnd.TIMEOUT)
         elif not well:
-            interface.failed(work.slot, work.work, Error.ICC_MUTE)
+            interface.slots[work.slot].failed(work.work, Error.ICC_MUTE)
         elif isinstance(work, AskPin):
             request = work.request
             digits = request.maximum if work.work % 2 else max(request.minimum, 1)
-            interface.typed(work.slot, work.work, ["1" * digits] * len(request.prompts))
+            interface.slots[work.slot].typed(work.work, ["1" * digits] * len(request.prompts))
         elif isinstance(work, PowerOn):
-            interface.powered(work.slot, work.work, ATR)
+            interface.slots[work.slot].powered(work.work, ATR)
         else:
-            interface.answered(work.slot, work.work, work.apdu[:200] + b"\x90\x00")
+            interface.slots[work.slot].answered(work.work, work.apdu[:200] + b"\x90\x00")
 
     def change(self, slot: int, present: bool) -> None:
         self.stamp += 1
-        (self.interface.insert if present else self.interface.remove)(slot, self.stamp)
+        shown = self.interface.slots[slot]
+        (shown.insert if present else shown.remove)(self.stamp)
 
 
 def check_response(raw: bytes, descriptor: ClassDescriptor) -> None:
@@ -93,7 +94,7 @@ def one_input(data: bytes) -> None:
         elif what == 8:
             interface.abort(slot, provider.ConsumeIntInRange(0, 255))
         elif provider.ConsumeBool():
-            interface.extend(slot)
+            interface.slots[slot].work.extend()
         else:
             interface.reset()
         owner.collect()

@@ -4,7 +4,8 @@
 python -m tests.fuzz.fuzz_piv -runs=10000000 -max_len=4000
 
 What the bytes choose are a host's moves, most of them apt (`tests/unit/card/piv/moves.py`); each
-answer is judged by `tests/unit/card/piv/model.py`.
+answer is judged by `tests/unit/card/piv/model.py`. An input is a whole conversation; how many
+commands there were so far is said after each hundred thousand.
 """
 
 import sys
@@ -18,6 +19,9 @@ with atheris.instrument_imports(include=["vccid.card", "vccid.iso7816"]):
 
 from tests.unit.card.piv.moves import model_of, next_move
 from vccid.trace.lines import exchange_text
+
+#: After how many commands their number is said.
+SAID_AFTER = 100_000
 
 
 class Bytes:
@@ -38,9 +42,14 @@ class Bytes:
 
 
 class Target:
-    """A card whose signatures are made once."""
+    """A card whose signatures are made once.
+
+    Attributes:
+        commands: how many were answered and judged.
+    """
 
     def __init__(self) -> None:
+        self.commands = 0
         card_pin.SCRYPT_COST = 16  # a PIN's hash costs what a run can spare
         self.contents = new_contents(guid_of([]), [], NOW)
 
@@ -57,6 +66,9 @@ class Target:
                 for raw in next_move(model, dice):
                     said.append((raw, host.raw(raw)))
                     model.judge(*said[-1])
+                    self.commands += 1
+                    if self.commands % SAID_AFTER == 0:
+                        print(f"{self.commands} commands", file=sys.stderr, flush=True)
         except BaseException:
             for exchange in said:
                 print(exchange_text(*exchange), file=sys.stderr)

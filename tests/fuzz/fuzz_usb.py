@@ -62,7 +62,8 @@ def one_input(data: bytes) -> None:
                 pending.remove(victim)
         else:
             stamp += 1
-            (function.insert if stamp & 1 else function.remove)(0, stamp)
+            slot = function.slots[0]
+            (slot.insert if stamp & 1 else slot.remove)(stamp)
             device.pump()
         function.take_actions()
         collect()

@@ -4,15 +4,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.conversations import piv
 from tests.conversations.cac import CONVERSATIONS
-from tests.conversations.doors import DRIVER, FAR, LIBCACARD, PTY, RELAYED, VPCD, Door, hold, note
+from tests.conversations.doors import (
+    DRIVER,
+    FAR,
+    FAR_VPCD,
+    LIBCACARD,
+    OWN_PCSC,
+    PTY,
+    RELAYED,
+    VPCD,
+    Door,
+    hold,
+    note,
+)  # fmt: skip
 from tests.conversations.pcsc import hold_by_pcsc
 from tests.peers.daemon import BIN, Daemon
 from tests.peers.desk import PIN
@@ -52,7 +65,7 @@ def test_libcacard(database: Database, record_property: Record) -> None:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    with Daemon(tmp_path / "v") as daemon:
+    with Daemon(tmp_path / "v", settings="[reader.vccid0]\npcsc = true\n") as daemon:
         yield daemon
 
 
@@ -66,15 +79,15 @@ class Hands:
         control = [str(BIN / "vccidctl"), "--socket", str(daemon.control)]
         self.commands = [shlex.join([*control, "remove"]), shlex.join([*control, "insert", *card])]
 
-    def converse(self, door: Door, pcscd: PrivatePcscd, record: Record) -> None:
-        """With the card in the only reader of a pcscd."""
-        told = hold_by_pcsc(pcscd.env, door, PIN, self.commands)
+    def converse(self, door: Door, env: Mapping[str, str], record: Record) -> None:
+        """With the card in the only reader of the pcscd of `env`."""
+        told = hold_by_pcsc(env, door, PIN, self.commands)
         note(door, CONVERSATIONS, told, record)
 
 
-def converse_with_piv(door: Door, pcscd: PrivatePcscd, record: Record) -> None:
-    """With a PIV card in the only reader of a pcscd."""
-    told = hold_by_pcsc(pcscd.env, door, PIN, (), options=("--piv",))
+def converse_with_piv(door: Door, env: Mapping[str, str], record: Record) -> None:
+    """With a PIV card in the only reader of the pcscd of `env`."""
+    told = hold_by_pcsc(env, door, PIN, (), options=("--piv",))
     note(door, piv.CONVERSATIONS, told, record)
 
 
@@ -88,22 +101,28 @@ def test_a_piv_card_over_each_door(
     tmp_path: Path, daemon: Daemon, piv_certificates: str, record_property: Record
 ) -> None:
     """Those that need no guest; one reader is shown through all of them at once."""
-    port = free_port()
+    port, place = free_port(), f"127.0.0.1:{free_port()}"
     daemon.ctl("attach", "pty")
     daemon.ctl("insert", "--card", "piv", "--certs", piv_certificates)
     with contextlib.ExitStack() as end:
+        converse_with_piv(OWN_PCSC, own_pcsc(daemon), record_property)
         real = end.enter_context(ours(tmp_path, daemon))
-        converse_with_piv(DRIVER, real, record_property)
+        converse_with_piv(DRIVER, real.env, record_property)
         twin = end.enter_context(pcscd_at(tmp_path, str(daemon.runtime / "vccid0.tty")))
-        converse_with_piv(PTY, twin, record_property)
+        converse_with_piv(PTY, twin.env, record_property)
         vpcd = PrivatePcscd(tmp_path / "vpcd", [vpcd_entry(tmp_path, port)])
         end.enter_context(vpcd)
         daemon.ctl("attach", "vpicc", f"127.0.0.1:{port}")
-        converse_with_piv(VPCD, vpcd, record_property)
-        near = end.enter_context(Daemon(tmp_path / "near", environment=real.env))
+        converse_with_piv(VPCD, vpcd.env, record_property)
+        settings = f'[far_cards]\nvpcd = "{place}"\n'
+        near = end.enter_context(Daemon(tmp_path / "near", real.env, settings=settings))
         near.ctl("insert", "--reader", "ours")
         relayed = end.enter_context(ours(tmp_path / "n", near))
-        converse_with_piv(RELAYED, relayed, record_property)
+        converse_with_piv(RELAYED, relayed.env, record_property)
+        daemon.ctl("attach", "vpicc", place)
+        wait_for_far_card(near)
+        far = end.enter_context(ours(tmp_path, near, "far0"))
+        converse_with_piv(FAR_VPCD, far.env, record_property)
 
 
 def ours(directory: Path, daemon: Daemon, reader: str = "vccid0") -> PrivatePcscd:
@@ -112,12 +131,26 @@ def ours(directory: Path, daemon: Daemon, reader: str = "vccid0") -> PrivatePcsc
     return PrivatePcscd(directory / f"pcscd-{reader}", [entry])
 
 
+def own_pcsc(daemon: Daemon) -> dict[str, str]:
+    """For programs that shall find a daemon in pcscd's place."""
+    return {**os.environ, "PCSCLITE_CSOCK_NAME": str(daemon.runtime / "pcscd.comm")}
+
+
+def wait_for_far_card(near: Daemon) -> None:
+    """Until it has its first."""
+    near.wait_for(lambda: near.run_ctl("card", "info", "far0").returncode == 0)
+
+
+def test_own_pcsc(daemon: Daemon, database: Database, record_property: Record) -> None:
+    Hands(daemon, database).converse(OWN_PCSC, own_pcsc(daemon), record_property)
+
+
 def test_driver(
     tmp_path: Path, daemon: Daemon, database: Database, record_property: Record
 ) -> None:
     hands = Hands(daemon, database)
     with ours(tmp_path, daemon) as pcscd:
-        hands.converse(DRIVER, pcscd, record_property)
+        hands.converse(DRIVER, pcscd.env, record_property)
 
 
 def test_vpcd(tmp_path: Path, daemon: Daemon, database: Database, record_property: Record) -> None:
@@ -125,14 +158,14 @@ def test_vpcd(tmp_path: Path, daemon: Daemon, database: Database, record_propert
     hands = Hands(daemon, database)
     with PrivatePcscd(tmp_path / "pcscd", [vpcd_entry(tmp_path, port)]) as pcscd:
         daemon.ctl("attach", "vpicc", f"127.0.0.1:{port}")
-        hands.converse(VPCD, pcscd, record_property)
+        hands.converse(VPCD, pcscd.env, record_property)
 
 
 def test_pty(tmp_path: Path, daemon: Daemon, database: Database, record_property: Record) -> None:
     daemon.ctl("attach", "pty")
     hands = Hands(daemon, database, "--atr", "t1")
     with pcscd_at(tmp_path, str(daemon.runtime / "vccid0.tty")) as pcscd:
-        hands.converse(PTY, pcscd, record_property)
+        hands.converse(PTY, pcscd.env, record_property)
 
 
 def test_relayed_card(
@@ -145,7 +178,7 @@ def test_relayed_card(
         ours(tmp_path / "n", near) as pcscd,
     ):
         near.ctl("insert", "--reader", "ours")
-        hands.converse(RELAYED, pcscd, record_property)
+        hands.converse(RELAYED, pcscd.env, record_property)
 
 
 def test_far_card(
@@ -155,6 +188,18 @@ def test_far_card(
     with Daemon(tmp_path / "near", settings=f'[far_cards]\nlisten = "{place}"\n') as near:
         daemon.ctl("attach", "vsc", str(place))
         hands = Hands(daemon, database)
-        near.wait_for(lambda: near.run_ctl("card", "info", "far0").returncode == 0)
+        wait_for_far_card(near)
         with ours(tmp_path, near, "far0") as pcscd:
-            hands.converse(FAR, pcscd, record_property)
+            hands.converse(FAR, pcscd.env, record_property)
+
+
+def test_far_card_by_vpcd(
+    tmp_path: Path, daemon: Daemon, database: Database, record_property: Record
+) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    with Daemon(tmp_path / "near", settings=f'[far_cards]\nvpcd = "{place}"\n') as near:
+        daemon.ctl("attach", "vpicc", place)
+        hands = Hands(daemon, database)
+        wait_for_far_card(near)
+        with ours(tmp_path, near, "far0") as pcscd:
+            hands.converse(FAR_VPCD, pcscd.env, record_property)

@@ -49,6 +49,8 @@ ELSEWHERE = (
     ("pcsc", r"opensc-tool", "tests/peers/pcsc_comparison.py", r'"--list-readers"'),
     ("piv", r"insert", "tests/peers/test_piv_lasting.py", r'"--card", "piv"'),
     ("piv", r"vccid run --generate", "tests/peers/test_run.py", r'"--card", "piv"'),
+    ("piv", r"--reader-name", "tests/peers/test_run.py", r'"--reader-name"'),
+    ("piv", r"--profile", "tests/upstream/test_ykman.py", r'"--profile"'),
     ("piv", r"yubico-piv-tool", "tests/peers/test_piv_yubico.py", r'"import-certificate"'),
     ("pin-pad", r"", "tests/peers/test_pin_pad.py", r'"pin", "enter"'),
     ("qemu", r"qemu-system|vccidctl attach (usbredir|vsc)", "tests/peers/test_docs_qemu.py",

@@ -4,7 +4,7 @@
 A page's `console` blocks are one session. A line that begins with "$ " is run, and must succeed
 unless "# fails" stands behind it; one that begins with "# " is root's and is left out. The lines
 below a command are looked for in what it printed, in that order: each is a part of a line, blanks
-aside.
+aside. A block that has a file's name behind its language is that file, there from the beginning.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ HOWTO = ROOT / "docs" / "howto"
 PAGES = [ROOT / "README.md", *sorted(page for page in HOWTO.iterdir() if page.name != "README.md")]
 MARK = "@@@"
 FAILS = " # fails"
+
+#: Pages that are root's, for nobody else may lock enough memory.
+ROOTS = {"luks"}
 
 #: A network of its own, for the servers of the pages.
 ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
@@ -53,6 +56,12 @@ def commands(page: Path) -> list[Command]:
     return [command for command in found if command.text]
 
 
+def files(page: Path) -> dict[str, str]:
+    """The contents of a page's files by their names."""
+    blocks = re.findall(r"^```\w+ (\S+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return dict(blocks)
+
+
 def script(session: list[Command]) -> str:
     lines = [f'{command.text}\nstatus=$?; echo; echo "{MARK} $status"' for command in session]
     return "\n".join(["exec 2>&1", *lines, "exit 0", ""])
@@ -68,8 +77,9 @@ def missing(wanted: list[str], printed: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page(page: Path) -> None:
     session = commands(page)
-    with temporary_user(NOBODY) as user:
-        (user.home / "session").write_text(script(session))
+    with temporary_user(0 if page.stem in ROOTS else NOBODY) as user:
+        for name, text in {**files(page), "session": script(session)}.items():
+            (user.home / name).write_text(text)
         process = user.start("run", "--", "bash", "session", wrapper=ALONE)
         with ended(process):
             output, errors = process.communicate(timeout=100)

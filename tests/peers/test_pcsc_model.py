@@ -27,6 +27,8 @@ from tests.peers.stage import DRIVER
 READER: Final = "vccid vccid0 00 00"
 PROGRAMS: Final = 3
 PATIENCE: Final = 10
+#: Seconds for which whoever was refused a transaction is let in before others: docs/pcsc.md.
+PLACE_KEPT: Final = 0.3
 EXAMPLES: Final = int(os.environ.get("PCSC_EXAMPLES", "60"))
 
 MODE = st.sampled_from([pc.SHARED] * 5 + [pc.DIRECT, pc.EXCLUSIVE, 0])
@@ -136,6 +138,7 @@ class Run:
         self.steps = 0
         self._daemon = daemon
         self._sides = sides
+        self._refused = 0.0
         for side in sides:
             side.begin_anew()
 
@@ -175,8 +178,12 @@ class Run:
         expected = getattr(self.model, verb)(held, *arguments)
         if expected is None:
             return
+        if expected == pc.SUCCESS and verb == "begin":
+            time.sleep(max(0.0, self._refused + PLACE_KEPT - time.monotonic()))
         for side in self._sides:
             assert side.ask(held, verb, *arguments) == expected, side.path
+        if expected == pc.SHARING_VIOLATION:
+            self._refused = time.monotonic()
 
     def _card(self) -> None:
         if self.model.card:

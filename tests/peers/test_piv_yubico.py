@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests.key_material import certificate, der, key_pem, pem
 from tests.peers.desk import PIN, Desk
 from tests.peers.piv import PUK, Issued, new_key
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
-from tests.peers.stage import DRIVER, Stage
+from tests.peers.stage import DRIVER, ROOT, Stage
 
 #: Debian's own copy, with its tests.
 PIV_GO = Path("/usr/share/gocode/src/github.com/go-piv/piv-go")
@@ -55,7 +56,7 @@ def refused(desk: Desk, *arguments: str) -> str:
 
 
 def issue(desk: Desk, public: Path) -> Path:
-    """A certificate for a public key; the tool's own selfsign fails with Debian 12's OpenSSL."""
+    """A certificate for a public key."""
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     key = load_pem_public_key(public.read_bytes())
@@ -89,6 +90,32 @@ def test_generate_and_use(fresh: Desk, slot: str, algorithm: str) -> None:
     ) == expected.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     tool(fresh, "-a", "delete-certificate", "-s", slot)
     assert "Failed" in refused(fresh, "-a", "read-certificate", "-s", slot)
+
+
+@pytest.mark.parametrize(
+    ("slot", "algorithm"), [("9a", "ECCP256"), ("9c", "RSA2048"), ("9d", "ECCP384")]
+)
+def test_selfsign_and_request(fresh: Desk, slot: str, algorithm: str) -> None:
+    """2.2.0 signs with OpenSSL 3's own copy of the public key, and never asks the card."""
+    public = fresh.directory / "public.pem"
+    tool(fresh, "-a", "generate", "-s", slot, "-A", algorithm, "-o", public)
+    is_old = "2.2.0" in tool(fresh, "--version")
+    for action, kind in (("selfsign-certificate", "x509"), ("request-certificate", "req")):
+        made = fresh.directory / f"{kind}.pem"
+        arguments = ("--verbose=2", "-P", PIN, "-a", "verify-pin", "-a", action, "-s", slot,
+                     "-S", "/CN=made by the card/", "-i", public, "-o", made)  # fmt: skip
+        if is_old:
+            said = refused(fresh, *map(str, arguments))
+            assert "Failed signing" in said and "> 00 20 00 80 08" in said and "> 00 87" not in said
+            continue
+        tool(fresh, *arguments)
+        check = ("verify", "-CAfile", made, made) if kind == "x509" else (
+            "req", "-verify", "-noout", "-in", made
+        )  # fmt: skip
+        assert "OK" in fresh.say("openssl", *check)
+    if not is_old:
+        tool(fresh, "-a", "import-certificate", "-s", slot, "-i", fresh.directory / "x509.pem")
+        assert "made by the card" in tool(fresh, "-a", "status")
 
 
 @pytest.mark.parametrize(
@@ -163,6 +190,13 @@ def test_ykcs11(fresh: Desk, tmp_path: Path) -> None:
     fresh.say("openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-in", digest,
               "-sigfile", signature)  # fmt: skip
     assert der(issued.certificates[0])
+
+
+def test_yubikit(fresh: Desk) -> None:
+    """yubikey-manager's library, as `ykman piv` uses it."""
+    said = fresh.say(sys.executable, "-m", "tests.peers.yubikit_session",
+                     env={"PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert said.splitlines()[-1] == "done"
 
 
 @pytest.mark.timeout(300)

@@ -19,6 +19,7 @@ from tests.peers.daemon import BIN, PATIENCE
 from tests.peers.desk import OPENSC_MODULE, PIN
 from tests.peers.libcacard import Database
 from tests.peers.user import BECOME_NOBODY, NOBODY, User, ended, temporary_user, wait_for
+from tests.unit.card.piv.test_optional_objects import JPEG
 
 ROOT = Path(__file__).parents[2]
 CARD = "vccid vccid0 00 00"
@@ -97,6 +98,65 @@ def test_a_piv_card_of_an_authority(user: User) -> None:
     issued = ("--ca", str(ca), "--user", "me@EXAMPLE.TEST")
     said = user.say("run", *card, *issued, "--", "sh", "-c", script)
     assert "No errors\n" in said and said.endswith("cert.pem: OK\n")
+
+
+@pytest.mark.parametrize("between", [(), ("--pcscd",)])
+def test_a_piv_card_as_it_is_issued(user: User, between: tuple[str, ...]) -> None:
+    """Its answer to reset, T=0 first and T=1, is in OpenSC's table."""
+    script = f"opensc-tool --atr && pkcs11-tool --module {OPENSC_MODULE} --test --login --pin {PIN}"
+    card = ("--generate", "--card", "piv-only-2025")
+    said = user.say("run", *between, *card, "--", "sh", "-c", script)
+    assert said.startswith("3b:d8:18:00:80:b1:fe:45:1f:07:80:31:c1:64:08:06:92:0f:d5\n")
+    assert "No errors\n" in said
+    said = user.say("run", *between, "--card", "piv-only-2025", "--", "vccidctl", "card", "info")
+    assert "3B D8 18 00 80 B1" in said
+
+
+def test_a_piv_card_with_a_face(user: User) -> None:
+    """Printed information and picture are read after the PIN."""
+    face, read = user.home / "face.jpg", user.home / "read"
+    face.write_bytes(JPEG)
+    script = (
+        f"for id in 0x5fc109 0x5fc108; do yubico-piv-tool -r vccid -a verify-pin -P {PIN}"
+        f" -a read-object --id $id -f binary >>{read} || exit; done; cat {read} | od -An -tx1 -v"
+    )
+    objects = ("--printed-information", "--facial-image", str(face))
+    said = user.say("run", "--generate", "--card", "piv", *objects, "--", "sh", "-c", script)
+    found = bytes.fromhex("".join(line for line in said.split("\n") if line.startswith(" ")))
+    assert b"\x01\x05cert1\x02\x04NONE" in found
+    assert b"FAC\x00010\x00" in found and JPEG in found
+    face.write_bytes(b"GIF89a")
+    done = user.run("run", "--card", "piv", *objects, "--", "true")
+    assert done.returncode == 125 and "neither JPEG nor JPEG 2000" in done.stderr
+
+
+@pytest.mark.parametrize("between", [(), ("--pcscd",)])
+def test_a_reader_and_a_card_that_look_as_one_says(user: User, between: tuple[str, ...]) -> None:
+    """Also a class byte that no application knows: 6E00 (ISO/IEC 7816-4, 5.6)."""
+    atr = "3B:FD:13:00:00:81:31:FE:15:80:73:C0:21:C0:57:59:75:62:69:4B:65:79:40"
+    script = "opensc-tool -l; opensc-tool --atr; opensc-tool -s A0A40000023F00"
+    look = ("--reader-name", "Virtual PCD", "--atr", atr.replace(":", ""))
+    serial = ("--serial", "11223344-5566-4788-99aa-bbccddeeff00")
+    said = user.say("run", *between, "--card", "piv", *look, *serial, "--", "sh", "-c",
+                    f"{script}; vccidctl card info")  # fmt: skip
+    assert re.search(r"^0 +Yes +Virtual PCD 00 00$", said, re.MULTILINE)
+    assert atr.lower() in said
+    assert "SW1=0x6E, SW2=0x00" in said
+    assert "112233445566478899aabbccddeeff00" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--atr", "3BFD13000081", "ends before TD2"),
+        ("--atr", "3B00", "a PIV card speaks T=1"),
+        ("--reader-name", 'a"b', "without double quotes"),
+        ("--serial", "12", "32 hexadecimal digits"),
+    ],
+)
+def test_a_look_that_cannot_be(user: User, option: str, value: str, message: str) -> None:
+    done = user.run("run", "--card", "piv", option, value, "--", "true")
+    assert done.returncode == 125 and message in done.stderr
 
 
 def test_vccidctl_finds_the_private_daemon(user: User) -> None:

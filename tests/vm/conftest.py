@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Fixtures of the guest tests: `guest`, `make_guest` and `quiet_kernel`."""
+"""Fixtures of the guest tests: `guest`, `make_guest`, `quiet_kernel` and `nothing_refused`."""
 
 import contextlib
 import itertools
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .guest import Guest, GuestOptions
+from .guest import Guest, GuestOptions, read_logs, refusals
 
 # The first test of a run may build the image first.
 TEST_TIMEOUT_SECONDS = 600
@@ -64,11 +64,34 @@ def quiet_kernel(request: pytest.FixtureRequest, guest: Guest) -> Iterator[None]
     assert guest.kernel_warnings(mark, noise) == []
 
 
+@pytest.fixture(scope="module")
+def refused(guest: Guest) -> set[str]:
+    """Refusals that failed a test already."""
+    return set()
+
+
+@pytest.fixture
+def nothing_refused(
+    request: pytest.FixtureRequest, guest: Guest, refused: set[str]
+) -> Iterator[None]:
+    """Fails the test if the guest's kernel refused a program anything meanwhile, or before it.
+
+    What a module has refused on purpose it names in REFUSED_ON_PURPOSE.
+    """
+    yield
+    wanted = getattr(request.module, "REFUSED_ON_PURPOSE", ())
+    new = {line for line in refusals(guest) if not any(word in line for word in wanted)}
+    new -= refused
+    refused |= new
+    assert new == set()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Any:
-    """Show the guests' consoles with a failed test."""
+    """Show the guests' consoles and logs with a failed test."""
     report = yield
     if report.failed and (module := item.getparent(pytest.Module)) is not None:
         for guest in module.stash.get(GUESTS, []):
             report.sections.append((f"console of {guest.options.name}", guest.console()))
+            report.sections.append((f"logs of {guest.options.name}", read_logs(guest)))
     return report

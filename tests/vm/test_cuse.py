@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.cards import PIN
-from tests.conversations.cac import CONVERSATIONS
+from tests.conversations import cac, piv
 from tests.conversations.doors import NODE as NODE_DOOR
 from tests.conversations.doors import note
+from tests.peers.desk import PIN as PIV_PIN
 from tests.peers.libcacard import make_database
 
 from .conftest import MakeGuest
-from .conversations import Record
+from .conversations import Record, give_piv
 from .guest import Guest, GuestOptions, until
 from .installation import SHARE_DATABASE, install
 
@@ -90,9 +91,10 @@ def test_a_shell(guest: Guest, card: None) -> None:
 
 
 def test_the_same_conversations_as_everywhere(
-    guest: Guest, card: None, record_property: Record
+    guest: Guest, card: None, tmp_path: Path, record_property: Record
 ) -> None:
-    def converse(node: str, pin: str, insert: str) -> dict[str, str]:
+    def converse(node: str, kind: str, pin: str, insert: str) -> dict[str, str]:
+        import importlib
         import shlex
         import subprocess
         import sys
@@ -100,7 +102,7 @@ def test_the_same_conversations_as_everywhere(
         sys.path[:0] = ["/src", "/src/docs/examples"]
         from device_node import Card
 
-        from tests.conversations.cac import CONVERSATIONS
+        conversations = importlib.import_module(f"tests.conversations.{kind}").CONVERSATIONS
 
         class Driven(Card):
             def power_on(self) -> bytes:
@@ -117,7 +119,7 @@ def test_the_same_conversations_as_everywhere(
                 self.pin = pin.encode()
 
         told = {}
-        for conversation in CONVERSATIONS:
+        for conversation in conversations:
             driven = Driven(node)
             driven.pin = pin.encode()
             try:
@@ -128,9 +130,13 @@ def test_the_same_conversations_as_everywhere(
             driven.close()
         return told
 
-    note(
-        NODE_DOOR, CONVERSATIONS, guest.call(converse, NODE, PIN.decode(), INSERT), record_property
-    )
+    told = guest.call(converse, NODE, "cac", PIN.decode(), INSERT)
+    note(NODE_DOOR, cac.CONVERSATIONS, told, record_property)
+    given = give_piv(guest, tmp_path)
+    guest.run(f"vccidctl remove && vccidctl insert {given}")
+    told = guest.call(converse, NODE, "piv", PIV_PIN, "")
+    note(NODE_DOOR, piv.CONVERSATIONS, told, record_property)
+    guest.run(f"vccidctl remove && {INSERT}")
 
 
 def test_a_stranger_is_kept_out(guest: Guest, card: None) -> None:

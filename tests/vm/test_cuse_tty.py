@@ -6,14 +6,17 @@ vccid runs as its service is installed. Nothing of ours is on pcscd's side but l
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cards import PIN
 from tests.conversations.doors import TTY
+from tests.peers.desk import PIN as PIV_PIN
 from tests.peers.libcacard import make_database
 
 from .conftest import MakeGuest
-from .conversations import Record, converse
+from .conversations import Record, converse, converse_with_piv, give_piv
 from .guest import Guest, GuestOptions, until
 from .installation import SHARE_DATABASE, install
 
@@ -83,10 +86,15 @@ def test_opensc_tests_the_card(guest: Guest, quiet_kernel: None, slot: int) -> N
     assert guest.run(command, timeout=100).text.splitlines()[-1] == "No errors"
 
 
-def test_every_conversation(guest: Guest, quiet_kernel: None, record_property: Record) -> None:
+def test_every_conversation(
+    guest: Guest, quiet_kernel: None, tmp_path: Path, record_property: Record
+) -> None:
     insert = f"vccidctl insert second {CARD} --atr t1"
     hands = ("vccidctl remove second", insert)
     converse(guest, TTY, PIN.decode(), record_property, *hands, reader="twin1")
+    guest.run(f"{hands[0]} --wait && vccidctl insert second {give_piv(guest, tmp_path)} --wait")
+    converse_with_piv(guest, TTY, PIV_PIN, record_property, reader="twin1")
+    guest.run(f"{hands[0]} --wait && {insert} --wait")
 
 
 def test_t1_over_the_pseudo_terminal(guest: Guest, quiet_kernel: None) -> None:

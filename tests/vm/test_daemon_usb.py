@@ -14,7 +14,7 @@ import pytest
 from tests.conversations.doors import USBIP, VHCI
 from tests.peers.libcacard import make_database
 
-from .conversations import Record, converse
+from .conversations import Record, converse, converse_with_piv, give_piv
 from .guest import Guest, until
 
 PIN = "123456"
@@ -93,6 +93,12 @@ slots = 2
 def cards(count: int, shown: str = "Yes") -> str:
     """A command that waits until pcscd has so many USB readers with a card ("No": without)."""
     return until(f"test $(opensc-tool -l | grep -c '^[0-9]* *{shown} ') = {count}")
+
+
+@pytest.fixture(scope="module")
+def piv_card(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As `vccidctl insert` takes it."""
+    return give_piv(guest, tmp_path_factory.mktemp("piv"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -184,15 +190,27 @@ def test_what_status_tells_of_a_reader_in_use(guest: Guest) -> None:
     assert told is not None and int(told[1]) >= host["commands"]
 
 
-def test_every_conversation_over_vhci(guest: Guest, record_property: Record) -> None:
+def exchange(guest: Guest, card: str) -> None:
+    """Another card into the reader that pcscd sees."""
+    guest.run(f"vccidctl remove vccid0 && {cards(1, 'No')}")
+    guest.run(f"vccidctl insert vccid0 {card}")
+
+
+def test_every_conversation_over_vhci(guest: Guest, piv_card: str, record_property: Record) -> None:
     guest.run(f"vccidctl insert vccid0 {CARD} && vccidctl attach vhci --reader vccid0")
     converse(guest, VHCI, PIN, record_property, *HANDS)
+    exchange(guest, piv_card)
+    converse_with_piv(guest, VHCI, PIN, record_property)
 
 
-def test_every_conversation_over_usbip(guest: Guest, record_property: Record) -> None:
+def test_every_conversation_over_usbip(
+    guest: Guest, piv_card: str, record_property: Record
+) -> None:
     guest.run(f"vccidctl insert vccid0 {CARD}")
     with looks(guest, LOOPBACK), exported(guest):
         converse(guest, USBIP, PIN, record_property, *HANDS)
+        exchange(guest, piv_card)
+        converse_with_piv(guest, USBIP, PIN, record_property)
 
 
 def test_its_own_usb_reader_is_no_real_card(guest: Guest) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from .channel import CommandFailed, GuestError, GuestTimeout
 from .devices import USB_BUS, usb_controller
-from .guest import CHECKOUT, Guest, GuestOptions, find_warnings, until
+from .guest import CHECKOUT, Guest, GuestOptions, find_warnings, read_logs, until
 from .initramfs import load_order
 from .kernel import extract_vmlinux
 from .qmp import QmpError
@@ -72,6 +72,15 @@ def test_background_commands(guest: Guest) -> None:
     # What a command leaves behind neither holds up its end nor dies with it.
     guest.run("sleep 998 & echo $! >/tmp/left")
     guest.run("kill $(cat /tmp/left)")
+
+
+def test_logs_are_told_without_requests_to_pcscd(guest: Guest) -> None:
+    requests = "00000042 winscard_svc.c:340:ContextThread() Received command\n" * 1000
+    guest.write("/tmp/pcscd.log", f"00000017 readerfactory.c:1093 startup\n{requests}")
+    guest.write("/tmp/stage.log", "ready\n")
+    told = read_logs(guest)
+    assert "==> /tmp/stage.log <==\nready\n" in told
+    assert "readerfactory.c:1093 startup" in told and "winscard_svc" not in told
 
 
 def test_modules_load_and_devices_appear(guest: Guest, quiet_kernel: None) -> None:

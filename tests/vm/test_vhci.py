@@ -24,6 +24,7 @@ STAGE = "cd /src && exec python3 -m tests.vm.usb_stage"
 #: What the kernel says of every full-speed device, and of a transfer that pcscd begins between
 #: our unplugging and the hub's noticing it (vhci_urb_enqueue).
 KERNEL_NOISE = ("vhci_device speed not set", "enqueue for inactive port")
+RULE = "/etc/udev/rules.d/60-vccid.rules"
 RULES = Path(__file__).parents[2] / "systemd" / "60-vccid.rules"
 
 
@@ -109,6 +110,17 @@ def test_opensc_signs(guest: Guest, attached: str) -> None:
         f"pkcs11-tool --module {MODULE} --login --pin 123456 --test", timeout=120
     ).text
     assert "No errors" in tested
+
+
+def test_a_reader_too_slow_for_libccid_is_plugged_in_again(guest: Guest) -> None:
+    """pcscd opens a reader once, and gives it 100 ms for an answer then (usb/opening.py)."""
+    size = int(guest.run("stat -c %s /tmp/pcscd.log").text)
+    ask(guest, "late")
+    ask(guest, "insert zero 1")
+    ask(guest, "attach zero")
+    guest.run(until("opensc-tool -a | grep -q 3b:7a"))
+    assert b"Failed adding USB device" in guest.read("/tmp/pcscd.log")[size:]
+    assert "plugging it in again" in guest.run("cat /share/stage.log").text
 
 
 def test_pcsc_scan_shows_the_card(guest: Guest, attached: str) -> None:
@@ -359,11 +371,10 @@ def test_without_privileges(guest: Guest) -> None:
     """
     guest.run("kill $(cat /tmp/stage.pid)")
     guest.run("groupadd -f vccid; useradd -g vccid vccid; rm -rf /tmp/stage*; rmmod vhci-hcd")
-    guest.write("/etc/udev/rules.d/60-vccid.rules", RULES.read_bytes())
+    guest.write(RULE, RULES.read_bytes())
     guest.run("udevadm control --reload; modprobe vhci-hcd; udevadm settle")
-    guest.run(
-        until("stat -c '%a %U' /sys/devices/platform/vhci_hcd.0/attach | grep -q '200 vccid'")
-    )
+    given = until(f"stat -c '%a %U' {ATTACH} | grep -q '200 vccid'")
+    guest.run(f"{given} || {{ ls -l {ATTACH} {RULE}; udevadm test {PARENT}; exit 1; }}")
     member = "setpriv --reuid nobody --regid vccid --clear-groups"
     assert guest.run(f"{member} sh -c 'echo >{ATTACH}'", check=False).code != 0
     unprivileged = "setpriv --reuid vccid --regid vccid --clear-groups"

@@ -18,9 +18,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from tests.cards import RsaKey, card_with_pin
+from tests.cards import RsaKey, in_thread, serial_of
 from tests.unit.fakes import FakeCard
+from tests.vm.late_answers import late_answers
+from vccid.card.cac.cac_card import CacCard
 from vccid.card.card import Card
+from vccid.card.pin import CardPin
+from vccid.card.state import StateStore
 from vccid.errors import VccidError
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.usb.usb_host import UsbReader
@@ -47,6 +51,15 @@ def read_binary(command: bytes) -> bytes:
 async def slowly(command: bytes) -> bytes:
     await asyncio.sleep(5)
     return b"\x90\x00"
+
+
+def load_credential(number: str) -> Credential:
+    """What stands in /tmp/cards/`number`.pem."""
+    raw = (CARDS / f"{number}.pem").read_bytes()
+    key = load_pem_private_key(raw, None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    certificate = x509.load_pem_x509_certificate(raw).public_bytes(Encoding.DER)
+    return Credential(f"cert{number}", certificate, RsaKey(key), None)
 
 
 class Stage:
@@ -96,12 +109,12 @@ class Stage:
         return str(await reader.wait_seen(generation, float(wait)))
 
     async def _card(self, number: str) -> Card:
-        raw = (CARDS / f"{number}.pem").read_bytes()
-        key = load_pem_private_key(raw, None)
-        assert isinstance(key, rsa.RSAPrivateKey)
-        certificate = x509.load_pem_x509_certificate(raw).public_bytes(Encoding.DER)
-        credential = Credential(f"cert{number}", certificate, RsaKey(key), None)
-        return await card_with_pin([credential], Path(tempfile.mkdtemp()), PIN)
+        # In threads, as the daemon does: checking a key takes seconds here, and libccid takes a
+        # reader that is silent for 200 ms while it is opened for a broken one.
+        held = [await in_thread(lambda: load_credential(number))]
+        store = StateStore(Path(tempfile.mkdtemp()))
+        pin = await CardPin.open(store, serial_of(held), in_thread, PIN)
+        return CacCard(held, pin, in_thread)
 
     async def remove(self, name: str, wait: str = "0") -> str:
         reader = self.readers[name]
@@ -118,6 +131,11 @@ class Stage:
         frontend = self.attached.pop(name)
         await frontend.stop()
         return frontend.status
+
+    async def late(self) -> str:
+        """Of what is attached next, the second and third answer: too late for libccid."""
+        late_answers().__enter__()
+        return ""
 
     async def status(self) -> str:
         hosts = [f"{h.kind}:{h.peer}" for r in self.readers.values() for h in r.hosts]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from vccid.errors import ReaderError
-from vccid.links.transport import Endpoint, peer_name
+from vccid.links.transport import Endpoint, Listening, peer_name
 from vccid.process.log_rate_limit import LogRateLimit
 from vccid.reader import Reader
 
@@ -115,7 +115,7 @@ class FarListener(Generic[C]):
         self._pool = pool
         self._make = make
         self._log_limit = LogRateLimit(_log)
-        self._server: asyncio.Server | None = None
+        self._server: Listening | None = None
 
     async def start(self) -> None:
         """Listen.

@@ -33,12 +33,18 @@ T = TypeVar("T")
 #: What a new card's own PIN is where the user names none; to be announced with a warning.
 FACTORY_PIN: Final = b"123456"
 
+#: What a new PIV card's PUK is.
+FACTORY_PUK: Final = b"12345678"
+#: Not worth a guess.
+_PUBLIC: Final = (FACTORY_PIN, FACTORY_PUK)
+
 #: A card's own PIN: 4 to 8 characters, right-padded with FF on the wire. OpenSC's CAC
 #: driver has the same limits, and pads to 8 whatever was typed.
 MIN_PIN, MAX_PIN = 4, 8
 
 #: scrypt's n: 16 MiB and some 40 ms are a guess's price, and within a small daemon's memory.
 SCRYPT_COST = 1 << 14
+_PUBLIC_COST: Final = 2
 
 #: Of digests in memory: of this process's own, so one says nothing under any other.
 _DIGEST_KEY: Final = os.urandom(32)
@@ -240,8 +246,10 @@ class CardPin(Pin):
             return  # `fault` says so
         if state is None or state.pin is None:
             tries_left = MAX_TRIES if state is None else state.tries_left
-            first = _hash(self.initial if initial is None else initial)
-            self._counter.set(PinState(tries_left, first, factory=initial is None))
+            pin = _hash(self.initial if initial is None else initial)
+            chosen = initial is not None
+            first = pin if chosen else None
+            self._counter.set(PinState(tries_left, pin, factory=not chosen, first=first))
 
     def _matches(self, candidate: bytes, state: PinState) -> bool:
         """As `TokenLogin`, by a keyed digest once the PIN is known: a card asks for it often."""
@@ -267,12 +275,12 @@ class CardPin(Pin):
             raise VccidError(str(error), "digits are what most programs take") from error
 
     def _change(self, old: bytes, new: bytes) -> Outcome:
-        return self._attempt(old, lambda state: _chosen(new, state.limit))
+        return self._attempt(old, lambda state: _chosen(new, state))
 
     def _reset(self, new: bytes | None) -> None:
         if new is not None:
             self._check_user_pin(new)
-            self._counter.set(_chosen(new, self.limit))
+            self._counter.set(_chosen(new, self._counter.kept))
             return
         try:
             self._counter.set(self._restored(self._counter.load()))
@@ -290,8 +298,21 @@ class CardPin(Pin):
         await self._exclusively(partial(self._start_again, limit))
 
     def _start_again(self, limit: int | None) -> None:
-        tries = self.limit if limit is None else limit
-        self._counter.set(PinState(tries, _hash(self.initial), factory=True, limit=tries))
+        tries, first = self.limit if limit is None else limit, self._counter.kept.first
+        self._counter.set(PinState(tries, _hash(self.initial), True, tries, first))
+
+    async def be_as_new(self) -> None:
+        """Be what it was when the card was new, the factory's or a chosen one, with all its tries.
+
+        Raises:
+            StateError: the disk will not take it.
+        """
+        await self._exclusively(self._be_as_new)
+
+    def _be_as_new(self) -> None:
+        first = self._counter.kept.first
+        pin = _hash(self.initial) if first is None else first
+        self._counter.set(PinState(MAX_TRIES, pin, factory=first is None, first=first))
 
 
 class TokenPin(Pin):
@@ -377,13 +398,15 @@ class TokenPin(Pin):
         self._login.forget_wrong()
 
 
-def _chosen(pin: bytes, limit: int) -> PinState:
-    """The state of a PIN that somebody chose just now."""
-    return PinState(limit, _hash(pin), limit=limit)
+def _chosen(pin: bytes, state: PinState) -> PinState:
+    """The state of a PIN that somebody chose just now, in place of another."""
+    return replace(state, tries_left=state.limit, pin=_hash(pin), factory=False)
 
 
 def _hash(pin: bytes) -> PinHash:
-    empty = PinHash(os.urandom(16), b"", SCRYPT_COST, r=8, p=1)
+    # What everybody knows is not guessed, so a new card need not wait for a guess's price.
+    cost = _PUBLIC_COST if pin in _PUBLIC else SCRYPT_COST
+    empty = PinHash(os.urandom(16), b"", cost, r=8, p=1)
     return replace(empty, digest=_scrypt(pin, empty))
 
 

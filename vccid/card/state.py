@@ -12,7 +12,10 @@ import asyncio
 import json
 import os
 import string
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
@@ -56,12 +59,14 @@ class PinState:
         pin: the card's own PIN, or None where it never had one.
         factory: whether that PIN is the one every new card gets.
         limit: how often it may be wrong in a row.
+        first: the PIN it had when it was new, where somebody had chosen that, or None.
     """
 
     tries_left: int
     pin: PinHash | None = None
     factory: bool = False
     limit: int = MAX_TRIES
+    first: PinHash | None = None
 
 
 class StateStore:
@@ -129,7 +134,7 @@ class StateStore:
         """Replace a card's state; it is on the disk when this returns. Blocks.
 
         Raises:
-            StateError: the disk is full, or will not take it. The old state may still be there.
+            StateError: the disk is full, or will not take it. The old state is there.
         """
         path = self.path(serial)
         try:
@@ -187,16 +192,38 @@ def replace_file(path: Path, content: bytes) -> None:
     """Replace a file whole, for this user alone; it and its folder are synced. Blocks.
 
     Raises:
-        OSError: the disk is full, or will not take it. The old content may still be there.
+        OSError: the disk is full, or will not take it. The old content is still there, or there
+            again: what is told to have failed has not happened.
     """
+    put_back = _way_back(path)
+    _put(path, content)
+    try:
+        _sync_folder(path.parent)
+    except OSError:
+        with suppress(OSError):
+            put_back()
+        raise
+
+
+def _way_back(path: Path) -> Callable[[], None]:
+    """What makes a file as it is now; nothing where it cannot be read, and is replaced for that."""
+    try:
+        return partial(_put, path, path.read_bytes())
+    except FileNotFoundError:
+        return path.unlink
+    except OSError:
+        return lambda: None
+
+
+def _put(path: Path, content: bytes) -> None:
     new = path.with_suffix(".new")
     try:
         _write_synced(new, content)
         os.rename(new, path)
     except OSError:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink()
         raise
-    _sync_folder(path.parent)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -223,16 +250,20 @@ def _encode(state: PinState) -> bytes:
         "tries_left": state.tries_left,
         "factory": state.factory,
         **({} if state.limit == MAX_TRIES else {"limit": state.limit}),
-        "pin": pin
-        and {
-            "salt": pin.salt.hex(),
-            "digest": pin.digest.hex(),
-            "n": pin.n,
-            "r": pin.r,
-            "p": pin.p,
-        },
+        "pin": pin and _encode_pin(pin),
+        **({} if state.first is None else {"first": _encode_pin(state.first)}),
     }
     return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def _encode_pin(pin: PinHash) -> dict[str, object]:
+    return {
+        "salt": pin.salt.hex(),
+        "digest": pin.digest.hex(),
+        "n": pin.n,
+        "r": pin.r,
+        "p": pin.p,
+    }
 
 
 def _decode(raw: bytes) -> PinState:
@@ -247,12 +278,13 @@ def _decode(raw: bytes) -> PinState:
     limit = _integer(content.get("limit", MAX_TRIES))
     if version < 1 or not 0 <= tries_left <= limit or type(content["factory"]) is not bool:
         raise ValueError("a field is out of range")
-    pin = content["pin"]
-    kept = None if pin is None else _decode_pin(pin)
-    return PinState(tries_left, kept, content["factory"], limit)
+    kept, first = _decode_pin(content["pin"]), _decode_pin(content.get("first"))
+    return PinState(tries_left, kept, content["factory"], limit, first)
 
 
-def _decode_pin(pin: dict[str, object]) -> PinHash:
+def _decode_pin(pin: dict[str, object] | None) -> PinHash | None:
+    if pin is None:
+        return None
     salt, digest = (bytes.fromhex(str(pin[name])) for name in ("salt", "digest"))
     n, r, p = (_integer(pin[name]) for name in ("n", "r", "p"))
     # hashlib.scrypt's own limits, and no more memory than a daemon may take for one PIN.

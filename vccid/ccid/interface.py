@@ -8,7 +8,7 @@ the owner's actions come out. No I/O and no clock.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Final
 
 from vccid.ccid.actions import Action
@@ -17,7 +17,6 @@ from vccid.ccid.codes import CommandStatus, Error, IccStatus
 from vccid.ccid.commands import Escapes
 from vccid.ccid.messages import COMMANDS, HEADER_SIZE, Header, answer_type
 from vccid.ccid.outbox import Outbox
-from vccid.ccid.pin_entry import PinEnd
 from vccid.ccid.responses import NotifySlotChange
 from vccid.ccid.slot import Slot
 from vccid.ccid.states import BUSY
@@ -32,6 +31,7 @@ class Interface:
     """One CCID function with as many slots as its class descriptor says.
 
     Attributes:
+        slots: by bSlot; the owner tells each what comes of its actions.
         outbox: what waits to leave it, for those who look before they ask.
     """
 
@@ -49,7 +49,7 @@ class Interface:
         """
         self.descriptor = descriptor
         self.outbox = Outbox()
-        self._slots = tuple(
+        self.slots = tuple(
             Slot(number, descriptor, self.outbox, escape, number not in without_pin_pad)
             for number in range(descriptor.max_slot_index + 1)
         )
@@ -120,20 +120,20 @@ class Interface:
         header = Header.parse(data)
         whole = HEADER_SIZE + header.length
         fits = len(data) == whole if ends else len(data) <= whole <= self.descriptor.max_message
-        return fits and header.type in COMMANDS and header.slot < len(self._slots)
+        return fits and header.type in COMMANDS and header.slot < len(self.slots)
 
     def _command(self, header: Header, data: bytes | None) -> None:
-        if header.slot >= len(self._slots):
+        if header.slot >= len(self.slots):
             answer = answer_type(header.type)(
                 header.slot, header.seq, IccStatus.ABSENT, CommandStatus.FAILED, Error.BAD_SLOT
             )
             self.outbox.responses.append((answer, 0))
             return
-        slot = self._slots[header.slot]
+        slot = self.slots[header.slot]
         limit = self.descriptor.max_busy_slots
         others_busy = (
-            limit < len(self._slots)
-            and sum(other.work.state in BUSY for other in self._slots if other is not slot) >= limit
+            limit < len(self.slots)
+            and sum(other.work.state in BUSY for other in self.slots if other is not slot) >= limit
         )
         slot.receive(header, data, others_busy)
 
@@ -144,8 +144,8 @@ class Interface:
         if not self.outbox.responses:
             return None
         response, stamp = self.outbox.responses.popleft()
-        if response.slot < len(self._slots):
-            self._slots[response.slot].fetched(response.icc, stamp)
+        if response.slot < len(self.slots):
+            self.slots[response.slot].fetched(response.icc, stamp)
         return response.serialize()
 
     def lose_longer(self, room: int) -> bool:
@@ -159,18 +159,18 @@ class Interface:
     @property
     def notification_size(self) -> int:
         """Bytes of a NotifySlotChange: its type, and two bits a slot (6.3.1)."""
-        return 1 + (len(self._slots) + 3) // 4
+        return 1 + (len(self.slots) + 3) // 4
 
     def next_notification(self) -> bytes:
         """The state of every slot, for the interrupt pipe; it counts as fetched."""
         message = NotifySlotChange(
             tuple(
                 (slot.presence.is_shown, number in self.outbox.changed)
-                for number, slot in enumerate(self._slots)
+                for number, slot in enumerate(self.slots)
             )
         )
         self.outbox.changed.clear()
-        for slot, (present, _) in zip(self._slots, message.slots, strict=True):
+        for slot, (present, _) in zip(self.slots, message.slots, strict=True):
             slot.notified(present)
         return message.serialize()
 
@@ -178,9 +178,9 @@ class Interface:
 
     def abort(self, slot: int, seq: int) -> bool:
         """ABORT: bSlot and bSeq are wValue's bytes; False where there is no such slot."""
-        if slot >= len(self._slots):
+        if slot >= len(self.slots):
             return False
-        self._slots[slot].abort(seq)
+        self.slots[slot].abort(seq)
         return True
 
     def clock_frequencies(self) -> bytes:
@@ -196,7 +196,7 @@ class Interface:
         """USB reset, SET_CONFIGURATION or SET_INTERFACE."""
         self._partial.clear()
         self._skip = 0
-        for slot in self._slots:
+        for slot in self.slots:
             slot.reset()
         self.outbox.responses.clear()
 
@@ -207,47 +207,7 @@ class Interface:
         actions, self.outbox.actions = self.outbox.actions, []
         return actions
 
-    def host_sees_card(self, slot: int) -> bool:
-        """Whether the last response the host has had from a slot says that a card is in."""
-        return self._slots[slot].presence.told is not IccStatus.ABSENT
-
     @property
     def last_seqs(self) -> tuple[int, ...]:
         """bSeq of the last command that each slot took: another one, and the host is at work."""
-        return tuple(slot.work.seq for slot in self._slots)
-
-    def insert(self, slot: int, stamp: int) -> None:
-        """A card came in; `stamp` grows with every change and returns in Noticed."""
-        self._slots[slot].insert(stamp)
-
-    def remove(self, slot: int, stamp: int) -> None:
-        """The card left."""
-        self._slots[slot].remove(stamp)
-
-    def settle(self, slot: int) -> None:
-        """Half a second has passed since `remove`: hosts have seen it or never will."""
-        self._slots[slot].settle()
-
-    def extend(self, slot: int) -> None:
-        """A second has passed and Transmit or AskPin still has no result."""
-        self._slots[slot].work.extend()
-
-    def powered(self, slot: int, work: int, atr: bytes) -> None:
-        """PowerOn succeeded."""
-        self._slots[slot].powered(work, atr)
-
-    def answered(self, slot: int, work: int, answer: bytes) -> None:
-        """Transmit succeeded."""
-        self._slots[slot].answered(work, answer)
-
-    def failed(self, slot: int, work: int, error: Error) -> None:
-        """PowerOn or Transmit came to nothing."""
-        self._slots[slot].failed(work, error)
-
-    def typed(self, slot: int, work: int, pins: Sequence[str]) -> None:
-        """AskPin: what was typed, a PIN for each prompt."""
-        self._slots[slot].typed(work, pins)
-
-    def not_typed(self, slot: int, work: int, end: PinEnd) -> None:
-        """AskPin: no PIN came."""
-        self._slots[slot].not_typed(work, end)
+        return tuple(slot.work.seq for slot in self.slots)

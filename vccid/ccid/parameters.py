@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import ClassVar
 
 from vccid.ccid.codes import Error, Protocol
 from vccid.ccid.messages import Refused
 from vccid.errors import RemoteProtocolError
-from vccid.iso7816.atr import Atr
-
-#: FI and DI values that are not RFU (ISO/IEC 7816-3, tables 7 and 8).
-_FI: Final = frozenset((0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13))
-_DI: Final = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 9))
+from vccid.iso7816.atr import DI, FI, Atr
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +163,7 @@ class Offer:
 
 def _check_line(findex_dindex: int, tccks_rfu: int) -> None:
     """What T=0 and T=1 share; RFU bits that are set are refused."""
-    if findex_dindex >> 4 not in _FI or findex_dindex & 0x0F not in _DI:
+    if findex_dindex >> 4 not in FI or findex_dindex & 0x0F not in DI:
         raise Refused(Error.BAD_FINDEX_DINDEX)
     if tccks_rfu:
         raise Refused(Error.BAD_TCCKS)

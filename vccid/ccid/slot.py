@@ -30,7 +30,7 @@ _ABSENT: Final = IccStatus.ABSENT
 
 
 class Slot:
-    """One slot.
+    """One slot; its owner asks it to `work.extend()` for each second a result is awaited.
 
     Attributes:
         work: what it is at.
@@ -123,8 +123,16 @@ class Slot:
 
     # --- what the owner tells ------------------------------------------------------------
 
+    @property
+    def host_sees_card(self) -> bool:
+        """Whether the last response the host has had says that a card is in."""
+        return self.presence.told is not _ABSENT
+
     def insert(self, stamp: int) -> None:
-        """A card came in; one that the host must not see yet is held back until `settle`."""
+        """A card came in; one that the host must not see yet is held back until `settle`.
+
+        `stamp` grows with every change and returns in Noticed.
+        """
         if self.presence.inserted(stamp):
             self._show_card()
 
@@ -145,7 +153,10 @@ class Slot:
         self._finish_abort()
 
     def settle(self) -> None:
-        """The host had its time to see the empty slot: show the card that came, or will come."""
+        """Half a second has passed since `remove`: hosts have seen the empty slot or never will.
+
+        So the card that came, or will come, is shown.
+        """
         if self.presence.settled():
             self._show_card()
 

@@ -70,6 +70,17 @@ class CardMethods:
         await card.start_again()
         return {"reader": managed.name, "card": card_summary(card)}
 
+    async def touch(self, given: Taker) -> Parameters:
+        managed, wait = self._manager.managed(given.text("reader")), given.seconds("wait")
+        given.done()
+        card = _piv_card(managed, "has no keys that want a touch")
+        if not await card.touch.press(wait or 0.0):
+            raise ReaderError(
+                f"nothing in {managed.name} waits for a touch",
+                "wait for it: vccidctl touch --wait; or let somebody touch always: --touch always",
+            )
+        return {"reader": managed.name}
+
     async def card_objects(self, given: Taker) -> Parameters:
         managed = self._manager.managed(given.text("reader"))
         given.done()
@@ -98,7 +109,7 @@ def _card_in(managed: ManagedReader) -> Card:
     card = managed.reader.card
     if card is not None:
         return card
-    problem = managed.problem
+    problem = managed.content.problem
     hint = "insert one: vccidctl insert --certs A,B,C"
     if problem is not None:
         hint = f"it is not in any more: {problem.message}"

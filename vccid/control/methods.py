@@ -6,25 +6,38 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
-from vccid.control.call_parameters import BadParameter, Taker
+from vccid.control.call_parameters import BadParameter, Taker, Unfit
 from vccid.control.card_methods import CardMethods, card_summary
 from vccid.errors import NotPermitted, ReaderError, VccidError
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment
+from vccid.readers.content import Content
 from vccid.readers.managed_reader import ManagedReader
 from vccid.readers.manager import ReaderManager
 from vccid.readers.readers_json import CardSource, MadeCard, RealCard
-from vccid.settings.config import ATRS, CARD_KINDS, Settings
+from vccid.settings.config import CARD_KINDS, Settings
+from vccid.settings.looks import (
+    ATRS,
+    ISSUED,
+    MOST_NUMBER,
+    PROFILES,
+    TOUCHES,
+    check_atr,
+    check_label,
+)
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
     from vccid.frontends.pin_pad import Entry, PinPad
 
 Method = Callable[[Taker], Awaitable[Parameters]]
+
+#: Name space of the UUIDs of YubiKeys' doubles (RFC 4122, 4.3).
+_DOUBLES: Final = uuid.UUID("6a0f1a5e-5d0b-4c53-9f55-3f5d2f9b1c77")
 
 
 class Methods:
@@ -57,14 +70,17 @@ class Methods:
             "ResetPin": cards.reset_pin,
             "ResetCard": cards.reset_card,
             "CardObjects": cards.card_objects,
+            "Touch": cards.touch,
         }
 
     async def insert(self, given: Taker) -> Parameters:
         reader, source = given.text("reader"), self._source(given)
         password, pin = given.secret("password"), given.secret("pin")
-        wait = given.seconds("wait")
+        label, wait = given.text("reader_name"), given.seconds("wait")
         given.done()
-        inserted = await self._manager.insert(reader, source, password, pin)
+        if label and (wrong := check_label(label)):
+            raise Unfit("reader_name", "no name for a reader", wrong)
+        inserted = await self._manager.insert(reader, source, password, pin, label)
         seen = await _seen(inserted.managed, inserted.generation, wait)
         card = None if inserted.card is None else card_summary(inserted.card)
         return {**seen, "card": card, "warnings": inserted.warnings}
@@ -168,39 +184,59 @@ class Methods:
         certificates = given.texts("certificates")
         database, atr = given.text("database"), given.text("atr")
         kind, blank, in_memory = given.text("card"), given.flag("blank"), given.flag("in_memory")
+        profile, touch = _word(given, "profile", PROFILES), _word(given, "touch", TOUCHES)
+        profile = PROFILES.get(profile or "")
+        serial = given.text("serial")
+        printed, picture = given.flag("printed_information"), given.text("facial_image")
         environment = self._environment(given)
         real = _real_card(given, environment)
+        if kind in ISSUED:
+            kind, own = ISSUED[kind]
+            atr = atr or own
         if kind is not None and kind not in CARD_KINDS:
             raise BadParameter("card")
         if blank and (certificates is not None or real is not None):
             raise BadParameter("blank")
-        if atr is not None and atr not in ATRS:
-            raise BadParameter("atr")
+        if atr is not None and (wrong := check_atr(atr)):
+            raise Unfit("atr", "no answer to reset for a card here", f"it must be {wrong}")
         if real is not None:
             if certificates is not None:
                 raise BadParameter("certificates")
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
+            _none_of(serial=serial, profile=profile, touch=touch)
+            _none_of(printed_information=printed or None, facial_image=picture)
             return real
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
+            _none_of(serial=serial, profile=profile, touch=touch)
+            _none_of(printed_information=printed or None, facial_image=picture)
             _none_of(environment=environment or None)
             return None
         defaults = self.settings.certificates
         card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
         if card != "piv":
-            _none_of(blank=blank or None)
+            _none_of(blank=blank or None, profile=profile)
         if card == "cac":
-            _none_of(in_memory=in_memory or None)
-        else:
-            _none_of(atr=atr)
+            _none_of(in_memory=in_memory or None, touch=touch)
+            _none_of(printed_information=printed or None, facial_image=picture)
+        elif atr in ATRS:
+            raise BadParameter("atr")
+        number = _number(serial) if profile else 0
+        if serial is not None and not (blank or profile):
+            raise BadParameter("serial")
         return MadeCard(
             certificates or (),
             database or defaults.database,
-            defaults.atr if atr is None else ATRS[ATRS.index(atr)],
+            atr or defaults.atr,
             card,
-            uuid.uuid4().hex if blank else "",
+            _uuid(serial, profile, number) if blank else "",
             in_memory,
             environment,
+            profile or "",
+            number,
+            touch or "",
+            printed,
+            picture or "",
         )
 
     def _environment(self, given: Taker) -> tuple[str, ...]:
@@ -223,9 +259,11 @@ class Methods:
         return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
 
     def _reader(self, managed: ManagedReader) -> Parameters:
-        reader, problem = managed.reader, managed.problem
+        reader, content = managed.reader, managed.content
+        problem = content.problem
         return {
             "name": managed.name,
+            "label": reader.label,
             "declared": managed.declared,
             "generation": reader.generation,
             "frontends": [
@@ -236,7 +274,7 @@ class Methods:
                     "up": attached.up,
                     "status": attached.status,
                 }
-                for attached in managed.attachment_statuses
+                for attached in managed.attachments.statuses
             ],
             "hosts": [
                 {
@@ -248,10 +286,10 @@ class Methods:
                 for host in reader.hosts
             ],
             "card": None if reader.card is None else card_summary(reader.card),
-            "wanted": list(managed.source.certificates)
-            if isinstance(managed.source, MadeCard)
+            "wanted": list(content.source.certificates)
+            if isinstance(content.source, MadeCard)
             else [],
-            "real_card": _followed(managed),
+            "real_card": _followed(content),
             "far_card": self._far_card(reader),
             "problem": problem and " — ".join(filter(None, (problem.message, problem.hint))),
             "changed": managed.changed,
@@ -277,6 +315,32 @@ def _none_of(**given: object) -> None:
     for name, value in given.items():
         if value is not None:
             raise BadParameter(name)
+
+
+def _word(given: Taker, name: str, known: Collection[str]) -> str | None:
+    text = given.text(name)
+    if text is not None and text not in known:
+        raise Unfit(name, f"{text!r} is none", f"there are: {', '.join(known)}")
+    return text
+
+
+def _number(text: str | None) -> int:
+    """The serial number of a YubiKey's double, 0 for one of its own."""
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:12]) <= MOST_NUMBER:
+        raise Unfit("serial", "no serial number", f"a YubiKey's is 1 to {MOST_NUMBER}")
+    return int(text)
+
+
+def _uuid(text: str | None, profile: str | None, number: int) -> str:
+    """A blank card's number: the caller's, that of a double with a serial number, or a new one."""
+    if number:
+        return uuid.uuid5(_DOUBLES, f"{profile} {number}").hex
+    try:
+        return (uuid.uuid4() if text is None else uuid.UUID(text)).hex
+    except ValueError:
+        raise Unfit("serial", "no UUID", "a card's is 32 hexadecimal digits") from None
 
 
 def _required(given: Taker, name: str) -> str:
@@ -336,8 +400,8 @@ async def _seen(managed: ManagedReader, generation: int, wait: float | None) -> 
     }
 
 
-def _followed(managed: ManagedReader) -> Parameters | None:
-    source, follower = managed.source, managed.follower
+def _followed(content: Content) -> Parameters | None:
+    source, follower = content.source, content.follower
     if not isinstance(source, RealCard) or follower is None:
         return None
     return {"reader": source.reader, "emulated": source.emulated, "status": follower.status}

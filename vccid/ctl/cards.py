@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,9 @@ from vccid.wire.varlink import Parameters
 
 #: What the key pad's prompts are called.
 _PROMPTS: Final = {"current": "PIN", "new": "new PIN", "confirm": "new PIN again"}
+
+#: Answers to reset that have a name.
+_ATRS: Final = ("cac", "t1")
 
 _secret_file = click.Path(path_type=Path, allow_dash=True, dir_okay=False)
 pin_file_option = click.option(
@@ -57,12 +61,20 @@ def _complete_folder(
     return [CompletionItem(incomplete, type="dir")]
 
 
+def _complete_word(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+#: Kinds that are a PIV card and nothing else.
+PIV_ALONE: Final = ("piv", "piv-only-2025")
+
 _CARD_OPTIONS: Final = (
     click.option(
         "--card",
         "kind",
-        type=click.Choice(["cac", "piv", "cac+piv"]),
-        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; or both.",
+        type=click.Choice(["cac", "cac+piv", *PIV_ALONE]),
+        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; both; or"
+        " a PIV card as it is issued since 2025.",
     ),
     click.option(
         "--certs",
@@ -108,8 +120,43 @@ _CARD_OPTIONS: Final = (
     ),
     click.option(
         "--atr",
-        type=click.Choice(["cac", "t1"]),
-        help="Answer to reset: T=0 as QEMU's card, or T=1.",
+        metavar="[cac|t1|HEX]",
+        shell_complete=lambda ctx, parameter, incomplete: _complete_word(_ATRS, incomplete),
+        help="Answer to reset: of a CAC, T=0 as QEMU's card or T=1; or of any card, its bytes.",
+    ),
+    click.option(
+        "--profile",
+        type=click.Choice(["yubikey-5", "yubikey-5.4", "yubikey-5.7"]),
+        help="Make a PIV card a test double of a YubiKey, with a reader that is called as one.",
+    ),
+    click.option(
+        "--serial",
+        metavar="NUMBER",
+        help="Number of a blank card, a UUID: the card with this number, as it was left; of a"
+        " YubiKey's double, decimal.",
+    ),
+    click.option(
+        "--touch",
+        type=click.Choice(["always", "never", "ask"]),
+        help="Who touches a PIV card whose keys want it: somebody at once, nobody, or vccidctl"
+        " touch.",
+    ),
+    click.option(
+        "--printed-information",
+        is_flag=True,
+        help="Let a new PIV card have the object with what would be printed on it.",
+    ),
+    click.option(
+        "--facial-image",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Let a new PIV card have this picture of its holder, JPEG or JPEG 2000.",
+    ),
+    click.option(
+        "--reader-name",
+        metavar="NAME",
+        help="What programs see the reader by from now on; blanks are allowed. Empty: its usual"
+        " name.",
     ),
     click.option(
         "--password-file",
@@ -133,6 +180,12 @@ def card_request(
     db: str | None,
     environment: tuple[str, ...],
     atr: str | None,
+    serial: str | None,
+    profile: str | None,
+    touch: str | None,
+    printed_information: bool,
+    facial_image: Path | None,
+    reader_name: str | None,
     password_file: Path | None,
     ask_password: bool,
     pin_file: Path | None,
@@ -144,6 +197,8 @@ def card_request(
         click.UsageError: they do not go together.
         ConfigError: a secret cannot be had.
     """
+    if profile is not None and (kind not in (None, "piv") or real_reader is not None):
+        raise click.UsageError("--profile goes with --card piv")
     if sum(source is not None for source in (certs, real_reader, hardware, blank or None)) > 1:
         raise click.UsageError(
             "a card comes from --certs, --blank, --reader or --hardware, not from two"
@@ -154,18 +209,32 @@ def card_request(
         raise click.UsageError("--set goes with --certs and --hardware")
     if wrong := next((text for text in environment if "=" not in text[1:]), None):
         raise click.UsageError(f"--set takes NAME=VALUE, not {wrong!r}")
-    if kind not in (None, "cac") and atr is not None:
-        raise click.UsageError("--atr goes with --card cac")
-    if (kind == "cac" and in_memory) or (kind not in (None, "piv") and blank):
+    if kind not in (None, "cac") and atr in _ATRS:
+        raise click.UsageError(f"--atr {atr} goes with --card cac; HEX goes with any")
+    blank = blank or (profile is not None and (certs, real_reader, hardware) == (None,) * 3)
+    more = printed_information or facial_image is not None
+    if more and (kind == "cac" or (kind, certs, blank) == (None, None, False)):
+        raise click.UsageError(
+            "--printed-information and --facial-image go with --card piv of --certs, or --blank"
+        )
+    if serial is not None and not blank and profile is None:
+        raise click.UsageError("--serial goes with --blank")
+    if (kind == "cac" and in_memory) or (kind not in (None, *PIV_ALONE) and blank):
         raise click.UsageError("--blank and --in-memory go with --card piv")
     return {
-        "card": kind or ("piv" if blank else None),
+        "card": kind or ("piv" if blank or profile else None),
         "blank": blank or None,
         "in_memory": in_memory or None,
         "certificates": None if certs is None else [absolute_item(i) for i in split_items(certs)],
         "database": None if db is None else absolute_database(db),
         "environment": [absolute_variable(text) for text in environment] or None,
         "atr": atr,
+        "serial": serial,
+        "profile": profile,
+        "touch": touch,
+        "printed_information": printed_information or None,
+        "facial_image": None if facial_image is None else str(facial_image.absolute()),
+        "reader_name": reader_name,
         "pcsc_reader": real_reader,
         "hardware": hardware,
         "password": secrets.encoded(_secret(password_file, ask_password, "password")),
@@ -329,6 +398,22 @@ def card_export(context: Context, directory: Path, reader: str | None) -> None:
         return
     for file in files:
         click.echo(file)
+
+
+@click.command(cls=WaitCommand)
+@reader_argument()
+@wait_option("Wait until a key asks")
+@json_option
+@pass_context
+def touch(context: Context, reader: str | None, wait: float | None) -> None:
+    """Touch the PIV card in READER, whose key waits for that."""
+    parameters = {"reader": reader, "wait": wait}
+    with context.connect() as client:
+        reply = client.call("Touch", {k: v for k, v in parameters.items() if v is not None})
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"{reply['reader']}: touched")
 
 
 @click.group()

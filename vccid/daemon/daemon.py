@@ -14,14 +14,13 @@ from vccid.control.callers import Access, peer_of
 from vccid.control.methods import Methods
 from vccid.control.server import ControlServer
 from vccid.daemon import logging as daemon_logging
-from vccid.daemon import sd_notify, socket_and_lock
+from vccid.daemon.control_socket import ControlSocket
 from vccid.daemon.sd_notify import Notifier, watchdog_interval
 from vccid.errors import VccidError, unexpected
-from vccid.links.own_file import OwnFile
 from vccid.process.cleanup import take_all_async
 from vccid.process.threads import Threads
 from vccid.readers.manager import ReaderManager
-from vccid.settings import config
+from vccid.settings import config_files
 from vccid.settings.config import Settings
 from vccid.settings.directories import Directories
 
@@ -49,13 +48,11 @@ class Daemon:
         self._directories = directories
         self._overrides = overrides
         self._settings = settings
-        self._handed = handed
-        self._socket_file: OwnFile | None = None
-        place = sd_notify.path_of(handed) or directories.control
-        self._manager = ReaderManager(directories, settings, place)
+        self._socket = ControlSocket(directories.control, handed)
+        self._manager = ReaderManager(directories, settings, self._socket.place)
         self._manager.frontends.may_use = self._may_use_readers
         self._users = Access(settings.pcsc.group or settings.control.group)
-        self._methods = Methods(self._manager, settings, str(place))
+        self._methods = Methods(self._manager, settings, str(self._socket.place))
         self._control = ControlServer(self._methods, Access(settings.control.group))
         self._notifier = Notifier()
         self._stop = asyncio.Event()
@@ -75,7 +72,7 @@ class Daemon:
             loop.add_signal_handler(number, self._stop.set)
         try:
             await self._manager.start()
-            await self._control.start(*self._sockets())
+            await self._control.start(*self._socket.open(self._settings.control))
             loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
             self._manager.changed = self._tell
             self._notifier.ready(self._manager.summary())
@@ -95,25 +92,7 @@ class Daemon:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await take_all_async(self._control.stop, self._remove_socket, self._manager.stop)
-
-    def _remove_socket(self) -> None:
-        if self._socket_file is not None:
-            self._socket_file.remove()
-
-    def _sockets(self) -> tuple[socket.socket, ...]:
-        if self._handed:
-            return self._handed
-        made = socket_and_lock.make_socket(self._directories.control)
-        self._socket_file = OwnFile(self._directories.control)
-        self._share(self._settings)
-        return (made,)
-
-    def _share(self, settings: Settings) -> None:
-        """Let others connect as the settings want it; systemd's socket is systemd's affair."""
-        if not self._handed:
-            control = settings.control
-            socket_and_lock.share(self._directories.control, control.group, int(control.mode, 8))
+        await take_all_async(self._control.stop, self._socket.remove, self._manager.stop)
 
     def _may_use_readers(self, connected: socket.socket) -> bool:
         return self._settings.pcsc.everyone or self._users.admits(peer_of(connected))
@@ -149,10 +128,10 @@ class Daemon:
     async def _read_again(self) -> None:
         self._notifier.reloading()
         try:
-            settings = config.load(self._directories.configuration, self._overrides)
+            settings = config_files.load(self._directories.configuration, self._overrides)
             await self._manager.apply(settings)
             # The group's name may have to be asked for far away.
-            await asyncio.to_thread(self._share, settings)
+            await asyncio.to_thread(self._socket.share, settings.control)
             control, users = settings.control.group, settings.pcsc.group
             access = await asyncio.to_thread(Access, control)
             self._users = await asyncio.to_thread(Access, users) if users else access

@@ -6,17 +6,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -26,7 +27,7 @@ from vccid.daemon import sd_notify, socket_and_lock
 from vccid.errors import ConfigError, DaemonRunning, VccidError, unexpected
 from vccid.process import standard_streams
 from vccid.readers import card_threads
-from vccid.settings import config, directories
+from vccid.settings import config, config_files, directories
 
 
 class Exit(IntEnum):
@@ -135,12 +136,12 @@ def cli(
         os.environ, os.geteuid(), runtime_directory, state_directory, configuration_directory
     )
     if check:
-        _say(config.load(places.configuration, overrides))
+        _say(config_files.load(places.configuration, overrides))
     else:
         run(places, overrides)
 
 
-def run(places: directories.Directories, overrides: dict[tuple[str, str], str]) -> None:
+def run(places: directories.Directories, overrides: Mapping[tuple[str, str], str]) -> None:
     """Be the daemon until told to end.
 
     Raises:
@@ -159,10 +160,10 @@ def run(places: directories.Directories, overrides: dict[tuple[str, str], str]) 
 
 def _serve(
     places: directories.Directories,
-    overrides: dict[tuple[str, str], str],
+    overrides: Mapping[tuple[str, str], str],
     handed: tuple[socket.socket, ...],
 ) -> None:
-    settings = config.load(places.configuration, overrides)
+    settings = config_files.load(places.configuration, overrides)
     _keep_memory_private()
     _keep_memory_small()
     _open_many_files()
@@ -173,6 +174,8 @@ def _serve(
     runner = asyncio.Runner(loop_factory=_loop_factory())
     try:
         from vccid.daemon.daemon import Daemon
+
+        _collect_garbage()
 
         async def live() -> None:
             await Daemon(places, settings, overrides, handed).run()
@@ -199,17 +202,27 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # ^C ends us as it does any program, until there is something to undo.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    code = _run_to_its_end()
+    code = _run_to_its_end(lambda: cli.main(prog_name="vccid", standalone_mode=False))
     if not card_threads.finish(_LAST_WAIT):
         # A module that never answers must not keep a daemon that was told to end.
         os._exit(code)
     sys.exit(code)
 
 
-def _run_to_its_end() -> int:
+def be_daemon(
+    places: directories.Directories, overrides: Mapping[tuple[str, str], str]
+) -> NoReturn:
+    """Be the daemon, in a process that was forked for it, and end as `vccid` does."""
+    standard_streams.set_up()
+    code = _run_to_its_end(lambda: run(places, overrides))
+    card_threads.finish(_LAST_WAIT)
+    os._exit(code)  # what the process it was forked from has open is not ours to close
+
+
+def _run_to_its_end(work: Callable[[], object]) -> int:
     """Returns the exit code."""
     try:
-        cli.main(prog_name="vccid", standalone_mode=False)
+        work()
         standard_streams.flush()
     except click.ClickException as error:
         error.show()
@@ -267,7 +280,8 @@ def _say(settings: config.Settings) -> None:
 
 def _say_table(title: str, table: Any) -> None:
     click.echo(f"\n[{title}]")
-    for key in config.declared(type(table)):
+    kind: type = type(table)
+    for key in config.declared(kind):
         value = getattr(table, key)
         click.echo(f"{key} = {_toml(value)}")
 
@@ -302,6 +316,12 @@ def _open_many_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):  # then there are as many as there are
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _collect_garbage() -> None:
+    """From now on, and never in what was loaded."""
+    gc.freeze()
+    gc.enable()
 
 
 def _keep_memory_small() -> None:

@@ -1,38 +1,26 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Binds a CCID interface to the readers whose cards it shows.
 
-The interface is pure; here are its clock, its sessions and the people at its key pad. All
-runs on one event loop.
+The interface is pure; here is its clock, and in `ccid_actions` are its sessions and the people at
+its key pad. All runs on one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 
-from vccid.card.card import Session
-from vccid.ccid.actions import Action, AskPin, Cancel, Noticed, PowerOff, PowerOn, Transmit
-from vccid.ccid.codes import Error, Feature
+from vccid.ccid.actions import Action, Noticed
+from vccid.ccid.codes import Feature
 from vccid.ccid.interface import Interface
-from vccid.ccid.pin_entry import PinEnd, PinRequest
-from vccid.errors import CardBusy, CardMute, CardRemoved, LocalProtocolError, VccidError
+from vccid.ccid.slot import Slot
+from vccid.frontends.ccid_actions import SlotActions
 from vccid.frontends.pin_pad import PinPad
 from vccid.process.cleanup import take_all
 from vccid.reader import Host, Reader
-from vccid.tpdu.tpdu_session import TpduSession
 
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
-#: Seconds between time extensions; libccid's shortest patience is 3.
-EXTENSION_PERIOD: Final = 1.0
-#: Seconds a card that speaks T=1 works before it asks for a block waiting time more; ours have
-#: 1.4 (BWI 4).
-BLOCK_PATIENCE: Final = 0.5
 #: Seconds an exchanged card is held back so that the host sees the empty slot first.
 EXCHANGE_GAP: Final = 0.5
 #: Seconds after which a host that does not wait for news is taken not to look at all; one that
@@ -72,9 +60,9 @@ class CcidHost:
     def attach(self, kind: str, peer: str) -> None:
         """The host begins to look at the readers."""
         self._slots = [
-            _Slot(self, number, reader, pin_pad, kind, peer)
-            for number, (reader, pin_pad) in enumerate(
-                zip(self._readers, self._pin_pads, strict=True)
+            _Slot(self, slot, reader, pin_pad, kind, peer)
+            for slot, reader, pin_pad in zip(
+                self.interface.slots, self._readers, self._pin_pads, strict=True
             )
         ]
 
@@ -123,12 +111,12 @@ class CcidHost:
 
 
 class _Slot(Host):
-    """One slot's session and timers."""
+    """One slot as this host sees it: who looks at its reader, and what of that the slot hears."""
 
     def __init__(
         self,
         owner: CcidHost,
-        number: int,
+        slot: Slot,
         reader: Reader,
         pin_pad: PinPad | None,
         kind: str,
@@ -138,39 +126,35 @@ class _Slot(Host):
         self.peer = peer
         self.seen = reader.generation
         self._owner = owner
-        self._interface = owner.interface
-        self._number = number
+        self._slot = slot
         self._reader = reader
-        self._pin_pad = pin_pad
-        self._session: Session | None = None
-        self._line: Session | None = None
-        self._waiting: asyncio.Future[Any] | None = None
+        by_tpdu = Feature.TPDU in owner.interface.descriptor.features
+        self._actions = SlotActions(slot, reader, self, pin_pad, owner.changed, by_tpdu=by_tpdu)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._came = asyncio.get_running_loop().time()
         self._leaving = False
         reader.attach(self)
         if reader.card is not None:
             self.seen -= 1
-            self._interface.insert(number, reader.generation)
+            slot.insert(reader.generation)
             self._expect_look(reader.generation)
 
     def close(self) -> None:
         for name in tuple(self._timers):
             self._stop(name)
-        self._drop_waiting()
-        self._power_off()
+        self._actions.close()
         self._reader.detach(self)
 
     @property
     def host_sees_card(self) -> bool:
         """Whether the host takes the slot for one with a card."""
-        return self._interface.host_sees_card(self._number)
+        return self._slot.host_sees_card
 
     def leave(self) -> None:
         """Be an empty slot from now on. May be repeated."""
         if not self._leaving and self._reader.card is not None:
-            self._power_off()
-            self._interface.remove(self._number, self._reader.generation + 1)
+            self._actions.power_off()
+            self._slot.remove(self._reader.generation + 1)
         self._leaving = True
 
     def card_changed(self) -> None:
@@ -178,138 +162,24 @@ class _Slot(Host):
             return
         generation = self._reader.generation
         if self._reader.card is None:
-            self._power_off()
-            self._interface.remove(self._number, generation)
+            self._actions.power_off()
+            self._slot.remove(generation)
             self._later("settle", EXCHANGE_GAP, self._settle)
         else:
-            self._interface.insert(self._number, generation)
+            self._slot.insert(generation)
         self._expect_look(generation)
         self._owner.changed()
 
     def do(self, action: Action) -> None:
-        match action:
-            case Transmit():
-                self._transmit(action)
-            case PowerOn():
-                self._power_off()
-                # libccid takes a time extension of IccPowerOn for an ATR of no bytes.
-                self._await(action.work, self._power_on(), self._powered, extend=False)
-            case PowerOff():
-                self._power_off()
-            case AskPin():
-                self._await(action.work, self._ask_pin(action.request), self._typed)
-            case Cancel():
-                self._drop_waiting()
-            case Noticed():
-                self._reader.acknowledge(self, action.stamp)
-
-    # --- the card ------------------------------------------------------------------------
-
-    async def _power_on(self) -> bytes:
-        # Nothing waits between the session's start and its being kept here, so a cancelled
-        # power-on leaves none behind.
-        self._session = self._line = await self._reader.power_on()
-        if Feature.TPDU in self._interface.descriptor.features:
-            self._line = TpduSession(self._session, lambda: asyncio.sleep(BLOCK_PATIENCE))
-        return self._session.atr
-
-    def _powered(self, work: int, atr: bytes) -> None:
-        self._interface.powered(self._number, work, atr)
-
-    def _power_off(self) -> None:
-        session, self._session = self._session, None
-        line, self._line = self._line, None
-        if session is not None and line is not None:
-            self._reader.power_off(session)
-            line.close()
-
-    def _transmit(self, action: Transmit) -> None:
-        self.commands += 1
-        if self._line is None:
-            self._interface.failed(self._number, action.work, Error.ICC_MUTE)
-            return
-        try:
-            answer = self._line.execute(action.apdu)
-        except Exception as error:  # whatever it is, it is this slot's alone
-            self._interface.failed(self._number, action.work, self._complain(error))
-            return
-        if isinstance(answer, bytes):
-            self._answered(action.work, answer)
+        if isinstance(action, Noticed):
+            self._reader.acknowledge(self, action.stamp)
         else:
-            self._await(action.work, answer, self._answered)
+            self._actions.do(action)
 
-    def _answered(self, work: int, answer: bytes) -> None:
-        self._interface.answered(self._number, work, answer)
-
-    # --- the key pad ---------------------------------------------------------------------
-
-    async def _ask_pin(self, request: PinRequest) -> tuple[str, ...] | PinEnd:
-        if self._pin_pad is None:
-            raise LocalProtocolError("a PIN is asked for at a reader without a key pad")
-        return await self._pin_pad.ask(f"{self.kind} {self.peer}", request)
-
-    def _typed(self, work: int, typed: tuple[str, ...] | PinEnd) -> None:
-        if isinstance(typed, PinEnd):
-            self._interface.not_typed(self._number, work, typed)
-        else:
-            self._interface.typed(self._number, work, typed)
-
-    # --- waiting -------------------------------------------------------------------------
-
-    def _await(
-        self,
-        work: int,
-        coming: Awaitable[T],
-        arrived: Callable[[int, T], None],
-        *,
-        extend: bool = True,
-    ) -> None:
-        self._drop_waiting()
-        task = asyncio.ensure_future(coming)
-        self._waiting = task
-        task.add_done_callback(partial(self._over, work, arrived))
-        if extend:
-            self._later("extend", EXTENSION_PERIOD, self._extend)
-
-    def _over(self, work: int, arrived: Callable[[int, T], None], task: asyncio.Future[T]) -> None:
-        """What was awaited came, or failed."""
-        given_up = task.cancelled()
-        error = None if given_up else task.exception()
-        if given_up or task is not self._waiting:
-            return  # the interface knows, and nobody asks for the reason
-        self._waiting = None
-        self._stop("extend")
-        if error is not None:
-            self._interface.failed(self._number, work, self._complain(error))
-        else:
-            arrived(work, task.result())
-        self._owner.changed()
-
-    def _complain(self, error: BaseException) -> Error:
-        """Log why the card did not answer, and say how CCID calls it."""
-        where = {"reader": self._reader.name}
-        if isinstance(error, CardRemoved):
-            return Error.ICC_MUTE
-        if isinstance(error, CardBusy | CardMute):
-            log.warning("%s", error.message, extra=where)
-            return Error.ICC_MUTE
-        expected = isinstance(error, VccidError)
-        log.error("the card failed: %s", error, extra=where, exc_info=None if expected else error)
-        return Error.HW_ERROR
-
-    def _drop_waiting(self) -> None:
-        task, self._waiting = self._waiting, None
-        self._stop("extend")
-        if task is not None:
-            task.cancel()
-
-    def _extend(self) -> None:
-        self._interface.extend(self._number)
-        self._later("extend", EXTENSION_PERIOD, self._extend)
-        self._owner.changed()
+    # --- time ----------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        self._interface.settle(self._number)
+        self._slot.settle()
         self._owner.changed()
 
     def _expect_look(self, generation: int) -> None:

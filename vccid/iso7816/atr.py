@@ -16,10 +16,21 @@ LIBCACARD_ATR: Final = bytes.fromhex("3B7A18000073667465206364313434")
 #: T=1 with extended length and command chaining announced, otherwise neutral.
 T1_ATR: Final = bytes.fromhex("3BF71300008131FE458031C173C021C0CD")
 
-#: The same of a card that is a CAC and a PIV card, for Windows keeps one card's kind for each ATR.
+#: The same of a CAC, and of one that is a PIV card too: Windows keeps one card's kind for each ATR.
+CAC_T1_ATR: Final = bytes.fromhex("3BF913000081 31FE45 8031C173C021C0 5143 D1")
 CAC_PIV_ATR: Final = bytes.fromhex("3BFA13000081 31FE45 8031C173C021C0 524350 81")
 
+#: T=0 and T=1, of an alternate token: a PIV card without a CAC's applets, which OpenSC's table has.
+ALTERNATE_TOKEN_ATR: Final = bytes.fromhex("3BD8180080 B1FE451F07 8031C1640806920F D5")
+
 _MAX_LENGTH: Final = 33
+
+#: FI and DI values that are not RFU (ISO/IEC 7816-3, tables 7 and 8).
+FI: Final = frozenset((0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13))
+DI: Final = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 9))
+
+#: Protocols that readers here carry.
+_CARRIED: Final = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,30 @@ class Atr:
             if number > 2 and self.interface[f"TD{number - 1}"] & 0x0F == protocol:
                 found.setdefault(letter, value)
         return found
+
+
+def fault_of(atr: Atr) -> str:
+    """ "" where a reader of ours can do what an answer to reset offers, else what it must offer.
+
+    The rules are those by which readers here read it: protocols, Fi and Di, T=1's own bytes, and
+    classes of operating conditions.
+    """
+    interface, own = atr.interface, atr.specific(1)
+    usable = atr.protocols if atr.is_negotiable else (atr.first_protocol,)
+    if not set(usable) & set(_CARRIED) or atr.first_protocol not in _CARRIED:
+        return "one that begins with T=0 or T=1; readers here carry no other protocol"
+    findex_dindex = interface.get("TA1", 0x11)
+    if findex_dindex >> 4 not in FI or findex_dindex & 0x0F not in DI:
+        return f"one whose TA1 has Fi and Di of the standard's tables, not {findex_dindex:02X}"
+    if not 0x01 <= own.get("A", 0x20) <= 0xFE:
+        return f"one whose IFSC of T=1 is 01 to FE, not {own['A']:02X}"
+    if own.get("B", 0x4D) >> 4 > 9:
+        return f"one whose BWI of T=1 is 0 to 9, not {own['B'] >> 4:X}"
+    if own.get("C", 0) & 0xFE:
+        return f"one whose TC of T=1 is 00 (LRC) or 01 (CRC), not {own['C']:02X}"
+    if "TC2" in interface and interface["TC2"] == 0:
+        return "one whose TC2, T=0's waiting integer, is not 00"
+    return ""
 
 
 def _interface_bytes(raw: bytes) -> tuple[dict[str, int], int]:

@@ -74,6 +74,11 @@ class EcPrivateKey(PrivateKey):
 class RsaPrivateKey(PrivateKey):
     """An RSA key."""
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether `raw` is done so soon that a thread for it would cost more than it spares."""
+        return False
+
     @abstractmethod
     def raw(self, block: bytes) -> bytes:
         """The bare RSA operation, RSASP1 and RSADP alike (RFC 8017, 5.1.2 and 5.2.1).

@@ -4,39 +4,27 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
-from vccid.errors import (
-    KeyOperationError,
-    LoginLost,
-    TokenGone,
-    TokenLocked,
-    VccidError,
-    WrongPassword,
-)
+from vccid.errors import LoginLost, TokenGone
 from vccid.keys.ckr import Consequence
+from vccid.keys.pkcs11_login import Pkcs11Login
 from vccid.keys.pkcs11_module import (
     CKA_CLASS,
     CKA_ID,
     CKA_LABEL,
     CKA_TOKEN,
     CKA_VALUE,
-    CKF_LOGIN_REQUIRED,
-    CKF_USER_PIN_COUNT_LOW,
-    CKF_USER_PIN_FINAL_TRY,
-    CKF_USER_PIN_LOCKED,
     CKM_RSA_X_509,
     CKO_CERTIFICATE,
-    CKR_PIN_INCORRECT,
-    CKR_USER_ALREADY_LOGGED_IN,
     CKS_USER_FUNCTIONS,
     Module,
     Pkcs11Error,
     ulong,
 )
+from vccid.keys.session_pool import SessionPool
 from vccid.keys.token_nouns import CertificateObject
 
 T = TypeVar("T")
@@ -45,13 +33,11 @@ T = TypeVar("T")
 class Pkcs11Token:
     """One token, shared by every card that has a key in it; what it offers is `Token`'s.
 
-    A pool hands each operation a session of its own, for a session used by two threads
-    crashes some modules. One more session, the anchor, stays open: it keeps the login
-    (PKCS #11 base 2.40, 5.6) and owns the key copies.
+    Each operation has a session of a pool to itself. One more session, the anchor, stays open: it
+    keeps the login (PKCS #11 base 2.40, 5.6) and owns the key copies.
 
     Attributes:
         module: the module it is reached through.
-        generation: grows each time the token was looked up; older handles are void.
         raw_rsa: whether it offers CKM_RSA_X_509.
     """
 
@@ -73,7 +59,6 @@ class Pkcs11Token:
             leave: called with the slot after the last session on it was closed.
         """
         self.module = module
-        self.generation = 0
         self.raw_rsa = False
         self._name = name
         self._locate = locate
@@ -81,13 +66,8 @@ class Pkcs11Token:
         self._leave = leave
         # Guards the anchor, the login and everything found with them.
         self._lock = threading.RLock()
-        # Guards `_running` and `_closed`; told when an operation ends.
-        self._ended = threading.Condition()
-        self._running = 0
-        self._closed = True
-        self._idle: deque[int] = deque()
-        self._logged_in = False
-        self._flags = 0
+        self._pool = SessionPool(module, name)
+        self._login = Pkcs11Login(module, name)
 
     def open(self) -> None:
         """Open the token, or open it again after `close`.
@@ -102,30 +82,33 @@ class Pkcs11Token:
             except Pkcs11Error:
                 self._leave(slot)
                 raise
-            self._closed = False
+            self._pool.open()
 
     def _look_at(self, slot: int) -> None:
         """Take a slot as the token's, with what it says of itself."""
         anchor = self.module.open_session(slot)
         try:
-            self._flags = self.module.token_info(slot).flags
+            self._login.look_at(slot)
             self.raw_rsa = CKM_RSA_X_509 in self.module.mechanisms(slot)
         except Pkcs11Error:
-            self._close_session(anchor)
+            self._pool.discard(anchor)
             raise
-        self._slot, self._anchor = slot, anchor
-        self.generation += 1
+        self._anchor = anchor
+        self._pool.found(slot)
 
     def close(self) -> None:
         """Close every session, which also logs out (5.6); waits for operations under way."""
-        with self._ended:
-            self._closed = True
-            self._ended.wait_for(lambda: self._running == 0)
+        self._pool.close()
         with self._lock:
-            self._logged_in = False
-            self._drop_sessions()
-            self._close_session(self._anchor)
-            self._leave(self._slot)
+            self._login.lose()
+            self._pool.drop()
+            self._pool.discard(self._anchor)
+            self._leave(self._pool.slot)
+
+    @property
+    def generation(self) -> int:
+        """Grows each time the token was looked up; older handles are void."""
+        return self._pool.generation
 
     @property
     def name(self) -> str:
@@ -133,117 +116,52 @@ class Pkcs11Token:
 
     @property
     def login_required(self) -> bool:
-        return bool(self._flags & CKF_LOGIN_REQUIRED)
+        return self._login.required
 
     @property
     def logged_in(self) -> bool:
-        return self._logged_in
+        return self._login.there
 
     @property
     def usable(self) -> bool:
         """Whether private keys can be seen now."""
-        return self._logged_in or not self.login_required
+        return self._login.there or not self._login.required
 
     @property
     def tries_left(self) -> int | None:
-        if self._flags & CKF_USER_PIN_LOCKED:
-            return 0
-        return 1 if self._flags & CKF_USER_PIN_FINAL_TRY else None
+        return self._login.tries_left
 
     def fewest_tries(self) -> int | None:
-        """As `Token.fewest_tries`: it tells only that it has one left, none, or not all (3.2)."""
         with self._lock:
             self._ensure_anchor()
-            with suppress(Pkcs11Error):
-                self._flags = self.module.token_info(self._slot).flags
-            return (
-                2
-                if self.tries_left is None and self._flags & CKF_USER_PIN_COUNT_LOW
-                else self.tries_left
-            )
+            return self._login.fewest_tries(self._pool.slot)
 
     def still_logged_in(self) -> bool:
         with self._lock:
-            if self._logged_in:
+            if self._login.there:
                 with suppress(TokenGone, LoginLost):
                     self._ensure_anchor()
-                    self._logged_in = self._has_login()
+                    if not self._login.holds(self._anchor):
+                        self._login.lose()
             return self.usable
-
-    def _has_login(self) -> bool:
-        try:
-            return self.module.session_state(self._anchor) in CKS_USER_FUNCTIONS
-        except Pkcs11Error:
-            return False
 
     def login(self, pin: bytes) -> None:
         with self._lock:
-            if self._logged_in or not self.login_required:
+            if self.usable:
                 return
             self._ensure_anchor()
-            self._ask_token(pin)
-            self._logged_in = True
-
-    def _ask_token(self, pin: bytes) -> None:
-        try:
-            try:
-                self.module.login(self._anchor, pin)
-            except Pkcs11Error as error:
-                if error.rv != CKR_USER_ALREADY_LOGGED_IN:
-                    raise
-                # Somebody's login, which proves nothing about this PIN.
-                self.module.logout(self._anchor)
-                self.module.login(self._anchor, pin)
-        except Pkcs11Error as error:
-            raise self._login_failure(error) from None
-        # A right PIN gives the token all its tries back.
-        self._flags &= ~(CKF_USER_PIN_LOCKED | CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_COUNT_LOW)
-
-    def _login_failure(self, error: Pkcs11Error) -> VccidError:
-        """What a failed C_Login says, and what it does not."""
-        with suppress(Pkcs11Error):
-            self._flags = self.module.token_info(self._slot).flags
-        match error.consequence:
-            case Consequence.LOCKED:
-                self._flags |= CKF_USER_PIN_LOCKED
-                return self._blocked()
-            case Consequence.WRONG_PIN:
-                return self._wrong_pin()
-            case Consequence.GONE:
-                return TokenGone(f"{self._name} could not log in: {error.message}")
-        return KeyOperationError(
-            f"{self._name} could not log in: {error.message}",
-            "that says nothing about the PIN: see what the token's own tools say",
-        )
-
-    def _blocked(self) -> TokenLocked:
-        return TokenLocked(
-            f"{self._name} is locked: too many wrong PINs", "unlock it with its own tools"
-        )
-
-    def _wrong_pin(self) -> WrongPassword:
-        return WrongPassword(
-            f"wrong password for {self._name}", "it was tried once", self.tries_left
-        )
+            self._login.log_in(self._pool.slot, self._anchor, pin)
 
     def change_pin(self, old: bytes, new: bytes) -> None:
         with self._lock:
             try:
-                session = self.module.open_session(self._slot, writable=True)
+                session = self.module.open_session(self._pool.slot, writable=True)
                 try:
                     self.module.set_pin(session, old, new)
                 finally:
                     self.module.close_session(session)
             except Pkcs11Error as error:
-                # Of the new one, PIN_INVALID and PIN_LEN_RANGE would speak as well.
-                if error.rv == CKR_PIN_INCORRECT:
-                    raise self._wrong_pin() from None
-                if error.consequence is Consequence.LOCKED:
-                    raise self._blocked() from None
-                raise KeyOperationError(
-                    f"{self._name} takes no new password here: {error.message}",
-                    "change it with the tool that made it",
-                ) from None
+                raise self._login.change_failure(error) from None
 
     def certificates(self) -> list[CertificateObject]:
         """Every X.509 certificate on the token that has a value.
@@ -280,7 +198,7 @@ class Pkcs11Token:
         """
         generation = self.generation
         try:
-            with self._session() as session:
+            with self._pool.session() as session:
                 return operation(session)
         except Pkcs11Error as error:
             if error.consequence is Consequence.NO_LOGIN and not self.still_logged_in():
@@ -289,51 +207,21 @@ class Pkcs11Token:
                 raise
         self._find_again(generation)
         try:
-            with self._session() as session:
+            with self._pool.session() as session:
                 return operation(session)
         except Pkcs11Error as error:
             if error.consequence is not Consequence.GONE:
                 raise
             raise TokenGone(f"{self._name} is gone: {error.message}") from None
 
-    @contextmanager
-    def _session(self) -> Iterator[int]:
-        """A session of the pool for one operation; a failed one is not used again."""
-        with self._ended:
-            if self._closed:
-                raise TokenGone(f"{self._name} was closed, for its card was removed")
-            self._running += 1
-        try:
-            generation = self.generation
-            session = self._take_session()
-            try:
-                yield session
-            except BaseException:
-                self._close_session(session)
-                raise
-            if generation == self.generation:
-                self._idle.append(session)
-            else:
-                self._close_session(session)
-        finally:
-            with self._ended:
-                self._running -= 1
-                self._ended.notify_all()
-
-    def _take_session(self) -> int:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self.module.open_session(self._slot)
-
     def _find_again(self, generation: int) -> None:
         """Drop what belonged to the lost token and look it up, unless another thread did."""
         with self._lock:
             if self.generation != generation:
                 return
-            was_logged_in, old_anchor = self._logged_in, self._anchor
-            self._logged_in = False
-            self._drop_sessions()
+            was_logged_in, old_anchor = self._login.there, self._anchor
+            self._login.lose()
+            self._pool.drop()
             try:
                 # The new anchor comes first: where the token never went, it keeps the login.
                 self._look_at(self._locate())
@@ -341,21 +229,15 @@ class Pkcs11Token:
             except Pkcs11Error as error:
                 raise TokenGone(f"{self._name} is gone: {error.message}") from None
             finally:
-                self._close_session(old_anchor)
-            self._logged_in = was_logged_in and state in CKS_USER_FUNCTIONS
-            if was_logged_in and not self._logged_in:
+                self._pool.discard(old_anchor)
+            if not was_logged_in:
+                return
+            if state not in CKS_USER_FUNCTIONS:
                 raise LoginLost(f"{self._name} was gone, and is locked now", "verify the PIN again")
+            self._login.regain()
 
     def _ensure_anchor(self) -> None:
         try:
             self.module.session_state(self._anchor)
         except Pkcs11Error:
             self._find_again(self.generation)
-
-    def _drop_sessions(self) -> None:
-        while self._idle:
-            self._close_session(self._idle.pop())
-
-    def _close_session(self, session: int) -> None:
-        with suppress(Pkcs11Error):
-            self.module.close_session(session)

@@ -8,6 +8,8 @@ or a setting allows it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import ipaddress
 import os
 import re
@@ -22,12 +24,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vccid.errors import ConfigError, NotPermitted
+from vccid.links.paced_accept import BACKLOG, PacedAccept
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
 _TCP = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^:/\[\]]+)):(?P<port>[0-9]{1,5})")
-#: Seconds a peer may take for TLS's handshake.
-HANDSHAKE_TIMEOUT = 5.0
 
 _UCRED = struct.Struct("3i")  # unix(7), SO_PEERCRED: pid, uid, gid
 
@@ -140,8 +141,8 @@ class Endpoint:
         raise refused or OSError(f"{address.host} has no address")
 
     async def listen(
-        self, protocol: Callable[[], asyncio.Protocol], mode: int = 0o600
-    ) -> asyncio.Server:
+        self, protocol: Callable[[], asyncio.BaseProtocol], mode: int = 0o600
+    ) -> Listening:
         """Listen. A unix socket gets `mode`; a socket nobody listens on any more is replaced.
 
         Raises:
@@ -149,25 +150,60 @@ class Endpoint:
             NotPermitted: see `check`.
         """
         self.check()
-        loop = asyncio.get_running_loop()
-        if isinstance(self.address, TcpAddress):
-            return await loop.create_server(
-                protocol,
-                await _numbers(self.address),
-                self.address.port,
-                ssl=self.tls,
-                ssl_handshake_timeout=None if self.tls is None else HANDSHAKE_TIMEOUT,
-            )
-        _clear_stale_socket(self.address.path)
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            # The mode is set between bind and listen: nobody gets in before it.
-            listener.bind(self.address.path)
-            os.chmod(self.address.path, mode)
-            return await loop.create_unix_server(protocol, sock=listener)
-        except OSError:
-            listener.close()
-            raise
+        if isinstance(self.address, UnixAddress):
+            sockets = [_bound_unix(self.address.path, mode)]
+        else:
+            sockets = _bound_tcp(await _numbers(self.address), self.address.port)
+        return Listening(
+            [PacedAccept(each, lambda connection: protocol, tls=self.tls) for each in sockets]
+        )
+
+
+class Listening:
+    """Stands at an address."""
+
+    def __init__(self, doors: list[PacedAccept]) -> None:
+        self._doors = doors
+
+    def close(self) -> None:
+        """Let nobody in any more. May be repeated."""
+        for door in self._doors:
+            door.close()
+
+
+def _bound_unix(path: str, mode: int) -> socket.socket:
+    _clear_stale_socket(path)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        # The mode is set between bind and listen: nobody gets in before it.
+        listener.bind(path)
+        os.chmod(path, mode)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _bound_tcp(hosts: list[str], port: int) -> list[socket.socket]:
+    """A socket for each address of a host that this system has: localhost may be ::1 too."""
+    made: list[socket.socket] = []
+    lacking: OSError | None = None
+    with contextlib.ExitStack() as failed:
+        for host in hosts:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            try:
+                listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+            except OSError as error:
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+                lacking = error
+                continue
+            failed.callback(listener.close)
+            made.append(listener)
+        if lacking is not None and not made:
+            raise lacking
+        failed.pop_all()
+    return made
 
 
 async def _numbers(address: TcpAddress) -> list[str]:

@@ -12,10 +12,17 @@ from vccid.readers.card_threads import CardThreads
 from vccid.readers.readers_json import MadeCard
 from vccid.settings.config import Pkcs11
 from vccid.settings.directories import Directories
+from vccid.settings.looks import atr_bytes
 
 if TYPE_CHECKING:
     from vccid.backends.certificates import CertificateBackend
     from vccid.keys.worker.workers import Workers
+
+
+def load() -> None:
+    """Load all that the first card would have loaded."""
+    from vccid.backends import certificates  # noqa: F401
+    from vccid.keys.worker import workers  # noqa: F401
 
 
 class CardMaker:
@@ -55,12 +62,17 @@ class CardMaker:
         request = CertificateRequest(
             source.certificates,
             source.database,
-            source.atr,
+            "t1" if source.atr == "t1" else "cac",
             source.card,
             source.serial,
             source.in_memory,
             tries_kept,
             (*self.settings.environment, *source.environment),
+            atr_bytes(source.atr),
+            source.profile,
+            source.number,
+            source.printed_information,
+            source.facial_image,
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings

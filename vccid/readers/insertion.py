@@ -68,17 +68,21 @@ class Inserter:
         source: CardSource | None,
         password: bytes | None,
         pin: bytes | None,
+        label: str | None = None,
     ) -> Inserted:
         """Put a card in, made or real; without `source`, what was last put in there.
+
+        Args:
+            label: what programs shall see the reader by, as `ReaderManager.insert`.
 
         Raises:
             ReaderError: the reader is full or was removed, nothing was ever put in, or a secret
                 came with a real card.
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
-        async with managed.card_lock:
+        async with managed.content.lock:
             _check_empty(managed)
-            source = source or managed.source or managed.last_source
+            source = source or managed.content.source or managed.content.last_source
             if source is None:
                 raise ReaderError(
                     f"reader {managed.name} never had a card to put back",
@@ -91,7 +95,7 @@ class Inserter:
                     "a real card takes no PIN and no password here: it has its own PIN",
                     "leave them out, and enter the real card's PIN where the card is used",
                 )
-            inserted = await self._put_in(managed, source, password, pin)
+            inserted = await self._put_in(managed, source, password, pin, label)
         return await _first_look(inserted)
 
     async def remove(self, managed: ManagedReader) -> int:
@@ -103,19 +107,15 @@ class Inserter:
         Raises:
             ReaderError: nothing is in it.
         """
-        async with managed.card_lock:
-            if managed.follower is not None:
-                await managed.unfollow()
-            elif managed.reader.card is not None or managed.problem is None:
-                managed.reader.remove()
-            managed.source = managed.problem = None
+        async with managed.content.lock:
+            await managed.content.remove()
             return managed.reader.generation
 
     async def put_back(self, managed: ManagedReader) -> None:
         """Put in what was in before a restart; where that fails, `problem` has why."""
-        async with managed.card_lock:
-            source = managed.source
-            if source is None or managed.reader.card is not None or managed.follower is not None:
+        async with managed.content.lock:
+            source = managed.content.source
+            if source is None or not managed.content.is_awaited:
                 return
             try:
                 await self._put_in(managed, source, None, None)
@@ -128,27 +128,39 @@ class Inserter:
                 _not_put_back(managed, unexpected(error))
 
     async def _put_in(
-        self, managed: ManagedReader, source: CardSource, password: bytes | None, pin: bytes | None
+        self,
+        managed: ManagedReader,
+        source: CardSource,
+        password: bytes | None,
+        pin: bytes | None,
+        label: str | None = None,
     ) -> Inserted:
         if isinstance(source, RealCard):
+            await managed.relabel(label, "")
             inserted = await self._follow(managed, source)
         else:
-            inserted = await self._put_made_in(managed, source, password, pin)
-        managed.source = managed.last_source = source
-        managed.problem = None
+            inserted = await self._put_made_in(managed, source, password, pin, label)
         for warning in inserted.warnings:
             log.warning("%s", warning, extra={"reader": managed.name})
         return inserted
 
     async def _put_made_in(
-        self, managed: ManagedReader, source: MadeCard, password: bytes | None, pin: bytes | None
+        self,
+        managed: ManagedReader,
+        source: MadeCard,
+        password: bytes | None,
+        pin: bytes | None,
+        label: str | None,
     ) -> Inserted:
         kept = self.settings.real_cards.tries_kept
         card, warnings = await self._cards.make(source, password, pin, kept)
         try:
+            await managed.relabel(label, _reader_name(source.profile))
+            managed.given_touch = source.touch
+            managed.apply_touch(card)
             _check_empty(managed)
             inserted = Inserted(managed, card, managed.reader.insert(card), warnings)
-        except ReaderError:
+        except VccidError:
             card.close()
             raise
         loop = asyncio.get_running_loop()
@@ -158,6 +170,7 @@ class Inserter:
                 loop.call_soon_threadsafe(_lost, managed, card, error)
 
         card.watch(lost)
+        managed.content.made(source)
         return inserted
 
     async def _follow(self, managed: ManagedReader, source: RealCard) -> Inserted:
@@ -171,14 +184,22 @@ class Inserter:
         except ReaderError:
             await follower.stop()
             raise
-        managed.follower = follower
+        managed.content.followed(source, follower)
         return Inserted(managed, None, managed.reader.generation)
+
+
+def _reader_name(profile: str) -> str:
+    if not profile:
+        return ""
+    from vccid.card.piv.profiles import profile_named
+
+    return profile_named(profile).reader_name
 
 
 def _check_empty(managed: ManagedReader) -> None:
     """The reader's own check, before keys are fetched for nothing."""
     managed.check_there()
-    if managed.reader.card is not None or managed.follower is not None:
+    if managed.reader.card is not None or managed.content.is_followed:
         held = "holds a card" if managed.reader.card is not None else "follows a real card"
         raise ReaderError(
             f"reader {managed.name} already {held}",
@@ -189,7 +210,7 @@ def _check_empty(managed: ManagedReader) -> None:
 async def _first_look(inserted: Inserted) -> Inserted:
     """What came of following a real card, once its reader was looked at."""
     managed = inserted.managed
-    follower = managed.follower
+    follower = managed.content.follower
     if follower is None:
         return inserted
     await follower.first_look(_FIRST_LOOK)
@@ -201,13 +222,13 @@ def _lost(managed: ManagedReader, card: Card, error: VccidError) -> None:
     """What the card is made of is gone: so it leaves, and `status` has the reason."""
     if managed.reader.card is not card:
         return
-    managed.problem = error
+    managed.content.failed(error)
     log.error("the card left: %s; %s", error.message, error.hint, extra={"reader": managed.name})
     managed.reader.remove()
 
 
 def _not_put_back(managed: ManagedReader, error: VccidError) -> None:
-    managed.problem = error
+    managed.content.failed(error)
     log.warning(
         "the card could not be put back: %s; %s",
         error.message,

@@ -21,6 +21,7 @@ from vccid.readers.frontend_maker import FrontendMaker
 from vccid.readers.insertion import Inserted, Inserter
 from vccid.readers.managed_reader import ManagedReader
 from vccid.readers.persistence import Persistence
+from vccid.readers.reader_states import Event as Reason
 from vccid.readers.readers_json import CardSource
 from vccid.readers.serial_numbers import SerialNumbers
 from vccid.settings.config import DEFAULT_READER, ReaderSettings, Settings, check_reader_name
@@ -62,8 +63,6 @@ class ReaderManager:
         self.frontends = FrontendMaker(directories.runtime, serials, settings)
         self.far_cards: FarCardListeners | None = None
         self._file_view: FileViewKeeper | None = None
-        #: being attached, whose place is taken by that
-        self._coming: set[Attachment] = set()
         self._watchers: set[Watcher] = set()
 
     # -- life ----------------------------------------------------------------------------
@@ -76,13 +75,12 @@ class ReaderManager:
         """
         entries = self._persistence.load()
         for name, settings in self._settings.readers.items():
-            await self._open(name, settings, declared=True)
+            await self._open(name, settings, Reason.DECLARE)
         for name, entry in entries.items():
             if name not in self.managed_readers and entry.added:
-                await self._open(name, self._usual(), declared=False)
+                await self._open(name, self._usual(), Reason.ADD)
             if name in self.managed_readers:
-                self.managed_readers[name].source = entry.source
-                self.managed_readers[name].pending = entry.attachments
+                await self.managed_readers[name].recall(entry)
         await self._take_far_cards(self._settings)
 
     async def restore(self) -> None:
@@ -157,16 +155,24 @@ class ReaderManager:
             raise ReaderError(f"there is no reader {name}", f"the readers are: {known}") from None
 
     async def insert(
-        self, name: str | None, wanted: CardSource | None, password: bytes | None, pin: bytes | None
+        self,
+        name: str | None,
+        wanted: CardSource | None,
+        password: bytes | None,
+        pin: bytes | None,
+        label: str | None = None,
     ) -> Inserted:
         """Put a card in, made or real; without `wanted`, what was last put in there.
+
+        Args:
+            label: what programs shall see the reader by from now on, "" for what the settings say.
 
         Raises:
             ReaderError: no such reader, it is full, nothing was ever put in, or a secret
                 came with a real card.
             KeySourceError, StateError, VccidError: the card cannot be made.
         """
-        inserted = await self._inserter.insert(self.managed(name), wanted, password, pin)
+        inserted = await self._inserter.insert(self.managed(name), wanted, password, pin, label)
         lost = "the card will not be back after a restart"
         inserted.warnings.extend(await self._persistence.keep_or_warn(lost))
         return inserted
@@ -197,7 +203,7 @@ class ReaderManager:
             raise ReaderError(f"{name!r} is no name for a reader", wrong)
         if name in self.managed_readers:
             raise ReaderError(f"there is a reader {name} already", "vccidctl reader list")
-        managed = await self._open(name, self._usual(), declared=False)
+        managed = await self._open(name, self._usual(), Reason.ADD)
         try:
             await self._persistence.keep()
         except StateError:
@@ -212,7 +218,7 @@ class ReaderManager:
             ReaderError: there is none, or it is declared in the settings.
         """
         managed = self.managed(name)
-        async with managed.frontends_lock:
+        async with managed.attachments.lock:
             managed.check_there()
             _check_removable(managed)
             await self._end(managed)
@@ -231,14 +237,9 @@ class ReaderManager:
             ConfigError, NotPermitted: the place cannot be had.
         """
         managed = self.managed(name)
-        async with managed.frontends_lock:
+        async with managed.attachments.lock:
             managed.check_there()
-            attachment = self._settled(managed, attachment)
-            self._coming.add(attachment)
-            try:
-                status = await managed.attach(attachment)
-            finally:
-                self._coming.discard(attachment)
+            status = await managed.attachments.attach(self._settled(managed, attachment))
         warnings = await self._persistence.keep_or_warn("it will not be attached after a restart")
         return managed, status, warnings
 
@@ -251,9 +252,9 @@ class ReaderManager:
             ReaderError: no such reader, or it is not attached so.
         """
         managed = self.managed(name)
-        async with managed.frontends_lock:
+        async with managed.attachments.lock:
             managed.check_there()
-            await managed.detach(self._settled(managed, attachment))
+            await managed.attachments.detach(self._settled(managed, attachment))
         return managed, await self._persistence.keep_or_warn("it will be attached after a restart")
 
     def _settled(self, managed: ManagedReader, attachment: Attachment) -> Attachment:
@@ -264,11 +265,11 @@ class ReaderManager:
         kind = attachment.kind
         if kind not in KEEPS_PLACE or attachment.address:
             return attachment
-        own = min((to for to in managed.attachments if to.kind == kind), default=None)
+        own = min((to for to in managed.attachments.kept if to.kind == kind), default=None)
         if own is not None:
             return own
-        every = [other.attachments for other in self.managed_readers.values()]
-        taken = [to.address for to in self._coming.union(*every) if to.kind == kind]
+        every = [other.attachments.taken for other in self.managed_readers.values()]
+        taken = [to.address for to in frozenset().union(*every) if to.kind == kind]
         return replace(attachment, address=place_for(kind, managed.name, taken))
 
     # -- who looks -----------------------------------------------------------------------------
@@ -339,26 +340,23 @@ class ReaderManager:
 
     async def _open_transient(self, name: str) -> Reader:
         settings = self._usual()
-        return (await self._open(name, settings, declared=False, transient=True)).reader
+        return (await self._open(name, settings, Reason.FAR_END_CAME)).reader
 
     async def _close_transient(self, name: str) -> None:
         await self._close(self.managed_readers[name])
 
-    async def _open(
-        self, name: str, settings: ReaderSettings, *, declared: bool, transient: bool = False
-    ) -> ManagedReader:
+    async def _open(self, name: str, settings: ReaderSettings, reason: Reason) -> ManagedReader:
         managed = ManagedReader(
             name,
             settings,
-            declared=declared,
-            transient=transient,
+            reason,
             frontends=self.frontends,
             publish=self._publish,
             find=self.managed_readers.get,
         )
-        managed.lost = self._persistence.keep_soon
+        managed.attachments.lost = self._persistence.keep_soon
         self.managed_readers[name] = managed
-        async with managed.frontends_lock:
+        async with managed.attachments.lock:
             try:
                 await managed.apply(settings)
             except BaseException:
@@ -369,7 +367,7 @@ class ReaderManager:
 
     async def _apply_to_undeclared(self) -> None:
         for managed in [s for s in self.managed_readers.values() if not s.declared]:
-            async with managed.frontends_lock:
+            async with managed.attachments.lock:
                 if not managed.removed:
                     await managed.apply(self._usual())
 
@@ -380,15 +378,15 @@ class ReaderManager:
     async def _declare(self, name: str, settings: ReaderSettings) -> None:
         managed = self.managed_readers.get(name)
         if managed is None:
-            await self._open(name, settings, declared=True)
+            await self._open(name, settings, Reason.DECLARE)
             return
-        async with managed.frontends_lock:
+        async with managed.attachments.lock:
             managed.check_there()
-            managed.declared = True
+            managed.move(Reason.DECLARE)
             await managed.apply(settings)
 
     async def _close(self, managed: ManagedReader) -> None:
-        async with managed.frontends_lock:
+        async with managed.attachments.lock:
             if not managed.removed:
                 await self._end(managed)
 
@@ -400,16 +398,16 @@ class ReaderManager:
 
     def _forget(self, managed: ManagedReader) -> None:
         del self.managed_readers[managed.name]
-        managed.removed = True
+        managed.move(Reason.END)
 
     async def _restore(self, managed: ManagedReader) -> None:
         await asyncio.gather(self._reattach(managed), self._inserter.put_back(managed))
 
     async def _reattach(self, managed: ManagedReader) -> None:
-        async with managed.frontends_lock:
+        async with managed.attachments.lock:
             if managed.removed:
                 return
-            failed = await managed.reattach()
+            failed = await managed.attachments.reattach()
         for attachment, error in failed.items():
             log.warning(
                 "it could not be attached to %s again: %s; %s",

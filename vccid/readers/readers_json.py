@@ -21,7 +21,8 @@ from vccid.card.state import replace_file
 from vccid.errors import ReaderError, StateError
 from vccid.process import user_text
 from vccid.readers.attachments import Attachment
-from vccid.settings.config import ATRS, CARD_KINDS, Atr, CardKind, check_reader_name
+from vccid.settings.config import CARD_KINDS, CardKind, check_reader_name
+from vccid.settings.looks import MOST_NUMBER, PROFILES, TOUCHES, check_atr, check_label
 
 #: The version of the file's layout.
 VERSION: Final = 1
@@ -35,20 +36,31 @@ class MadeCard:
         certificates: nicknames, `pkcs11:` URIs without secrets, or absolute paths; none for a
             blank card.
         database: where nicknames are looked up.
-        atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1.
+        atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1; or any card's,
+            in hexadecimal.
         card: its kind.
         serial: a blank card's serial number, "" for a card made of certificates.
         in_memory: whether what is written to it is gone with it.
         environment: of the processes that have PKCS#11 modules, NAME=VALUE each.
+        profile: whom a PIV card is taken for, or "".
+        number: such a card's serial number, 0 for one of its own.
+        touch: who touches it; "" leaves that to the reader.
+        printed_information: whether a new PIV card has that.
+        facial_image: the absolute path of the picture that a new PIV card has, or "".
     """
 
     certificates: tuple[str, ...]
     database: str
-    atr: Atr
+    atr: str
     card: CardKind = "cac"
     serial: str = ""
     in_memory: bool = False
     environment: tuple[str, ...] = ()
+    profile: str = ""
+    number: int = 0
+    touch: str = ""
+    printed_information: bool = False
+    facial_image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +90,13 @@ class Entry:
         added: at run time, not declared in the settings.
         source: what was put in, or None.
         attachments: what it is shown to beside pcscd's driver.
+        label: the name that a request gave it for programs, or "".
     """
 
     added: bool
     source: CardSource | None
     attachments: tuple[Attachment, ...] = ()
+    label: str = ""
 
 
 class ReadersFile:
@@ -174,6 +188,7 @@ def _encode(entries: Mapping[str, Entry]) -> bytes:
             "added": entry.added,
             "attachments": [[to.kind, to.address, to.listen] for to in entry.attachments],
             "wanted": None if entry.source is None else asdict(entry.source),
+            "label": entry.label,
         }
         for name, entry in entries.items()
     }
@@ -195,10 +210,14 @@ def _decode(raw: bytes) -> dict[str, Entry]:
 
 def _decode_entry(name: str, entry: Mapping[str, Any]) -> Entry:
     source = entry["wanted"]
+    label = entry.get("label", "")
     if check_reader_name(name) or type(entry["added"]) is not bool:
         raise ValueError("no reader")
+    if type(label) is not str or (label and check_label(label)):
+        raise ValueError("no name for programs")
     attachments = tuple(_decode_attachment(*fields) for fields in entry["attachments"])
-    return Entry(entry["added"], None if source is None else _decode_source(source), attachments)
+    made = None if source is None else _decode_source(source)
+    return Entry(entry["added"], made, attachments, label)
 
 
 def _decode_attachment(kind: object, address: object, listen: object) -> Attachment:
@@ -222,17 +241,39 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
     serial, in_memory = source.get("serial", ""), source.get("in_memory", False)
     if type(serial) is not str or not set(serial) <= set(string.hexdigits):
         raise ValueError("no serial number")
-    if type(in_memory) is not bool:
+    if type(in_memory) is not bool or type(source["atr"]) is not str or check_atr(source["atr"]):
         raise ValueError("no card")
     return MadeCard(
         tuple(certificates),
         source["database"],
-        ATRS[ATRS.index(source["atr"])],
+        source["atr"],
         kind,
         serial,
         in_memory,
         _decode_environment(source),
+        *_decode_double(source),
+        *_decode_objects(source),
     )
+
+
+def _decode_objects(source: Mapping[str, Any]) -> tuple[bool, str]:
+    printed, picture = source.get("printed_information", False), source.get("facial_image", "")
+    if type(printed) is not bool or not _is_name(picture):
+        raise ValueError("no objects")
+    return printed, picture
+
+
+def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str]:
+    profile, number, touch = (
+        source.get("profile", ""),
+        source.get("number", 0),
+        source.get("touch", ""),
+    )
+    if profile not in ("", *PROFILES) or touch not in ("", *TOUCHES):
+        raise ValueError("no profile")
+    if type(number) is not int or not 0 <= number <= MOST_NUMBER:
+        raise ValueError("no serial number")
+    return profile, number, touch
 
 
 def _decode_environment(source: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,13 +21,18 @@ class SerialNumbers:
 
     def __init__(self, state: Path) -> None:
         self._ours = _digits(f"{socket.gethostname()}:{state.resolve()}")
+        self._chosen: set[str] = set()
 
-    def of(self, name: str) -> str:
-        """A reader's serial number, 16 hexadecimal digits."""
-        return self._ours + _digits(name)
+    def of(self, name: str, chosen: str = "") -> str:
+        """A reader's serial number: 16 hexadecimal digits, or that which the settings chose."""
+        if chosen:
+            self._chosen.add(chosen)
+        return chosen or self._ours + _digits(name)
 
     def is_ours(self, serial: str) -> bool:
         """Whether a reader with this number is, or was, this daemon's."""
+        if serial in self._chosen:
+            return True
         return len(serial) == 2 * _HALF and serial.startswith(self._ours)
 
 

@@ -14,14 +14,22 @@ from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbip_server import Network, UsbIpServer, UsbIpSettings
 from vccid.links import tls
 from vccid.reader import Reader
-from vccid.settings.config import Usb, UsbIp
-from vccid.usb.descriptors import Identity, Speed
+from vccid.settings.config import ReaderSettings, Usb, UsbIp
+from vccid.usb.descriptors import PRODUCT, Identity, Speed
 
 _SPEEDS: Final = {"full": Speed.FULL, "high": Speed.HIGH, "super": Speed.SUPER}
 
 
-def usb_reader(slots: Sequence[tuple[Reader, PinPad | None]], serial: str, look: Usb) -> UsbReader:
-    """A reader as one USB device, with those that are its further slots."""
+def usb_reader(
+    slots: Sequence[tuple[Reader, PinPad | None]], serial: str, look: Usb, own: ReaderSettings
+) -> UsbReader:
+    """A reader as one USB device, with those that are its further slots.
+
+    Args:
+        serial: its serial number.
+        look: of all USB devices.
+        own: its own settings.
+    """
     readers, pin_pads = zip(*slots, strict=True)
     reader = readers[0]
     return UsbReader(
@@ -31,7 +39,8 @@ def usb_reader(slots: Sequence[tuple[Reader, PinPad | None]], serial: str, look:
             vendor_id=int(look.vendor_id, 16),
             product_id=int(look.product_id, 16),
             serial=serial,
-            label=f"vccid {reader.name}",
+            label=reader.label,
+            product=own.usb_product or PRODUCT,
         ),
         pin_pads=pin_pads,
         speed=_SPEEDS[look.speed],

@@ -172,12 +172,12 @@ def run(
         recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
         driver = _driver(driver) if pcscd or driver is not None else None
         closed = standard_streams.closed()
-        wish = launch.Wish(given, request, recipe, readers, driver, log, closed)
+        options = launch.Options(given, request, recipe, readers, driver, log, closed)
         if detach:
             _check_that_it_can_be_told(form, closed)
-            wish = replace(wish, detached=True, end_with=end_with)
-            launch.detach(wish, _TELL[form or "sh"])
-        status = launch.run(wish, list(command))
+            options = replace(options, detached=True, end_with=end_with)
+            launch.detach(options, _TELL[form or "sh"])
+        status = launch.run(options, list(command))
     except launch.Interrupted as interrupted:
         beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
         click.echo(f"{beginning}vccid: interrupted before the command began", err=True)
@@ -264,8 +264,20 @@ def _check_command(name: str) -> None:
 
 
 def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of Insert; empty where no card was asked for."""
+    """Parameters of Insert; empty where no card was asked for.
+
+    A PIV card of nothing is a blank one: there is no card of before that could be meant.
+    """
+    named = ("certs", "real_reader", "hardware")
+    if (
+        values["kind"] in cards.PIV_ALONE
+        and not generate
+        and all(values[name] is None for name in named)
+    ):
+        values = {**values, "blank": True}
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
+    if generate and values["certs"] is None and not values["blank"]:
+        request.pop("blank", None)  # of a profile without certificates
     sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
     if generate and sources | {"database", "password"} & request.keys():
         raise click.UsageError("--generate makes its own certificates")
@@ -284,7 +296,7 @@ def _recipe(
         return None
     from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
 
-    card = card or "cac"
+    card = "piv" if card in cards.PIV_ALONE else card or "cac"
     if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
         raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
     if user is not None and ca is None:

@@ -69,12 +69,16 @@ def environment(inherited: Mapping[str, str], empty: Path) -> dict[str, str]:
     return {**kept, "PCSCLITE_HP_DROPDIR": str(empty)}
 
 
-def declare(configuration: Path, readers: Mapping[str, Path], driver: Path) -> None:
-    """Write reader.conf(5): readers by name, with the sockets the driver finds them at."""
+def declare(configuration: Path, readers: Iterable[tuple[str, Path]], driver: Path) -> None:
+    """Write reader.conf(5).
+
+    Args:
+        readers: what programs shall see each by, and the socket the driver finds it at.
+    """
     configuration.mkdir()
     records = [
-        f'FRIENDLYNAME "vccid {name}"\nDEVICENAME vccid:{socket}\nLIBPATH {driver}\n'
-        for name, socket in readers.items()
+        f'FRIENDLYNAME "{name}"\nDEVICENAME vccid:{socket}\nLIBPATH {driver}\n'
+        for name, socket in readers
     ]
     (configuration / "vccid").write_text("\n".join(records))
 

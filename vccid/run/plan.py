@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vccid.run.log import Log
+from vccid.settings.directories import Directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +31,35 @@ class Plan:
 
     Attributes:
         directory: scratch, ours alone, removed at the end; pcscd's socket is there.
-        runtime: where the daemon's sockets are.
-        daemon: the daemon's command line.
+        places: the daemon's directories.
+        settings: the daemon's, by table and key, as its command line has them.
         behind: the pcscd to have between, or None: programs find the daemon itself.
         readers: how many there must be, named vccid0 and on.
+        label: what programs shall see the first by, or None.
         log: what daemon and pcscd print.
         detached: it outlives `vccid run`, until `vccid stop`.
         end_with: a process with whose end it ends too, or None.
     """
 
     directory: Path
-    runtime: Path
-    daemon: list[str]
+    places: Directories
+    settings: Mapping[tuple[str, str], str]
     behind: Pcscd | None
     readers: int
     log: Log
     detached: bool = False
     end_with: int | None = None
+    label: str | None = None
 
     @property
     def control(self) -> Path:
         """The daemon's control socket."""
-        return self.runtime / "control"
+        return self.places.control
 
     @property
     def programs_socket(self) -> Path:
         """Where programs of PC/SC connect: pcscd's, or the daemon's own."""
-        return (self.directory if self.behind is not None else self.runtime) / "pcscd.comm"
+        return (self.directory if self.behind is not None else self.places.runtime) / "pcscd.comm"
 
     @property
     def opensc_conf(self) -> Path:

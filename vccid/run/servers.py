@@ -11,14 +11,15 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from vccid.ctl.client import Client
-from vccid.daemon.main import Exit
+from vccid.daemon.main import Exit, be_daemon
 from vccid.daemon.socket_and_lock import make_socket
 from vccid.errors import RunFailed
 from vccid.run import pcscd, process, scratch
 from vccid.run.plan import Pcscd, Plan
+from vccid.settings.config import DEFAULT_READER
 from vccid.wire.varlink import Parameters
 
 #: Seconds a server is given to leave, readers to get ready, and the daemon to answer.
@@ -118,7 +119,7 @@ def serving(plan: Plan, life: Life) -> Iterator[list[Server]]:
         Over: nobody wants them any more.
     """
     with contextlib.ExitStack() as end:
-        daemon = _spawn_daemon(plan)
+        daemon = _fork_daemon(plan)
         end.callback(daemon.end)
         with daemon.notify:
             _await_daemon(daemon, life)
@@ -126,7 +127,7 @@ def serving(plan: Plan, life: Life) -> Iterator[list[Server]]:
             readers = _readers(client, plan)
             servers: list[Server] = [daemon]
             if plan.behind is not None:
-                servers.append(_start_pcscd(plan, plan.behind, readers))
+                servers.append(_start_pcscd(plan, plan.behind, readers, _labels(client, plan)))
                 end.callback(servers[-1].end)
             _await_readers(client, set(readers), servers, life)
         yield servers
@@ -147,13 +148,22 @@ class _Daemon(Server):
         self.notify = notify
 
 
-def _spawn_daemon(plan: Plan) -> _Daemon:
-    """It makes its control socket itself, once it has the lock of its directories."""
+def _fork_daemon(plan: Plan) -> _Daemon:
+    """It makes its control socket itself, once it has the lock of its directories.
+
+    Another program would load anew all that is loaded here.
+    """
     path = plan.directory / "notify"
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(os.fspath(path))
-    kept = {k: v for k, v in os.environ.items() if k not in _MANAGERS}
-    return _Daemon(process.spawn_server(plan.daemon, {**kept, "NOTIFY_SOCKET": str(path)}), notify)
+
+    def serve() -> NoReturn:
+        for name in _MANAGERS:
+            os.environ.pop(name, None)
+        os.environ["NOTIFY_SOCKET"] = os.fspath(path)
+        be_daemon(plan.places, plan.settings)
+
+    return _Daemon(process.fork_server("vccid-daemon", serve), notify)
 
 
 def _await_daemon(daemon: _Daemon, life: Life) -> None:
@@ -195,20 +205,28 @@ def _readers(client: Client, plan: Plan) -> dict[str, Path]:
     return sockets
 
 
+def _labels(client: Client, plan: Plan) -> dict[str, str]:
+    """What programs shall see each reader by, by its name."""
+    labels = {reader["name"]: reader["label"] for reader in client.call("ListReaders")["readers"]}
+    return labels if not plan.label else {**labels, DEFAULT_READER: plan.label}
+
+
 # -- pcscd -----------------------------------------------------------------------------------------
 
 
-def _start_pcscd(plan: Plan, behind: Pcscd, readers: dict[str, Path]) -> Server:
+def _start_pcscd(
+    plan: Plan, behind: Pcscd, readers: dict[str, Path], labels: dict[str, str]
+) -> Server:
     ipc, empty, configuration = (plan.directory / name for name in ("ipc", "empty", "pcscd"))
     ipc.mkdir()
     empty.mkdir()
     # By links, since reader.conf(5) takes few characters in a path, and no blank.
     driver, sockets = plan.directory / "libifdvccid.so", plan.directory / "ifd"
     driver.symlink_to(behind.driver)
-    sockets.symlink_to(plan.runtime)
-    places = {name: sockets / path.name for name, path in readers.items()}
+    sockets.symlink_to(plan.places.runtime)
+    places = [(labels[name], sockets / path.name) for name, path in readers.items()]
     pcscd.declare(configuration, places, driver)
-    needed = (plan.directory, plan.runtime, behind.driver.parent)
+    needed = (plan.directory, plan.places.runtime, behind.driver.parent)
     with make_socket(plan.programs_socket, scratch.HINT) as listening:
         pid = process.spawn_server(
             pcscd.command(behind.program, configuration),

@@ -87,6 +87,9 @@ _SUPER_SPEED: Final = struct.pack(
     "<BBBBHBBH", 10, DescriptorType.DEVICE_CAPABILITY, 3, 0, 0x000E, 1, 0, 0
 )
 
+#: iProduct, where nobody says otherwise.
+PRODUCT: Final = "Virtual Smart Card Reader"
+
 CLASS: Final = (0x0B, 0x00, 0x00)  # smart card, CCID (CCID rev 1.1, 4.2)
 
 
@@ -110,7 +113,7 @@ class Identity:
     product_id: int = 0x0004
     release: int = 0x0100
     manufacturer: str = "vccid"
-    product: str = "Virtual Smart Card Reader"
+    product: str = PRODUCT
 
 
 class Descriptors:

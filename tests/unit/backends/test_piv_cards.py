@@ -11,7 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.key_material import certificate, key_pem, pem, rsa_key
+from tests.unit.card.piv.test_optional_objects import JPEG
 from vccid.backends.certificates import CertificateBackend, CertificateRequest
+from vccid.card.pin import CardPin, Verdict
 from vccid.card.piv.piv_card import PivCard
 from vccid.card.state import StateStore
 from vccid.errors import KeySourceError, KeyUnsuitable, StateError, VccidError
@@ -129,7 +131,51 @@ async def test_what_was_written_is_there_again(
     await card.start_again()
     assert await read(card) == before
     assert await read(await make(new_backend(tmp_path), wanted)) == before
-    assert card.pin.factory and card.pin.tries_left == 3
+    assert not card.pin.factory, "it was given one when it was new"
+    assert await card.pin.verify(PIN) == (Verdict.RIGHT, 3)
+
+
+async def test_reset_to_the_pin_it_was_new_with(
+    backend: CertificateBackend, tmp_path: Path
+) -> None:
+    """Whatever was made of PIN and PUK since, by a host or who owns the card."""
+    wanted = request(pair(tmp_path, rsa_key(1)))
+    card = await make(backend, wanted, pin=b"333333")
+    await card.pin.change(b"333333", b"444444")
+    await card.puk.change(b"12345678", b"87654321")
+    await card.pin.reset(b"555555")
+    card.close()
+    card = await make(new_backend(tmp_path), wanted)
+    await card.start_again()
+    assert await card.pin.verify(b"333333") == (Verdict.RIGHT, 3)
+    assert await card.puk.verify(b"12345678") == (Verdict.RIGHT, 3)
+    assert isinstance(card.pin, CardPin)
+    await card.pin.start_again(5)  # what a host resets is the factory's, as its tools expect
+    assert await card.pin.verify(b"123456") == (Verdict.RIGHT, 5)
+    await card.start_again()
+    assert await card.pin.verify(b"333333") == (Verdict.RIGHT, 3)
+
+
+async def test_objects_on_request(backend: CertificateBackend, tmp_path: Path) -> None:
+    """A card with other objects is another card; the picture is looked at when it is new."""
+    face, key = tmp_path / "face", pair(tmp_path, rsa_key(1))
+    face.write_bytes(JPEG)
+    plain = await make(backend, request(key))
+    wanted = request(key, printed_information=True, facial_image=str(face))
+    card = await make(backend, wanted)
+    assert card.serial != plain.serial
+    assert set(card.memory.contents.objects) - set(plain.memory.contents.objects) == {
+        0x5FC108, 0x5FC109,
+    }  # fmt: skip
+    card.close()
+    face.unlink()
+    again = await make(new_backend(tmp_path), wanted)
+    assert again.memory.contents.objects[0x5FC108].count(JPEG) == 1
+    with pytest.raises(KeySourceError, match="face cannot be read: No such file"):
+        await again.start_again()
+    assert 0x5FC108 in again.memory.contents.objects
+    with pytest.raises(KeySourceError, match="face cannot be read"):
+        await make(backend, request(serial=uuid.uuid4().hex, facial_image=str(face)))
 
 
 async def test_in_memory(backend: CertificateBackend, tmp_path: Path) -> None:

@@ -456,3 +456,14 @@ async def test_a_known_pin_costs_no_hash(tmp_path: Path, monkeypatch: pytest.Mon
     await pin.change(PIN, b"11111111")
     assert (await pin.verify(PIN)).verdict is Verdict.WRONG
     assert (await pin.verify(b"11111111")).verdict is Verdict.RIGHT
+
+
+async def test_a_guess_has_its_price_where_there_is_something_to_guess(store: StateStore) -> None:
+    """A factory PIN is known to everybody, and a new card need not wait for its hash."""
+    cost = {}
+    for serial, initial in (("aa", FACTORY_PIN), ("bb", b"87654321"), ("cc", None)):
+        await CardPin.open(store, serial, at_once, initial)
+        state = store.load(serial)
+        assert state is not None and state.pin is not None
+        cost[initial] = state.pin.n
+    assert cost == {FACTORY_PIN: 2, b"87654321": card_pin.SCRYPT_COST, None: 2}

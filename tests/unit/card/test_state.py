@@ -148,6 +148,43 @@ def test_an_unwritable_folder(store: StateStore, monkeypatch: pytest.MonkeyPatch
     assert store.load(SERIAL) == STATE
 
 
+@pytest.mark.parametrize("old", [STATE, None])
+def test_what_is_told_to_have_failed_has_not_happened(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch, old: PinState | None
+) -> None:
+    """Where the folder is not synced the new file has its name already; it gives it back."""
+    if old is not None:
+        store.save(SERIAL, old)
+    sync = os.fsync
+
+    def fail_for_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_folders)
+    with pytest.raises(StateError, match="Input/output error"):
+        store.save(SERIAL, PinState(1))
+    assert store.load(SERIAL) == old
+    assert len(list(store.directory.iterdir())) == (old is not None)
+
+
+def test_what_cannot_be_read_is_never_removed(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no way back to it then, and no file would mean all tries again."""
+    store.save(SERIAL, PinState(0))
+
+    def fail(*anything: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr("vccid.card.state._sync_folder", fail)
+    with pytest.raises(StateError, match="Input/output error"):
+        store.save(SERIAL, PinState(1))
+    assert store.path(SERIAL).exists()
+
+
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot be made"):

@@ -57,16 +57,16 @@ class Bench:
 
     def insert(self, slot: int = 0) -> None:
         self.stamp += 1
-        self.interface.insert(slot, self.stamp)
+        self.interface.slots[slot].insert(self.stamp)
 
     def remove(self, slot: int = 0) -> None:
         self.stamp += 1
-        self.interface.remove(slot, self.stamp)
+        self.interface.slots[slot].remove(self.stamp)
 
     def power_on(self, atr: bytes = T0_ATR, slot: int = 0) -> bytes:
         self.send(message(0x62, slot, 0xF0))
         work = self.work(PowerOn)
-        self.interface.powered(slot, work, atr)
+        self.interface.slots[slot].powered(work, atr)
         (answer,) = self.fetch()
         self.actions()
         return answer

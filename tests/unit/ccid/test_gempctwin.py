@@ -45,7 +45,7 @@ def test_a_block_of_any_length_goes_both_ways(length: int) -> None:
     bench = twin()
     action = bench.transmit(message(0x6F, 0, 1, data=bytes(length)))
     assert action.apdu == bytes(length)
-    bench.interface.answered(0, action.work, bytes(length))
+    bench.interface.slots[0].answered(action.work, bytes(length))
     (answer,) = bench.fetch()
     assert answer[7:] == bytes(3) + bytes(length)
 
@@ -54,7 +54,7 @@ def test_longer_than_a_block() -> None:
     bench = twin()
     assert bench.ask(message(0x6F, 0, 1, data=bytes(262)))[7:9] == bytes.fromhex("40" "01")
     action = bench.transmit(message(0x6F, 0, 1, data=b"a"))
-    bench.interface.answered(0, action.work, bytes(260))
+    bench.interface.slots[0].answered(action.work, bytes(260))
     assert bench.fetch()[0][7:9] == bytes.fromhex("40" "FC")
 
 
@@ -118,7 +118,7 @@ def test_a_typed_pin_goes_to_the_card_as_its_protocol_has_it(atr: bytes, sent: s
     prologue = bytes.fromhex("00" "40" "0D")  # fmt: skip
     verify = VERIFY[: -len(TEMPLATE) - 3] + prologue + TEMPLATE
     bench.send(message(0x69, 0, 1, data=verify))
-    bench.interface.typed(0, bench.work(AskPin), ["123456"])
+    bench.interface.slots[0].typed(bench.work(AskPin), ["123456"])
     (action,) = bench.actions()
     assert isinstance(action, Transmit)
     assert action.apdu == bytes.fromhex(sent)
@@ -136,11 +136,11 @@ def test_a_typed_pin_is_no_longer_than_a_block_carries() -> None:
         bench.send(message(0x69, 0, 1, data=verify + bytes.fromhex("00200000")))
         (asked,) = bench.actions()
         assert isinstance(asked, AskPin)
-        bench.interface.typed(0, asked.work, ["1" * asked.request.maximum])
+        bench.interface.slots[0].typed(asked.work, ["1" * asked.request.maximum])
         (action,) = bench.actions()
         assert isinstance(action, Transmit)
         assert action.apdu[2] == size  # LEN
-        bench.interface.answered(0, action.work, b"")
+        bench.interface.slots[0].answered(action.work, b"")
         bench.fetch()
     # A template that is longer than that already.
     bench.ask(message(0x61, 0, 1, "010000", bytes.fromhex("13100045002000")))

@@ -142,17 +142,17 @@ class SlotBesideChecker(RuleBasedStateMachine):
     def result(self, size: int) -> None:
         assert self.checker.running is not None
         if self.checker.running[0] == "power":
-            self.bench.interface.powered(0, self.work, T0_ATR)
+            self.bench.interface.slots[0].powered(self.work, T0_ATR)
             self.checker.powered(len(T0_ATR))
         else:
-            self.bench.interface.answered(0, self.work, bytes(size))
+            self.bench.interface.slots[0].answered(self.work, bytes(size))
             self.checker.answered(size)
         self.collect()
 
     @precondition(lambda self: self.checker.running is not None)
     @rule(error=st.sampled_from([Error.ICC_MUTE, Error.HW_ERROR]))
     def failure(self, error: Error) -> None:
-        self.bench.interface.failed(0, self.work, error)
+        self.bench.interface.slots[0].failed(self.work, error)
         self.checker.failed(error)
         self.collect()
 
@@ -160,14 +160,14 @@ class SlotBesideChecker(RuleBasedStateMachine):
     def late_result(self, stale: int) -> None:
         """A result of work that was given up, or of none."""
         if self.checker.running is None:
-            self.bench.interface.answered(0, self.work, b"\x90\x00")
-        self.bench.interface.answered(0, self.work - stale, b"\x90\x00")
-        self.bench.interface.failed(0, self.work - stale, Error.HW_ERROR)
+            self.bench.interface.slots[0].answered(self.work, b"\x90\x00")
+        self.bench.interface.slots[0].answered(self.work - stale, b"\x90\x00")
+        self.bench.interface.slots[0].failed(self.work - stale, Error.HW_ERROR)
         self.collect()
 
     @rule()
     def second_passes(self) -> None:
-        self.bench.interface.extend(0)
+        self.bench.interface.slots[0].work.extend()
         self.checker.extend()
         self.collect()
 

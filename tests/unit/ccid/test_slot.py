@@ -65,7 +65,7 @@ def test_xfr_block_and_its_answer() -> None:
     bench = powered()
     action = bench.transmit(message(0x6F, 0, 5, data=SELECT))
     assert action.apdu == SELECT
-    bench.interface.answered(0, action.work, b"\x6a\x82")
+    bench.interface.slots[0].answered(action.work, b"\x6a\x82")
     assert (
         bench.fetch()
         == [
@@ -89,22 +89,22 @@ def test_one_command_at_a_time() -> None:
     assert bench.ask(message(0x65, 0, 6)) == bytes.fromhex("81" "00000000" "00" "06" "40" "E0" "00")
     assert status(bench.ask(message(0x6F, 0, 7, data=SELECT))) == (0x80, 0x40, 0xE0)
     assert status(bench.ask(message(0x6B, 0, 8))) == (0x83, 0x40, 0xE0)
-    bench.interface.answered(0, action.work, b"\x90\x00")
+    bench.interface.slots[0].answered(action.work, b"\x90\x00")
     (answer,) = bench.fetch()
     assert answer[6] == 5
 
 
 def test_time_extensions_only_while_the_card_works() -> None:
     bench = powered()
-    bench.interface.extend(0)
+    bench.interface.slots[0].work.extend()
     assert bench.fetch() == []
     action = bench.transmit(message(0x6F, 0, 5, data=SELECT))
-    bench.interface.extend(0)
-    bench.interface.extend(0)
+    bench.interface.slots[0].work.extend()
+    bench.interface.slots[0].work.extend()
     extension = bytes.fromhex("80" "00000000" "00" "05" "80" "01" "00")
     assert bench.fetch() == [extension]
-    bench.interface.extend(0)
-    bench.interface.answered(0, action.work, b"\x90\x00")
+    bench.interface.slots[0].work.extend()
+    bench.interface.slots[0].answered(action.work, b"\x90\x00")
     assert [raw[7] for raw in bench.fetch()] == [0x80, 0x00]
 
 
@@ -112,7 +112,7 @@ def test_no_time_extension_for_power_on() -> None:
     bench = Bench()
     bench.insert()
     bench.send(message(0x62, 0, 1))
-    bench.interface.extend(0)
+    bench.interface.slots[0].work.extend()
     assert bench.fetch() == []
     assert status(bench.ask(message(0x65, 0, 2))) == (0x81, 0x41, 0xE0)
 
@@ -123,7 +123,7 @@ def test_warm_reset_and_power_off() -> None:
     bench.send(message(0x62, 0, 2))
     (action,) = bench.actions()
     assert isinstance(action, PowerOn)
-    bench.interface.powered(0, action.work, T0_ATR)
+    bench.interface.slots[0].powered(action.work, T0_ATR)
     bench.fetch()
     assert bench.ask(message(0x6C, 0, 3))[10:].hex() == "1800000a00"
     assert bench.ask(message(0x63, 0, 4)) == bytes.fromhex("81" "00000000" "00" "04" "01" "00" "01")
@@ -135,7 +135,7 @@ def test_a_mute_card(error: Error, expected: int) -> None:
     bench = Bench()
     bench.insert()
     bench.send(message(0x62, 0, 1))
-    bench.interface.failed(0, bench.work(PowerOn), error)
+    bench.interface.slots[0].failed(bench.work(PowerOn), error)
     assert [status(raw) for raw in bench.fetch()] == [(0x80, 0x41, expected)]
 
 
@@ -144,7 +144,7 @@ def test_an_atr_that_is_of_no_use(atr: str, error: int) -> None:
     bench = Bench()
     bench.insert()
     bench.send(message(0x62, 0, 1))
-    bench.interface.powered(0, bench.work(PowerOn), bytes.fromhex(atr))
+    bench.interface.slots[0].powered(bench.work(PowerOn), bytes.fromhex(atr))
     assert [status(raw) for raw in bench.fetch()] == [(0x80, 0x41, error)]
     assert PowerOff(0) in bench.actions()
 
@@ -160,7 +160,7 @@ def test_voltage() -> None:
 def test_a_card_that_dies_loses_its_power() -> None:
     bench = powered()
     action = bench.transmit(XFR)
-    bench.interface.failed(0, action.work, Error.HW_ERROR)
+    bench.interface.slots[0].failed(action.work, Error.HW_ERROR)
     assert [status(raw) for raw in bench.fetch()] == [(0x80, 0x41, 0xFB)]
     assert bench.actions() == [PowerOff(0)]
 
@@ -171,7 +171,7 @@ def test_removal_ends_a_running_command_then_notifies() -> None:
     bench.remove()
     assert bench.fetch() == [bytes.fromhex("80" "00000000" "00" "05" "42" "FE" "00")]
     assert bench.notification() == bytes.fromhex("50" "02")
-    bench.interface.answered(0, action.work, b"\x90\x00")
+    bench.interface.slots[0].answered(action.work, b"\x90\x00")
     assert bench.fetch() == []
 
 
@@ -206,14 +206,14 @@ def test_a_host_that_does_not_look_gets_the_new_card_all_the_same() -> None:
     bench = powered()
     bench.remove()
     bench.insert()
-    bench.interface.settle(0)
+    bench.interface.slots[0].settle()
     assert bench.notification() == bytes.fromhex("50" "03")
 
 
 def test_a_card_that_comes_after_that_time_is_not_held_back() -> None:
     bench = powered()
     bench.remove()
-    bench.interface.settle(0)
+    bench.interface.slots[0].settle()
     bench.insert()
     bench.power_on()
 

@@ -14,7 +14,7 @@ ABORTED = bytes.fromhex("81" "00000000" "00" "09" "00" "00" "00")
 def test_abort_waits_for_both_halves_and_for_the_card(control_first: bool) -> None:
     bench = powered()
     action = bench.transmit(message(0x6F, 0, 5, data=SELECT))
-    bench.interface.extend(0)
+    bench.interface.slots[0].work.extend()
     if control_first:
         assert bench.interface.abort(0, 9)
         assert status(bench.ask(message(0x65, 0, 6))) == (0x81, 0x40, 0xFF)
@@ -24,7 +24,7 @@ def test_abort_waits_for_both_halves_and_for_the_card(control_first: bool) -> No
         assert status(bench.ask(message(0x65, 0, 6))) == (0x81, 0x40, 0xFF)
         assert bench.interface.abort(0, 9)
     assert bench.fetch() == []
-    bench.interface.answered(0, action.work, b"\x90\x00")
+    bench.interface.slots[0].answered(action.work, b"\x90\x00")
     assert bench.fetch() == [ABORTED]
     bench.transmit(message(0x6F, 0, 10, data=SELECT))
 
@@ -32,7 +32,7 @@ def test_abort_waits_for_both_halves_and_for_the_card(control_first: bool) -> No
 def test_abort_drops_a_response_that_was_not_fetched() -> None:
     bench = powered()
     action = bench.transmit(message(0x6F, 0, 5, data=SELECT))
-    bench.interface.answered(0, action.work, b"\x90\x00")
+    bench.interface.slots[0].answered(action.work, b"\x90\x00")
     bench.interface.abort(0, 9)
     bench.send(message(0x72, 0, 9))
     assert bench.fetch() == [ABORTED]

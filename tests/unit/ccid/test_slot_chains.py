@@ -17,7 +17,7 @@ def test_a_command_and_a_response_in_parts() -> None:
     assert bench.ask(message(0x6F, 0, 1, "000300", b"\x04abc")) == more
     action = bench.transmit(message(0x6F, 0, 2, "000200", b"d"))
     assert action.apdu == b"\x00\xb0\x00\x00\x04abcd"
-    bench.interface.answered(0, action.work, b"123456789\x90\x00")
+    bench.interface.slots[0].answered(action.work, b"123456789\x90\x00")
     assert bench.fetch() == [bytes.fromhex("80" "04000000" "00" "02" "00" "00" "01") + b"1234"]
     assert bench.ask(message(0x6F, 0, 3, "001000")) == (
         bytes.fromhex("80" "04000000" "00" "03" "00" "00" "03") + b"5678"
@@ -66,7 +66,7 @@ def test_the_longest_apdu_and_response() -> None:
     bench = powered()
     action = bench.transmit(message(0x6F, 0, 1, data=bytes(65544)))
     assert len(action.apdu) == 65544
-    bench.interface.answered(0, action.work, bytes(65538))
+    bench.interface.slots[0].answered(action.work, bytes(65538))
     (answer,) = bench.fetch()
     assert len(answer) == 10 + 65538
     bench.ask(message(0x6F, 0, 1, "000100", bytes(65544)))
@@ -79,5 +79,5 @@ def test_short_apdu_level() -> None:
     assert status(bench.ask(message(0x6F, 0, 1))) == (0x80, 0x40, 0x01)
     assert status(bench.ask(message(0x6F, 0, 1, data=bytes(262)))) == (0x80, 0x40, 0x01)
     action = bench.transmit(message(0x6F, 0, 1, data=bytes(261)))
-    bench.interface.answered(0, action.work, bytes(259))
+    bench.interface.slots[0].answered(action.work, bytes(259))
     assert [status(raw) for raw in bench.fetch()] == [(0x80, 0x40, 0xFC)]

@@ -24,7 +24,7 @@ def test_a_full_last_packet_needs_no_empty_one_and_bears_it() -> None:
     action = bench.actions()[-1]
     assert isinstance(action, Transmit)
     assert bench.interface.bulk_out(b"", ends=True)
-    bench.interface.answered(0, action.work, b"\x90\x00")
+    bench.interface.slots[0].answered(action.work, b"\x90\x00")
     assert len(bench.fetch()) == 1
 
 

@@ -23,13 +23,13 @@ def ask_pin(bench: Bench, data: bytes) -> AskPin:
 def test_a_pin_that_is_typed_goes_to_the_card() -> None:
     bench = powered(PIN_PAD)
     asked = ask_pin(bench, VERIFY)
-    bench.interface.extend(0)
+    bench.interface.slots[0].work.extend()
     assert [raw[7] for raw in bench.fetch()] == [0x80]
-    bench.interface.typed(0, asked.work, ["123456"])
+    bench.interface.slots[0].typed(asked.work, ["123456"])
     (sent,) = bench.actions()
     assert isinstance(sent, Transmit)
     assert sent.apdu == bytes.fromhex("00200000" "08" "313233343536FFFF")
-    bench.interface.answered(0, sent.work, b"\x90\x00")
+    bench.interface.slots[0].answered(sent.work, b"\x90\x00")
     assert bench.fetch() == [bytes.fromhex("80" "02000000" "00" "05" "00" "00" "00" "9000")]
 
 
@@ -37,10 +37,10 @@ def test_a_pin_that_is_typed_starts_the_clock() -> None:
     bench = powered(ClassDescriptor.for_reader(pin_pad=True, clock_stop=True))
     bench.ask(message(0x61, 0, 1, data=bytes.fromhex("1100000A01")))
     assert bench.ask(message(0x6E, 0, 1, "010000"))[9] == 1
-    bench.interface.typed(0, ask_pin(bench, VERIFY).work, ["123456"])
+    bench.interface.slots[0].typed(ask_pin(bench, VERIFY).work, ["123456"])
     (sent,) = bench.actions()
     assert isinstance(sent, Transmit)
-    bench.interface.answered(0, sent.work, b"\x90\x00")
+    bench.interface.slots[0].answered(sent.work, b"\x90\x00")
     bench.fetch()
     assert bench.ask(message(0x65, 0, 2))[9] == 0
 
@@ -48,14 +48,14 @@ def test_a_pin_that_is_typed_starts_the_clock() -> None:
 @pytest.mark.parametrize(("end", "error"), [(PinEnd.CANCELLED, 0xEF), (PinEnd.TIMEOUT, 0xF0)])
 def test_a_pin_that_is_not_typed(end: PinEnd, error: int) -> None:
     bench = powered(PIN_PAD)
-    bench.interface.not_typed(0, ask_pin(bench, VERIFY).work, end)
+    bench.interface.slots[0].not_typed(ask_pin(bench, VERIFY).work, end)
     assert [status(raw) for raw in bench.fetch()] == [(0x80, 0x40, error)]
     bench.transmit(XFR)
 
 
 def test_a_pad_that_fails_leaves_no_host_waiting() -> None:
     bench = powered(PIN_PAD)
-    bench.interface.failed(0, ask_pin(bench, VERIFY).work, 0xFB)
+    bench.interface.slots[0].failed(ask_pin(bench, VERIFY).work, 0xFB)
     assert bench.actions() == [PowerOff(0)]
     assert [status(raw) for raw in bench.fetch()] == [(0x80, 0x41, 0xFB)]
 
@@ -63,7 +63,7 @@ def test_a_pad_that_fails_leaves_no_host_waiting() -> None:
 def test_a_confirmation_that_differs_never_reaches_the_card() -> None:
     bench = powered(PIN_PAD)
     asked = ask_pin(bench, MODIFY)
-    bench.interface.typed(0, asked.work, ["123456", "1111", "1112"])
+    bench.interface.slots[0].typed(asked.work, ["123456", "1111", "1112"])
     assert bench.actions() == []
     assert [raw[10:] for raw in bench.fetch()] == [b"\x64\x02"]
 
@@ -80,7 +80,7 @@ def test_an_entry_that_nobody_waits_for_any_more(way: str) -> None:
         bench.interface.reset()
     bench.fetch()
     assert Cancel(0, asked.work) in bench.actions()
-    bench.interface.typed(0, asked.work, ["123456"])
+    bench.interface.slots[0].typed(asked.work, ["123456"])
     assert bench.actions() == []
 
 

@@ -15,8 +15,8 @@ def test_slots_work_side_by_side() -> None:
     assert bench.notification() == bytes.fromhex("50" "0F")
     first = bench.transmit(message(0x6F, 0, 1, data=b"a"))
     second = bench.transmit(message(0x6F, 1, 2, data=b"b"))
-    bench.interface.answered(1, second.work, b"\x90\x01")
-    bench.interface.answered(0, first.work, b"\x90\x00")
+    bench.interface.slots[1].answered(second.work, b"\x90\x01")
+    bench.interface.slots[0].answered(first.work, b"\x90\x00")
     assert [(raw[5], raw[6], raw[10:].hex()) for raw in bench.fetch()] == [
         (1, 2, "9001"),
         (0, 1, "9000"),
@@ -37,7 +37,7 @@ def test_reset_forgets_everything_and_tells_of_the_card_again() -> None:
     bench.interface.bulk_out(message(0x6F, 0, 1, data=bytes(99))[:64], ends=False)
     bench.interface.reset()
     assert bench.actions() == [PowerOff(0)]
-    bench.interface.answered(0, action.work, b"\x90\x00")
+    bench.interface.slots[0].answered(action.work, b"\x90\x00")
     assert bench.fetch() == []
     assert bench.notification() == bytes.fromhex("50" "03")
     assert status(bench.ask(message(0x65, 0, 2))) == (0x81, 0x01, 0x00)

@@ -65,7 +65,7 @@ async def test_the_end_goes_on_past_what_fails(
 ) -> None:
     caplog.set_level(logging.INFO)
     daemon._directories.control.touch()
-    daemon._socket_file = OwnFile(daemon._directories.control)
+    daemon._socket._file = OwnFile(daemon._directories.control)
     monkeypatch.setattr(daemon._control, "stop", fail)
     stopped = []
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 #: What a daemon imports until READY, with one reader for pcscd's driver.
-START = "import vccid.run.main, vccid.daemon.daemon, vccid.frontends.pcsc.driver"
+START = "import vccid.run.verbs, vccid.daemon.daemon, vccid.frontends.pcsc.driver"
 
 #: For cards, and for other frontends than pcscd's: each is loaded with the first of its kind.
 LATER = (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vccid.errors import RemoteProtocolError
-from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR, Atr
+from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR, Atr, fault_of
 
 
 def test_libcacards() -> None:
@@ -76,3 +76,25 @@ def test_any_bytes(raw: bytes) -> None:
     tck = any(value & 0x0F for name, value in atr.interface.items() if name[1] == "D")
     assert len(raw) == 2 + len(atr.interface) + len(atr.historical) + tck
     assert atr.protocols and atr.historical in raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "word"),
+    [
+        ("3B 80 0E 8E", "T=0 or T=1"),  # T=14 alone
+        ("3B 90 11 0E 8F", "T=0 or T=1"),
+        ("3B 90 95 81 01 85", ""),
+        ("3B 10 75", "TA1"),  # Fi of 7 is RFU
+        ("3B 10 1A", "TA1"),  # Di of 10 is RFU
+        ("3B 80 81 11 00 10", "IFSC"),
+        ("3B 80 81 11 FF EF", "IFSC"),
+        ("3B 80 81 21 A5 85", "BWI"),
+        ("3B 80 81 41 02 42", "TC of T=1"),
+        ("3B 80 40 00", "TC2"),
+        (LIBCACARD_ATR.hex(), ""),
+        (T1_ATR.hex(), ""),
+    ],
+)
+def test_what_readers_here_cannot_do(raw: str, word: str) -> None:
+    wrong = fault_of(Atr.parse(bytes.fromhex(raw)))
+    assert (word in wrong) if word else not wrong

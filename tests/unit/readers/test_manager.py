@@ -14,8 +14,8 @@ from vccid.errors import ReaderError, StateError, VccidError
 from vccid.readers.attachments import Attachment
 from vccid.readers.card_maker import CardMaker
 from vccid.readers.frontend_maker import FrontendMaker
-from vccid.readers.managed_reader import AttachmentStatus
 from vccid.readers.manager import ReaderManager
+from vccid.readers.reader_attachments import AttachmentStatus
 from vccid.readers.readers_json import Entry, MadeCard, ReadersFile
 from vccid.settings.config import FarCards, ReaderSettings, Settings
 from vccid.settings.directories import Directories
@@ -122,7 +122,7 @@ async def test_a_reload_waits_for_what_is_being_attached(
 async def test_a_reader_may_go_while_its_lock_is_waited_for(
     manager: ReaderManager, host: Host
 ) -> None:
-    async with manager.managed("office").frontends_lock:
+    async with manager.managed("office").attachments.lock:
         reload = asyncio.create_task(manager.apply(NOTHING))
         await asyncio.sleep(0)
         waiting = [
@@ -166,10 +166,11 @@ async def test_a_card_the_system_refuses_keeps_back_no_host(
 
     monkeypatch.setattr(CardMaker, "make", none_left)
     managed = manager.managed("office")
-    managed.source = CARD
+    managed.content.recall(CARD)
     await manager.restore()
     assert host.frontends == 1
-    assert managed.problem is not None and "Too many open files" in managed.problem.message
+    problem = managed.content.problem
+    assert problem is not None and "Too many open files" in problem.message
 
 
 async def test_a_reader_that_cannot_be_opened_keeps_back_no_other(
@@ -204,7 +205,7 @@ async def test_a_bus_id_stays_with_its_reader(
     await manager.detach("second", usbip)
     await manager.add_reader("third")
     await manager.attach("third", usbip)
-    assert manager.managed("third").attachments == {Attachment("usbip", "1-1")}
+    assert manager.managed("third").attachments.kept == {Attachment("usbip", "1-1")}
 
 
 async def test_readers_that_are_attached_at_once_get_a_bus_id_each(
@@ -219,7 +220,7 @@ async def test_readers_that_are_attached_at_once_get_a_bus_id_each(
     await asyncio.sleep(0.01)
     host.open.set()
     await asyncio.gather(*attaching)
-    given = {to for name in names for to in manager.managed(name).attachments} - {VHCI}
+    given = {to for name in names for to in manager.managed(name).attachments.kept} - {VHCI}
     assert given == {Attachment("usbip", f"1-{number}") for number in (1, 2, 3)}
 
 
@@ -242,7 +243,7 @@ async def test_what_the_system_refuses_is_told_and_tried_again(
 ) -> None:
     host.error = OSError(24, "Too many open files")
     await manager.restore()
-    (attached,) = manager.managed("office").attachment_statuses
+    (attached,) = manager.managed("office").attachments.statuses
     assert not attached.up and "Too many open files" in attached.status
     with pytest.raises(VccidError, match="cannot be attached to vhci: Too many open files"):
         await manager.attach("office", VHCI)
@@ -264,7 +265,7 @@ async def test_a_frontend_that_cannot_end_keeps_nothing_back(
     host.stuck = AttributeError("_transport")
     if how == "detach":
         await manager.detach("lab", VHCI)
-        assert manager.managed("lab").attachment_statuses == [
+        assert manager.managed("lab").attachments.statuses == [
             AttachmentStatus(Attachment("ifd"), True, "attached")
         ]
     elif how == "remove":

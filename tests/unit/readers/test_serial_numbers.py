@@ -27,3 +27,10 @@ def test_whose_it_is() -> None:
     assert OURS.is_ours(OURS.of("a reader that was removed"))
     for number in (ANOTHERS.of("vccid0"), "", OURS.of("vccid0")[:8], "vccid0"):
         assert not OURS.is_ours(number)
+
+
+def test_a_chosen_one_is_ours_too(tmp_path: Path) -> None:
+    numbers = SerialNumbers(tmp_path)
+    assert not numbers.is_ours("12345")
+    assert numbers.of("vccid0", "12345") == "12345"
+    assert numbers.is_ours("12345") and numbers.is_ours(numbers.of("vccid0"))

@@ -11,7 +11,7 @@ import click
 from vccid.ctl.cards import insert
 from vccid.daemon import main as daemon
 from vccid.run.command import Exit, run, stop
-from vccid.run.main import cli
+from vccid.run.verbs import cli
 
 MANUAL = (Path(__file__).parents[3] / "docs" / "man" / "vccid.8").read_text()
 PLAIN = re.sub(r"\\f.", "", MANUAL).replace("\\-", "-")

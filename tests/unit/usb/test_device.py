@@ -315,11 +315,11 @@ def test_never_more_than_asked_for() -> None:
 
 def powered(max_message: int = 65554, slots: int = 1) -> Port:
     port = Port(max_message=max_message, slots=slots).configure()
-    port.interface.insert(0, 1)
+    port.interface.slots[0].insert(1)
     port.out(message(0x62, 0, 1))
     (action,) = port.interface.take_actions()
     assert isinstance(action, PowerOn)
-    port.interface.powered(0, action.work, T0_ATR)
+    port.interface.slots[0].powered(action.work, T0_ATR)
     assert [c.data[10:] for c in port.bulk_in()] == [T0_ATR]
     port.interface.take_actions()
     return port
@@ -327,7 +327,7 @@ def powered(max_message: int = 65554, slots: int = 1) -> Port:
 
 def test_a_response_that_did_not_fit_shows_nothing() -> None:
     port = Port().configure()
-    port.interface.insert(0, 1)
+    port.interface.slots[0].insert(1)
     port.out(STATUS)
     assert [c.status for c in port.bulk_in(9)] == [Status.OVERFLOW]
     assert port.interface.take_actions() == []
@@ -339,7 +339,7 @@ def test_a_response_that_did_not_fit_shows_nothing() -> None:
 def answer(port: Port, response: bytes) -> None:
     port.out(message(0x6F, 0, 2, data=b"apdu"))
     work = port.interface.take_actions()[-1].work  # type: ignore[union-attr]
-    port.interface.answered(0, work, response)
+    port.interface.slots[0].answered(work, response)
     port.device.pump()
 
 
@@ -392,7 +392,7 @@ def test_sixty_four_kibibytes_both_ways() -> None:
     for at in range(0, len(raw), 16384):
         assert [c.length for c in port.out(raw[at : at + 16384])] == [len(raw[at : at + 16384])]
     action = port.interface.take_actions()[-1]
-    port.interface.answered(0, action.work, bytes(65538))  # type: ignore[union-attr]
+    port.interface.slots[0].answered(action.work, bytes(65538))  # type: ignore[union-attr]
     assert [c.length for c in port.bulk_in()] == [65548]
 
 
@@ -402,7 +402,7 @@ def test_interrupt_waits_for_a_change_and_survives_cancellation() -> None:
     assert port.device.listening
     assert port.device.cancel(first)
     assert not port.device.cancel(first)
-    port.interface.insert(0, 1)
+    port.interface.slots[0].insert(1)
     port.device.pump()
     assert port.completions() == []
     port.submit(2, True, 8)
@@ -415,7 +415,7 @@ def test_interrupt_waits_for_a_change_and_survives_cancellation() -> None:
 
 def test_an_event_too_long_for_its_transfer_is_kept() -> None:
     port = Port().configure()
-    port.interface.insert(0, 1)
+    port.interface.slots[0].insert(1)
     port.submit(2, True, 1)
     assert [(c.status, c.length) for c in port.completions()] == [(Status.OVERFLOW, 0)]
     port.submit(2, True, 8)

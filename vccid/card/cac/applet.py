@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from vccid.card.pin import Pin
+from vccid.card.pin_status import PinStatus
 from vccid.card.processors import Answer
 from vccid.card.session import Lifetime
 from vccid.iso7816 import status
@@ -45,7 +46,7 @@ class AppletSession:
         lifetime: what a key or a PIN is waited for by.
         applet: the selected one.
         selection: its state.
-        verified: whether this session has proved the PIN.
+        pin_status: what this session has shown of the PIN.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class AppletSession:
         self.lifetime = lifetime
         self.applet = none
         self.selection = Selection()
-        self.verified = False
+        self.pin_status = PinStatus()
         self._applets = applets
         self._none = none
 

@@ -122,7 +122,7 @@ class ContainerApplet(Applet):
         kind, count = command.data
         current = self._readable[session.selection.object_index]
         if kind == V_BUFFER:
-            if current.protected and not session.verified:
+            if current.protected and not session.pin_status.is_verified:
                 return status.SECURITY_STATUS_NOT_SATISFIED
             buffer = current.values
         elif kind == T_BUFFER:

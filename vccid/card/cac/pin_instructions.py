@@ -32,7 +32,7 @@ def verify(session: AppletSession, command: Command) -> Answer:
         return status.PARAMETERS_WRONG
     if not command.data:
         # libcacard does not count, and answers 6A88, or 63C3 whatever is left.
-        return _standing(session) if session.verified else _unproved(session)
+        return _standing(session) if session.pin_status.is_verified else _unproved(session)
     if len(command.data) > MAX_PIN_FIELD:
         return status.WRONG_LENGTH
     return _decide(session, command.ins, session.pin.verify(_unpadded(command.data)))
@@ -61,8 +61,10 @@ def get_challenge(session: AppletSession, command: Command) -> bytes:
 
 async def _standing(session: AppletSession) -> bytes:
     """Whether what was proved still holds: the token may have been pulled, and be back locked."""
-    session.verified = await session.lifetime.wait_for(session.pin.still_proved())
-    return status.SUCCESS if session.verified else _unproved(session)
+    if await session.lifetime.wait_for(session.pin.still_proved()):
+        return status.SUCCESS
+    session.pin_status.fall()
+    return _unproved(session)
 
 
 def _unproved(session: AppletSession) -> bytes:
@@ -78,7 +80,7 @@ async def _change(session: AppletSession, old: bytes, new: bytes) -> bytes:
 
 async def _decide(session: AppletSession, ins: int, attempt: Coroutine[Any, Any, Outcome]) -> bytes:
     """Wait for a PIN's verdict; whatever it is, what was verified before is over."""
-    session.verified = False
+    session.pin_status.fall()
     try:
         verdict, tries_left = await session.lifetime.wait_for(attempt)
     except StateError as error:
@@ -93,7 +95,7 @@ async def _decide(session: AppletSession, ins: int, attempt: Coroutine[Any, Any,
         return status.AUTHENTICATION_BLOCKED
     if verdict is Verdict.WRONG:
         return status.tries_left(tries_left)
-    session.verified = True
+    session.pin_status.right()
     return status.SUCCESS
 
 

@@ -15,6 +15,7 @@ from vccid.card.piv.commands import (
     GetData,
     Refused,
 )
+from vccid.card.piv.contents import ManagementKey
 from vccid.card.piv.data_model import (
     AID,
     APPLICATION_PROPERTIES,
@@ -25,11 +26,12 @@ from vccid.card.piv.data_model import (
 )
 from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.keys import CardKey
+from vccid.card.piv.management_states import Event
 from vccid.card.piv.parts import PivParts, WaitFor, report
-from vccid.card.piv.personalisation import VERSION
 from vccid.card.piv.reference_data import ReferenceData
 from vccid.card.piv.references import CARD_MANAGEMENT
 from vccid.card.processors import Answer
+from vccid.card.touch import TouchMode
 from vccid.errors import KeyOperationError, KeySourceError, StateError
 from vccid.iso7816 import ber, status
 from vccid.iso7816.apdu import (
@@ -46,7 +48,11 @@ from vccid.iso7816.apdu import (
 
 _SELECT_BY_NAME, _SELECT_BY_PATH = 0x04, 0x09
 
+#: Yubico's touch policies that are looked at.
+_TOUCH_NEVER, _TOUCH_CACHED = 1, 3
+
 # Yubico's instructions.
+INS_MOVE_KEY: Final = 0xF6
 INS_GET_METADATA: Final = 0xF7
 INS_GET_SERIAL: Final = 0xF8
 INS_ATTEST: Final = 0xF9
@@ -70,7 +76,7 @@ class PivApplication:
         self._resets = parts.memory.resets
         self._wait_for = wait_for
         make = parts.personalisation
-        reference_data = ReferenceData(parts, self.indicators, wait_for)
+        reference_data = ReferenceData(parts, self.indicators.pin, wait_for)
         self._handlers: Final[dict[int, Callable[[Command], Answer]]] = {
             INS_SELECT: self.select,
             INS_GET_DATA_BY_TAG_LIST: self.get_data,
@@ -87,8 +93,10 @@ class PivApplication:
             INS_GET_METADATA: make.metadata,
             INS_ATTEST: make.attest,
             INS_GET_SERIAL: make.serial,
-            INS_GET_VERSION: lambda command: VERSION + status.SUCCESS,
+            INS_GET_VERSION: lambda command: parts.profile.version + status.SUCCESS,
         }
+        if parts.profile.moves:
+            self._handlers[INS_MOVE_KEY] = self._managed(make.move_key)
 
     def process(self, command: Command) -> Answer:
         """Answer a whole command."""
@@ -118,12 +126,14 @@ class PivApplication:
             return status.INCORRECT_P1_P2
         if not is_piv(command.data):
             return status.NOT_FOUND
+        if self._parts.profile.is_double:
+            self.indicators.clear()
         return (b"" if command.p2 == 0x0C else APPLICATION_PROPERTIES) + status.SUCCESS
 
     def get_data(self, command: Command) -> bytes:
         """GET DATA (3.1.2): the read rule, then whether the object is there."""
         tag = GetData.parse(command).tag
-        if tag in PIN_TO_READ and not self.indicators.pin:
+        if tag in PIN_TO_READ and not self.indicators.pin.is_verified:
             return status.SECURITY_STATUS_NOT_SATISFIED
         content = self._parts.objects.read(self._parts.memory.contents, tag)
         if content is None:
@@ -137,21 +147,44 @@ class PivApplication:
         asked = GeneralAuthenticate.parse(command)
         memory = self._parts.memory
         if asked.reference == CARD_MANAGEMENT:
-            return authentication.prove_management(
-                memory.contents.management, asked, self.indicators
-            )
+            return self._prove_management(memory.contents.management, asked)
         key = memory.key(asked.reference)
         if key is None or key.algorithm is not asked.algorithm:
-            return status.INCORRECT_P1_P2
+            double = self._parts.profile.is_double
+            return status.INCORRECT_DATA if double else status.INCORRECT_P1_P2
         if not self.indicators.may_use(key):
             return status.SECURITY_STATUS_NOT_SATISFIED
-        operation = authentication.operation(key, asked)
+        operation = authentication.operation(key, asked, self._parts.profile.agreeing)
         if operation is None:
             return status.INCORRECT_DATA
-        self.indicators.fresh = False
+        self.indicators.pin.key_used()
         return self._operate(operation, key)
 
+    def _prove_management(self, key: ManagementKey, asked: GeneralAuthenticate) -> Answer:
+        begun = self.indicators.random
+        if key.touch != _TOUCH_NEVER and begun and self._parts.touch.mode is not TouchMode.ALWAYS:
+            return self._prove_touched(key, asked)
+        return authentication.prove_management(key, asked, self.indicators)
+
+    async def _prove_touched(self, key: ManagementKey, asked: GeneralAuthenticate) -> bytes:
+        if not await self._touched(key.touch):
+            self.indicators.move(Event.FELL)
+            return status.CONDITIONS_NOT_SATISFIED
+        try:
+            return authentication.prove_management(key, asked, self.indicators)
+        except Refused as refused:
+            return refused.answer
+
+    async def _touched(self, policy: int) -> bool:
+        """Whether a key that wants a touch gets it in time."""
+        if policy == _TOUCH_NEVER:
+            return True
+        remembered = policy == _TOUCH_CACHED
+        return await self._wait_for(self._parts.touch.wait(remembered=remembered))
+
     async def _operate(self, operation: Callable[[], bytes], key: CardKey) -> bytes:
+        if not await self._touched(key.touch_policy):
+            return status.CONDITIONS_NOT_SATISFIED
         try:
             response = await self._wait_for(self._parts.memory.offload(operation))
         except (KeyOperationError, KeySourceError) as error:
@@ -160,12 +193,10 @@ class PivApplication:
 
     def _notice_abandoned(self, command: Command) -> None:
         """2.4.2: an authentication that is not gone on with falls, as one that failed."""
-        indicators = self.indicators
-        if not (indicators.challenge or indicators.witness):
-            return
-        if command.ins != INS_GENERAL_AUTHENTICATE or command.p2 != CARD_MANAGEMENT:
-            indicators.forget_proof()
-            indicators.management = False
+        if self.indicators.random and (
+            command.ins != INS_GENERAL_AUTHENTICATE or command.p2 != CARD_MANAGEMENT
+        ):
+            self.indicators.move(Event.FELL)
 
     # -- card management (3.3) ------------------------------------------------------------------
 
@@ -175,7 +206,7 @@ class PivApplication:
         """A command for who has proved the management key."""
 
         def handle(command: Command) -> Answer:
-            if not self.indicators.management:
+            if not self.indicators.may_manage:
                 return status.SECURITY_STATUS_NOT_SATISFIED
             return self._written(handler(command))
 
@@ -183,7 +214,7 @@ class PivApplication:
 
     def set_retries(self, command: Command) -> Answer:
         """Yubico's SET RETRIES, which wants the PIN as well."""
-        if not (self.indicators.management and self.indicators.pin):
+        if not (self.indicators.may_manage and self.indicators.pin.is_verified):
             return status.SECURITY_STATUS_NOT_SATISFIED
         return self._written(self._parts.personalisation.set_retries(command))
 

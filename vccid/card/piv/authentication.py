@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from vccid.card.piv.algorithms import BlockCipher
@@ -20,6 +20,7 @@ from vccid.card.piv.commands import (
 from vccid.card.piv.contents import ManagementKey
 from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.keys import CardKey
+from vccid.card.piv.management_states import Event, State
 from vccid.card.piv.references import AGREEING
 from vccid.errors import (
     KeyOperationError,
@@ -49,46 +50,54 @@ def prove_management(
     if command.algorithm is not key.algorithm:
         return status.INCORRECT_P1_P2
     cipher = BlockCipher(key.algorithm, key.key)
-    challenge, witness = indicators.challenge, indicators.witness
-    indicators.forget_proof()
+    state, random = indicators.management, indicators.random
     try:
         members = command.members()
     except Refused:
-        indicators.management = False
+        indicators.move(Event.FELL)
         raise
     if members == {CHALLENGE: b""}:
-        indicators.challenge = cipher.random()
-        return _template(CHALLENGE, indicators.challenge)
+        indicators.move(Event.CHALLENGE, cipher.random())
+        return _template(CHALLENGE, indicators.random)
     if members == {WITNESS: b""}:
-        indicators.witness = cipher.random()
-        return _template(WITNESS, cipher.encrypt(indicators.witness))
-    indicators.management = False
-    if members.keys() == {RESPONSE} and challenge:
-        if not hmac.compare_digest(members[RESPONSE], cipher.encrypt(challenge)):
-            return status.SECURITY_STATUS_NOT_SATISFIED
-        indicators.management = True
-        return status.SUCCESS
+        indicators.move(Event.WITNESS, cipher.random())
+        return _template(WITNESS, cipher.encrypt(indicators.random))
+    event, answer = _judged(members, state, random, cipher)
+    indicators.move(event)
+    return answer
+
+
+def _judged(
+    members: Mapping[int, bytes], state: State, random: bytes, cipher: BlockCipher
+) -> tuple[Event, bytes]:
+    """What a host answers, to `random` in `state`, makes of that, and the answer it gets."""
+    if members.keys() == {RESPONSE} and state is State.CHALLENGED:
+        if not hmac.compare_digest(members[RESPONSE], cipher.encrypt(random)):
+            return Event.FELL, status.SECURITY_STATUS_NOT_SATISFIED
+        return Event.PROVED, status.SUCCESS
     wanted = members.get(RESPONSE, b"")
-    if members.keys() - {RESPONSE} != {WITNESS, CHALLENGE} or wanted or not witness:
-        return status.INCORRECT_DATA
-    if len(members[CHALLENGE]) != cipher.size:
-        return status.INCORRECT_DATA
-    if not hmac.compare_digest(members[WITNESS], witness):
-        return status.SECURITY_STATUS_NOT_SATISFIED
-    indicators.management = True
-    return _template(RESPONSE, cipher.encrypt(members[CHALLENGE]))
+    if members.keys() - {RESPONSE} != {WITNESS, CHALLENGE} or wanted:
+        return Event.FELL, status.INCORRECT_DATA
+    if state is not State.WITNESSED or len(members[CHALLENGE]) != cipher.size:
+        return Event.FELL, status.INCORRECT_DATA
+    if not hmac.compare_digest(members[WITNESS], random):
+        return Event.FELL, status.SECURITY_STATUS_NOT_SATISFIED
+    return Event.PROVED, _template(RESPONSE, cipher.encrypt(members[CHALLENGE]))
 
 
-def operation(key: CardKey, command: GeneralAuthenticate) -> Callable[[], bytes] | None:
+def operation(
+    key: CardKey, command: GeneralAuthenticate, agreeing: Collection[int] = AGREEING
+) -> Callable[[], bytes] | None:
     """What a command asks of a key, to be run in a thread; None where its data are wrong.
 
-    A point that is not on its curve, for one, is found out only when it runs.
+    `agreeing` are the keys that agree on a secret. A point that is not on its curve, for one, is
+    found out only when it runs.
     """
     members, private = command.members(), key.private
     if members.get(RESPONSE) != b"":
         return None
     if members.keys() == {RESPONSE, EXPONENTIATION}:
-        if not isinstance(private, EcPrivateKey) or command.reference not in AGREEING:
+        if not isinstance(private, EcPrivateKey) or command.reference not in agreeing:
             return None
         return partial(private.derive, members[EXPONENTIATION])
     if members.keys() != {RESPONSE, CHALLENGE}:

@@ -39,6 +39,7 @@ _MEMBERS: Final = frozenset((WITNESS, CHALLENGE, RESPONSE, EXPONENTIATION))
 #: Yubico's members of GENERATE and IMPORT.
 _PIN_POLICY, _TOUCH_POLICY = 0xAA, 0xAB
 _MECHANISM, _PARAMETER = 0x80, 0x81
+_TOUCH_NEVER, _TOUCH_ALWAYS = 1, 2
 
 
 class Refused(Exception):
@@ -280,6 +281,7 @@ class SetManagementKey:
 
     algorithm: Algorithm
     key: bytes = field(repr=False)
+    touch: int = 1
 
     @classmethod
     def parse(cls, command: Command) -> SetManagementKey:
@@ -290,7 +292,7 @@ class SetManagementKey:
         if algorithm is None or data[2] != len(data) - 3:
             raise Refused(status.INCORRECT_DATA)
         _require(data[2] == CIPHER_KEYS[algorithm], status.INCORRECT_DATA)
-        return cls(algorithm, data[3:])
+        return cls(algorithm, data[3:], _TOUCH_ALWAYS if command.p2 == 0xFE else _TOUCH_NEVER)
 
 
 def _require(held: bool, answer: bytes) -> None:

@@ -29,10 +29,12 @@ class ManagementKey:
     Attributes:
         algorithm: 3DES or AES.
         key: as long as `CIPHER_KEYS` says.
+        touch: when it wants a touch; Yubico's number.
     """
 
     algorithm: Algorithm = Algorithm.TDES
     key: bytes = field(default=FACTORY_MANAGEMENT_KEY, repr=False)
+    touch: int = 1
 
     @property
     def factory(self) -> bool:

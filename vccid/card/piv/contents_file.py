@@ -129,6 +129,7 @@ class FileKeeper(Keeper):
             "management": {
                 "algorithm": contents.management.algorithm,
                 "key": self._seal(contents.management.key, "management"),
+                "touch_policy": contents.management.touch,
             },
             "objects": {f"{tag:X}": _text(value) for tag, value in contents.objects.items()},
             "keys": {
@@ -180,7 +181,7 @@ class FileKeeper(Keeper):
                 int(reference, 16): kept and self._decode_key(reference, kept)
                 for reference, kept in content["keys"].items()
             },
-            ManagementKey(algorithm, key),
+            ManagementKey(algorithm, key, int(management.get("touch_policy", 1))),
         )
 
     def _decode_key(self, reference: str, kept: Any) -> StoredKey:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from vccid.card.pin_status import PinStatus
 from vccid.card.piv.keys import CardKey
+from vccid.card.piv.management_states import MANAGEMENT, Event, State
 from vccid.card.piv.references import PinPolicy
 
 
@@ -11,33 +13,35 @@ class Indicators:
     """The security status of one session.
 
     Attributes:
-        pin: whether the PIN was verified.
-        fresh: whether no key was used since it was.
-        management: whether the management key was proved.
-        challenge: what the host is to encrypt, or b"".
-        witness: what the host is to have decrypted, or b"".
+        pin: the PIN's.
+        management: the management key's.
+        random: what the host is to encrypt, or to have decrypted; b"" where it is to do neither.
     """
 
-    __slots__ = ("challenge", "fresh", "management", "pin", "witness")
+    __slots__ = ("management", "pin", "random")
 
     def __init__(self) -> None:
-        self.clear()
+        self.pin = PinStatus()
+        self.management = MANAGEMENT.initial
+        self.random = b""
 
     def clear(self) -> None:
         """Another application was selected: all of them fall."""
-        self.pin = self.fresh = self.management = False
-        self.forget_proof()
+        self.pin.fall()
+        self.move(Event.FELL)
 
-    def set_pin(self, verified: bool) -> None:
-        """The PIN was compared."""
-        self.pin = self.fresh = verified
+    def move(self, event: Event, random: bytes = b"") -> None:
+        """The management key was asked for, with these random bytes, or proved, or not."""
+        self.management = MANAGEMENT.after(self.management, event)
+        self.random = random
 
-    def forget_proof(self) -> None:
-        """What was asked of the host is void."""
-        self.challenge = self.witness = b""
+    @property
+    def may_manage(self) -> bool:
+        """Whether the management key was proved."""
+        return self.management is State.PROVED
 
     def may_use(self, key: CardKey) -> bool:
         """Whether the key's rule is met."""
         if key.pin_policy is PinPolicy.NEVER:
             return True
-        return self.fresh if key.pin_policy is PinPolicy.ALWAYS else self.pin
+        return self.pin.is_fresh if key.pin_policy is PinPolicy.ALWAYS else self.pin.is_verified

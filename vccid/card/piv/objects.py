@@ -35,6 +35,11 @@ _PLAIN, _GZIP = b"\x00", b"\x01"
 #: What a certificate's object holds on every card that is no larger than the standard asks for.
 _CERTIFICATE_ROOM: Final = 1856
 
+#: Of the printed information (appendix A, table 14).
+_MONTHS: Final = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+_NAME_ROOM: Final = 125
+_SERIAL_ROOM: Final = 20
+
 #: F0 of the CCC: GSC-IS' RID, a Java card of another manufacturer, and the card's own number.
 _CARD_IDENTIFIER: Final = bytes.fromhex("A0 00 00 01 16 FF 02")
 
@@ -71,6 +76,20 @@ def card_capability(guid: bytes) -> bytes:
 def discovery() -> bytes:
     """Discovery Object (3.3.2): the application PIN alone."""
     return ber.encode_all([(0x4F, AID), (0x5F2F, b"\x40\x00")])
+
+
+def printed_information(name: str, expires: datetime.date, guid: bytes) -> bytes:
+    """Printed Information (3.3.1): what would stand on the plastic of a card of nobody's."""
+    month = _MONTHS[expires.month - 1]
+    fields = [
+        (0x01, name.encode("ascii", "replace")[:_NAME_ROOM]),
+        (0x02, b"NONE"),
+        (0x04, f"{expires.year:04}{month}{expires.day:02}".encode()),
+        (0x05, guid.hex().upper()[:_SERIAL_ROOM].encode()),
+        (0x06, b"999900000000001"),  # agency 9999, as in the CHUID: none
+        (_ERROR_DETECTION, b""),
+    ]
+    return ber.encode_all(fields)
 
 
 def certificate(der: bytes) -> bytes:

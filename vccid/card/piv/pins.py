@@ -5,10 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vccid.card.pin import CardPin, Outcome, Verdict
-
-#: What a new card's PUK is where the user names none.
-FACTORY_PUK: Final = b"12345678"
+from vccid.card.pin import FACTORY_PUK, CardPin, Outcome, Verdict
 
 MIN_PIN, MAX_PIN = 6, 8
 PUK_SIZE: Final = 8
@@ -36,6 +33,14 @@ class PivPin(CardPin):
         self._check_new(new)
         await self.reset(new)
         return Outcome(Verdict.RIGHT, self.tries_left)
+
+
+class AnyPin(PivPin):
+    """The same of a YubiKey's double: six to eight bytes of any value."""
+
+    def _check_new(self, new: bytes) -> None:
+        if not MIN_PIN <= len(new) <= MAX_PIN:
+            raise ValueError(f"the PIN has {MIN_PIN} to {MAX_PIN} characters")
 
 
 class Puk(CardPin):

@@ -9,18 +9,22 @@ from dataclasses import replace
 from vccid.card.card import Card, CardInfo, SlotInfo
 from vccid.card.line_ups import by_standard
 from vccid.card.pin import Pin
-from vccid.card.piv.application import PivApplication
+from vccid.card.piv.application import PivApplication, is_piv
 from vccid.card.piv.contents import CardMemory, Contents
 from vccid.card.piv.data_model import BARE, CERTIFICATES, DATA, OBJECTS, PIN_TO_READ
 from vccid.card.piv.objects import Objects, certificate_in
-from vccid.card.piv.parts import PivParts
+from vccid.card.piv.parts import PivParts, report
 from vccid.card.piv.personalisation import Personalisation
 from vccid.card.piv.pins import PivPin, Puk
+from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.references import KEYS, key_name
 from vccid.card.piv.slots import emptied
+from vccid.card.processors import Process
 from vccid.card.session import CardSession, Lifetime
-from vccid.card.state import MAX_TRIES
-from vccid.iso7816 import ber
+from vccid.card.touch import Touch
+from vccid.card.yubikey_management import Management, WithManagement
+from vccid.errors import StateError
+from vccid.iso7816 import ber, status
 from vccid.iso7816.atr import T1_ATR
 from vccid.keys.x509_reading import read_certificate
 
@@ -36,6 +40,7 @@ class PivCard(Card):
         pin: its PIN, shared by all its sessions.
         puk: its PUK.
         serial: its UUID, 32 hexadecimal digits.
+        touch: where it is touched.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class PivCard(Card):
         names: Sequence[str] = (),
         atr: bytes = T1_ATR,
         release: Callable[[], None] = lambda: None,
+        profile: Profile = PLAIN,
+        number: int = 0,
     ) -> None:
         """Put a card together.
 
@@ -58,6 +65,9 @@ class PivCard(Card):
             names: what the user called the certificates it was made of, in the order of `KEYS`.
             atr: answer to reset.
             release: called once the card has left its reader.
+            profile: whom it is taken for.
+            number: what it tells of its serial number to who asks as Yubico's tools do; 0 for one
+                of its own.
         """
         self.memory = memory
         self.pin = pin
@@ -68,8 +78,11 @@ class PivCard(Card):
         self._names = dict(zip(KEYS, names, strict=False))
         self._release = release
         self._shown: tuple[Contents, dict[int, bytes]] | None = None
-        personalisation = Personalisation(memory, pin, puk, emptied)
-        self._parts = PivParts(memory, pin, puk, personalisation, Objects(), self.serial)
+        self.touch = Touch()
+        personalisation = Personalisation(memory, pin, puk, emptied, profile, number)
+        self._parts = PivParts(
+            memory, pin, puk, personalisation, Objects(), self.serial, profile, self.touch
+        )
 
     @property
     def atr(self) -> bytes:
@@ -126,8 +139,23 @@ class PivCard(Card):
 
     async def connect(self) -> CardSession:
         lifetime = Lifetime()
-        application = self.application(lifetime)
-        return CardSession(self._atr, by_standard(application.process), lifetime)
+        return CardSession(self._atr, by_standard(self._applications(lifetime)), lifetime)
+
+    def _applications(self, lifetime: Lifetime) -> Process:
+        piv, profile = self.application(lifetime), self._parts.profile
+        if not profile.is_double:
+            return piv.process
+
+        async def reset() -> bytes:
+            try:
+                await lifetime.wait_for(self.start_again())
+            except StateError as error:
+                return report(error, status.MEMORY_FAILURE, self.serial)
+            return status.SUCCESS
+
+        number = self._parts.personalisation.number
+        management = Management(profile.version, number, reset)
+        return WithManagement(piv.process, piv.deselect, is_piv, management).process
 
     def application(self, lifetime: Lifetime) -> PivApplication:
         """A session's application, nothing proved."""
@@ -136,16 +164,18 @@ class PivCard(Card):
     async def start_again(self) -> None:
         """Be as when it was new, PIN and PUK too; every session has proved nothing then.
 
+        A PIN that was chosen for it then is its PIN again.
+
         Raises:
             StateError: the disk will not take it.
         """
         await self.memory.change(lambda contents: self._fresh())
         self.memory.resets += 1
         if isinstance(self.pin, PivPin):
-            await self.pin.start_again(MAX_TRIES)
+            await self.pin.be_as_new()
         else:
             await self.pin.reset()
-        await self.puk.start_again(MAX_TRIES)
+        await self.puk.be_as_new()
 
     def close(self) -> None:
         self._release()

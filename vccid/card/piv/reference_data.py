@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from vccid.card.pin import Outcome, Verdict
+from vccid.card.pin_status import PinStatus
 from vccid.card.piv.commands import (
     ChangeReference,
     ForgetPin,
@@ -15,7 +16,6 @@ from vccid.card.piv.commands import (
     VerifyPin,
     parse_verify,
 )
-from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.parts import PivParts, WaitFor, report
 from vccid.card.piv.pins import PivPin
 from vccid.card.piv.references import PUK
@@ -26,21 +26,22 @@ from vccid.iso7816.apdu import Command
 
 
 class ReferenceData:
-    """What is done to PIN and PUK, and to the PIN's indicator with that."""
+    """What is done to PIN and PUK, and to the PIN's status with that."""
 
-    def __init__(self, parts: PivParts, indicators: Indicators, wait_for: WaitFor) -> None:
+    def __init__(self, parts: PivParts, pin_status: PinStatus, wait_for: WaitFor) -> None:
         self._parts = parts
-        self._indicators = indicators
+        self._pin_status = pin_status
         self._wait_for = wait_for
 
     def verify(self, command: Command) -> Answer:
         """VERIFY (3.2.1)."""
         asked, pin = parse_verify(command), self._parts.pin
         if isinstance(asked, ForgetPin):
-            self._indicators.set_pin(False)
+            self._pin_status.fall()
             return status.SUCCESS
         if isinstance(asked, QueryPin):
-            return self._standing() if self._indicators.pin else status.tries_left(pin.tries_left)
+            verified = self._pin_status.is_verified
+            return self._standing() if verified else status.tries_left(pin.tries_left)
         return self._verify(asked)
 
     async def _standing(self) -> bytes:
@@ -48,7 +49,7 @@ class ReferenceData:
         pin = self._parts.pin
         if await self._wait_for(pin.still_proved()):
             return status.SUCCESS
-        self._indicators.set_pin(False)
+        self._pin_status.fall()
         return status.tries_left(pin.tries_left)
 
     async def _verify(self, asked: VerifyPin) -> bytes:
@@ -76,7 +77,7 @@ class ReferenceData:
             return status.FUNCTION_NOT_SUPPORTED  # a token's PIN is not ours to set
         answer = await self._answer(self._parts.puk.verify(asked.puk))
         if answer[0] == 0x63:
-            self._indicators.set_pin(False)
+            self._pin_status.fall()
         if answer != status.SUCCESS:
             return answer
         return await self._answer(pin.renew(asked.new_pin))
@@ -85,9 +86,9 @@ class ReferenceData:
         """What a comparison with the PIN comes to; one that took place says how it stands."""
         answer = await self._answer(attempt)
         if answer == status.SUCCESS:
-            self._indicators.set_pin(True)
+            self._pin_status.right()
         elif answer not in (status.AUTHENTICATION_BLOCKED, status.INCORRECT_DATA):
-            self._indicators.set_pin(False)
+            self._pin_status.fall()
         return answer
 
     async def _answer(self, attempt: Coroutine[Any, Any, Outcome]) -> bytes:

@@ -105,6 +105,8 @@ class Mark(IntEnum):
     GOOD = 0
     RESET = auto()
     REMOVED = auto()
+    #: its reader is no more, and comes back as another
+    GONE = auto()
 
 
 class MarkEvent(IntEnum):
@@ -112,21 +114,26 @@ class MarkEvent(IntEnum):
 
     RESET = auto()
     REMOVED = auto()
+    GONE = auto()
     RECONNECTED = auto()
 
 
-#: The last event counts.
+#: The last event counts, until the reader goes.
 MARKS: Final = Machine(
     "a handle of PC/SC",
     "pcsc-lite 1.9.9 to 2.5.1, readerfactory.c and winscard.c",
     Mark.GOOD,
     {
-        mark: {
-            MarkEvent.RESET: Mark.RESET,
-            MarkEvent.REMOVED: Mark.REMOVED,
-            MarkEvent.RECONNECTED: Mark.GOOD,
-        }
-        for mark in Mark
+        **{
+            mark: {
+                MarkEvent.RESET: Mark.RESET,
+                MarkEvent.REMOVED: Mark.REMOVED,
+                MarkEvent.GONE: Mark.GONE,
+                MarkEvent.RECONNECTED: Mark.GOOD,
+            }
+            for mark in (Mark.GOOD, Mark.RESET, Mark.REMOVED)
+        },
+        Mark.GONE: {},
     },
 )
 

@@ -13,15 +13,14 @@ from typing import Any, Final
 
 from vccid.errors import RemoteProtocolError
 from vccid.frontends.pcsc.card_requests import PATIENCE, do, transmit_later, wait_and_do
-from vccid.frontends.pcsc.machines import SAYS, WAITS, Say, Wait, WaitEvent
+from vccid.frontends.pcsc.machines import WaitEvent
 from vccid.frontends.pcsc.registry import Registry, new_number
 from vccid.frontends.pcsc.shared_card import Refused, refuse
 from vccid.frontends.pcsc.shown_reader import ShownReader
 from vccid.frontends.pcsc.slot import Handle, mode_refusal
+from vccid.frontends.pcsc.version import AgreedVersion
+from vccid.frontends.pcsc.waiter import ProgramWaiter
 from vccid.wire.pcsclite import (
-    MAJOR,
-    NEWEST_MINOR,
-    OLDEST_MINOR,
     Cancel,
     CardRequest,
     Connect,
@@ -68,10 +67,10 @@ class Program:
         self.resume = resume
         self._registry = registry
         self._send = send
-        self._minor = 0
+        self._agreed = AgreedVersion()
         self._context = 0
         self._handles: dict[int, tuple[ShownReader, Handle]] = {}
-        self._wait = Wait.IDLE
+        self._waiter = ProgramWaiter(registry, send)
         self._task: asyncio.Task[None] | None = None
         self._requests: dict[type[Any], Callable[[Any], None]] = {
             Version: self._version,
@@ -134,15 +133,8 @@ class Program:
     def _version(self, request: Version) -> None:
         if self.refusal is not None:
             request.rv = self.refusal
-        elif request.major == MAJOR and OLDEST_MINOR <= request.minor <= NEWEST_MINOR:
-            # Its own, and no other: a library of 2.5 does not get on in an older one.
-            self._minor, request.rv = request.minor, Rv.SUCCESS
-        elif self._minor < 0:
-            raise RemoteProtocolError(f"protocol version {request.major}:{request.minor}")
         else:
-            self._minor = -1  # asked to say another one, which it may do once
-            request.major, request.minor = MAJOR, NEWEST_MINOR
-            request.rv = Rv.E_SERVICE_STOPPED
+            self._agreed.say(request)
         self._send(serialize(request))
 
     def _establish(self, request: Establish) -> None:
@@ -154,7 +146,7 @@ class Program:
         else:
             contexts.pop(self._context, None)
             self._context = request.context = new_number(contexts)
-            contexts[self._context] = self
+            contexts[self._context] = self._waiter
             request.rv = Rv.SUCCESS
         self._send(serialize(request))
 
@@ -175,7 +167,7 @@ class Program:
         """End the context; returns what of that takes longer."""
         self._registry.contexts.pop(self._context, None)
         self._context = 0
-        self._enter(Wait.IDLE)
+        self._waiter.end()
         handles, self._handles = self._handles, {}
         self._registry.handles.difference_update(handles)
         rest = [shown.abandon(handle) for shown, handle in handles.values()]
@@ -187,40 +179,25 @@ class Program:
 
     # -- waiting -------------------------------------------------------------------------------
 
-    def step(self, event: WaitEvent) -> None:
-        """Move the wait, and tell the program what it has to hear."""
-        say = SAYS.get((self._wait, event))
-        self._enter(WAITS.after(self._wait, event))
-        if say is not None:
-            rv = Rv.E_CANCELLED if say is Say.CANCELLED else Rv.SUCCESS
-            self._send(serialize_signal(self._registry.events, rv))
-
-    def _enter(self, wait: Wait) -> None:
-        self._wait = wait
-        if wait is Wait.IDLE:
-            self._registry.waiting.discard(self)
-        else:
-            self._registry.waiting.add(self)
-
     def _query(self, query: Query) -> None:
         if self.refusal is not None:
             raise RemoteProtocolError("a query of one who may not ask")
         registry = self._registry
         if query is Query.STOP:
-            self.step(WaitEvent.STOP)
+            self._waiter.step(WaitEvent.STOP)
         elif query is Query.READER_EVENTS:
             self._send(serialize_signal(registry.events, Rv.SUCCESS))
         elif query is Query.STATES_SIZE:
             self._send(serialize_size(registry.entries))
         elif query is Query.STATES_ARRAY:
             self._send(self._states(new=True))
-            self.step(WaitEvent.ARRAY_SENT)
-        elif query is Query.WAIT and self._minor == NEWEST_MINOR:
-            self.step(WaitEvent.WAIT_AND_READ)
+            self._waiter.step(WaitEvent.ARRAY_SENT)
+        elif query is Query.WAIT and self._agreed.is_newest:
+            self._waiter.step(WaitEvent.WAIT_AND_READ)
         else:
             self._send(self._states(new=False))
             if query is Query.WAIT:
-                self.step(WaitEvent.WAIT)
+                self._waiter.step(WaitEvent.WAIT)
 
     def _states(self, *, new: bool) -> bytes:
         raw = {shown for shown, handle in self._handles.values() if handle.is_raw}

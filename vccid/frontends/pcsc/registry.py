@@ -26,7 +26,7 @@ _MOST_EVENTS: Final = 0x7FFF
 
 
 class Waiter(Protocol):
-    """A program that may wait."""
+    """A program, as one that may wait: `waiter.ProgramWaiter`."""
 
     def step(self, event: WaitEvent) -> None: ...
 
@@ -66,7 +66,7 @@ class Registry:
                 "programs of PC/SC can see %d readers and no more: raise pcsc.readers", place
             )
         # As pcscd names our driver's: behind it, the numbers of reader and slot.
-        name = f"vccid {reader.name}".encode()[: NAME_SIZE - 8] + b" %02X 00" % place
+        name = reader.label.encode()[: NAME_SIZE - 8] + b" %02X 00" % place
         shown = self.readers[place] = ShownReader(reader, name, serial, pin_pad, self.changed)
         self._came_or_went()
         return shown

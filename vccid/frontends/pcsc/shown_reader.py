@@ -153,7 +153,7 @@ class ShownReader(Host):
         lock = self.slot.lock
         self.card.abandon(handle)
         held = lock.exclusive is handle or lock.owner is handle
-        if held and not handle.mark and not handle.is_gone:
+        if held and not handle.mark:
             return self.close(handle, Disposition.RESET)
         self.forget(handle)
         return None

@@ -53,13 +53,16 @@ class Handle:
         number: hCard, 1 to 0x7FFFFFFF.
         is_raw: it prefers RAW; pcscd makes that the protocol of everybody.
         mark: what it is to tell.
-        is_gone: its reader is no more.
     """
 
     number: int
     is_raw: bool = False
-    mark: Mark = Mark.GOOD
-    is_gone: bool = False
+    mark: Mark = MARKS.initial
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its reader is no more."""
+        return self.mark is Mark.GONE
 
 
 def mode_refusal(mode: int, preferred: int) -> Rv | None:
@@ -159,8 +162,7 @@ class Slot:
     def gone(self) -> None:
         """The reader is no more; whoever waits for its card hears of that."""
         self.is_gone = True
-        for handle in self.handles:
-            handle.is_gone = True
+        self.tell(MarkEvent.GONE)
         self.handles.clear()
         self.lock.exclusive = None
         self.lock.drop()
@@ -173,7 +175,6 @@ class Slot:
             and (lock.owner is None or lock.owner is handle)
             and (lock.exclusive is None or lock.exclusive is handle)
             and protocol == self.protocol != 0
-            and not handle.is_gone
         )
 
     def choose(self, handle: Handle, preferred: int, *, direct: bool) -> Rv | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from vccid.errors import RemoteProtocolError
@@ -27,12 +28,18 @@ class UrbLink:
     """One attached device: URBs in, answers out through the transport."""
 
     def __init__(
-        self, reader: UsbReader, kind: str, peer: str, transport: asyncio.WriteTransport
+        self,
+        reader: UsbReader,
+        kind: str,
+        peer: str,
+        transport: asyncio.WriteTransport,
+        given_up: Callable[[], None] | None = None,
     ) -> None:
+        """`kind`, `peer`, `given_up`: as of UsbHost."""
         self._transport = transport
         self._pending: dict[int, int] = {}
         self._unlinkable = 0
-        self._host = UsbHost(reader, kind, peer, self._completed)
+        self._host = UsbHost(reader, kind, peer, self._completed, given_up)
 
     def received(self, messages: list[usbip.UrbMessage]) -> None:
         """Take what came.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from vccid.errors import RemoteProtocolError, VccidError
+from vccid.frontends.usb.opening import Tries
 from vccid.frontends.usb.urb_connection import UrbLink
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.vhci_ports import Ports, PortState
@@ -46,6 +47,8 @@ class VhciFrontend:
         self._lost = lost
         self._ports = ports or Ports()
         self._attached: _Attached | None = None
+        self._tries = Tries(reader.name)
+        self._trying: asyncio.Task[None] | None = None
 
     @property
     def status(self) -> str:
@@ -59,12 +62,15 @@ class VhciFrontend:
             ReaderError: vhci-hcd is not loaded, or no port is free.
             NotPermitted: its files are closed to the daemon.
         """
+        await self._attach()
+
+    async def _attach(self) -> None:
         ours, kernels = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with kernels:
             ours.setblocking(False)
             loop = asyncio.get_running_loop()
             _, protocol = await loop.create_unix_connection(
-                lambda: _Connection(self.reader, self._closed), sock=ours
+                lambda: _Connection(self.reader, self._closed, self._given_up), sock=ours
             )
             try:
                 port = self._ports.attach(kernels.fileno(), _DEVICE_ID, self.reader.speed)
@@ -77,6 +83,10 @@ class VhciFrontend:
 
     async def stop(self) -> None:
         """Detach, and wait until the port is free for the next."""
+        trying, self._trying = self._trying, None
+        if trying is not None:
+            trying.cancel()
+            await asyncio.wait([trying])
         attached, self._attached = self._attached, None
         if attached is None:
             return
@@ -84,9 +94,12 @@ class VhciFrontend:
             await attached.connection.leave()
         finally:
             attached.connection.close()
+        await self._port_free(attached.port)
+
+    async def _port_free(self, number: int) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _FREE_TIMEOUT
-        while not self._is_free(attached.port) and loop.time() < deadline:
+        while not self._is_free(number) and loop.time() < deadline:
             await asyncio.sleep(_FREE_POLL)
 
     def _is_free(self, number: int) -> bool:
@@ -96,11 +109,28 @@ class VhciFrontend:
             return True
         return all(port.state is PortState.FREE for port in ports if port.number == number)
 
-    def _closed(self) -> None:
+    def _closed(self, connection: _Connection) -> None:
         """Our end was closed by the kernel."""
-        if self._attached is not None:
+        if self._attached is not None and self._attached.connection is connection:
             self._attached = None
             log.info("the kernel detached it", extra={"reader": self.reader.name})
+            self._lost()
+
+    def _given_up(self) -> None:
+        """The host's driver took the reader for a broken one: a new one it opens again."""
+        if self._tries.take():
+            self._trying = asyncio.ensure_future(self._attach_again())
+
+    async def _attach_again(self) -> None:
+        attached, self._attached = self._attached, None
+        if attached is None:
+            return
+        attached.connection.close()
+        await self._port_free(attached.port)
+        try:
+            await self._attach()
+        except (VccidError, OSError) as error:
+            log.error("not plugged in again: %s", error, extra={"reader": self.reader.name})
             self._lost()
 
 
@@ -115,9 +145,15 @@ class _Attached:
 class _Connection(asyncio.Protocol):
     """Our end of the socket pair."""
 
-    def __init__(self, reader: UsbReader, closed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        reader: UsbReader,
+        closed: Callable[[_Connection], None],
+        given_up: Callable[[], None],
+    ) -> None:
         self._reader = reader
         self._closed = closed
+        self._given_up = given_up
         self._receiver = usbip.Receiver(imported=True)
         self._transport: asyncio.Transport | None = None
         self._link: UrbLink | None = None
@@ -125,7 +161,7 @@ class _Connection(asyncio.Protocol):
     def attached(self, port: str) -> None:
         """The kernel has the other end: the reader has a host from now on."""
         if self._transport is not None:
-            self._link = UrbLink(self._reader, "vhci", port, self._transport)
+            self._link = UrbLink(self._reader, "vhci", port, self._transport, self._given_up)
             self._transport.resume_reading()
 
     async def leave(self) -> None:
@@ -155,7 +191,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._end_link()
-        self._closed()
+        self._closed(self)
 
     def _end_link(self) -> None:
         link, self._link = self._link, None

@@ -156,9 +156,20 @@ def rows() -> Iterator[tuple[str, str, str]]:
             yield number, demand, "open"
 
 
+def figure() -> str:
+    """How many of the demands are met, in a sentence."""
+    states = [state.partition(":")[0] for _, _, state in rows()]
+    met, other, left = (states.count(state) for state in ("met", "not applicable", "open"))
+    share = 100 * met // (met + left)
+    return (
+        f"Of {len(states)} demands, {other} say nothing to this card; of the rest {met} are met and"
+        f" {left} are open: {share} % are met."
+    )
+
+
 def table() -> str:
     """The table as docs/piv.md has it."""
-    lines = ["| | part/section: demand | state |", "| --- | --- | --- |"]
+    lines = [figure(), "", "| | part/section: demand | state |", "| --- | --- | --- |"]
     lines += [f"| {' | '.join(row)} |" for row in rows()]
     return "\n".join(lines) + "\n"
 

@@ -10,8 +10,7 @@ import pytest
 from tests.conversations.doors import HELD, IN_PROCESS
 from tests.conversations.piv import CONVERSATIONS
 from tests.conversations.steps import Conversation
-from tests.key_material import rsa_key
-from tests.unit.card.piv.host import PIN, Host, credential, elliptic, piv_card
+from tests.unit.card.piv.host import PIN, Host, conversing_card
 
 
 class Talker:
@@ -34,9 +33,7 @@ class Talker:
 
 @pytest.fixture
 def talker() -> Iterator[Talker]:
-    keys = (elliptic(0), rsa_key(1), elliptic(1), elliptic(2), rsa_key(2))
-    given = [credential(f"cert{number}", key) for number, key in enumerate(keys, start=1)]
-    host = Host(piv_card(given))
+    host = Host(conversing_card())
     yield Talker(host)
     host.close()
 

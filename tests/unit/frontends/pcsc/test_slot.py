@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from vccid.frontends.pcsc.machines import MARKS, POWER, SAYS, WAITS, MarkEvent, PowerEvent
+from vccid.frontends.pcsc.machines import MARKS, POWER, SAYS, WAITS, Mark, MarkEvent, PowerEvent
 from vccid.frontends.pcsc.slot import Handle, Slot, mode_refusal, offered_protocols
 from vccid.wire.pcsclite import Begin, Disconnect, End, Protocols, Rv, Share, Status, Transmit
 
@@ -114,7 +114,7 @@ def test_which_of_two_reasons_is_told() -> None:
     assert slot.refusal(transmit(T0), other) == Rv.W_REMOVED_CARD
     other.mark = MARKS.initial
     assert slot.refusal(transmit(T0), other) == Rv.E_NO_SMARTCARD
-    other.is_gone = True
+    other.mark = Mark.GONE
     assert slot.refusal(Status(1, 0), other) == Rv.E_INVALID_VALUE
 
 

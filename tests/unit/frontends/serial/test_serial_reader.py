@@ -11,7 +11,7 @@ import pytest
 from tests.unit.ccid.host import message
 from tests.unit.fakes import ATR, FakeCard
 from tests.unit.tpdu.t1_host import lrc_block
-from vccid.frontends import ccid_host
+from vccid.frontends import ccid_actions, ccid_host
 from vccid.frontends.serial import serial_reader
 from vccid.frontends.serial.serial_reader import SerialReader
 from vccid.iso7816.atr import T1_ATR
@@ -48,13 +48,9 @@ async def line(reader: Reader) -> AsyncIterator[Line]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (
-        "EXTENSION_PERIOD",
-        "EXCHANGE_GAP",
-        "DEAF_AFTER",
-        "COMES_WITHIN",
-        "BLOCK_PATIENCE",
-    ):
+    for name in ("EXTENSION_PERIOD", "BLOCK_PATIENCE"):
+        monkeypatch.setattr(ccid_actions, name, 0.01)
+    for name in ("EXCHANGE_GAP", "DEAF_AFTER", "COMES_WITHIN"):
         monkeypatch.setattr(ccid_host, name, 0.01)
     monkeypatch.setattr(serial_reader, "SILENCE", 0.01)
 

@@ -12,7 +12,7 @@ from tests.unit.ccid.test_pin_entry import MODIFY, VERIFY
 from tests.unit.fakes import ATR, FakeCard
 from vccid.card.card import Card, CardInfo, Session
 from vccid.errors import CardBusy, KeyOperationError, ReaderError
-from vccid.frontends import ccid_host
+from vccid.frontends import ccid_actions, ccid_host
 from vccid.frontends.pin_pad import PinPad
 from vccid.reader import Reader
 
@@ -42,7 +42,8 @@ async def cable(reader: Reader, pin_pad: PinPad) -> AsyncIterator[Cable]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("EXTENSION_PERIOD", "EXCHANGE_GAP", "DEAF_AFTER", "COMES_WITHIN", "LEAVES_WITHIN"):
+    monkeypatch.setattr(ccid_actions, "EXTENSION_PERIOD", 0.01)
+    for name in ("EXCHANGE_GAP", "DEAF_AFTER", "COMES_WITHIN", "LEAVES_WITHIN"):
         monkeypatch.setattr(ccid_host, name, 0.01)
     yield
 
