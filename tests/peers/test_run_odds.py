@@ -8,13 +8,14 @@ import select
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.peers.daemon import PATIENCE, Daemon
+from tests.peers.daemon import BIN, PATIENCE, Daemon
 from tests.peers.test_run import CARD, NO_RUN_PCSCD
 from tests.peers.user import BECOME_NOBODY, NOBODY, User, ended, temporary_user, wait_for
 
@@ -362,3 +363,30 @@ def test_few_files_may_be_open(user: User) -> None:
 def test_the_scratch_folder_is_closed_to_others(user: User) -> None:
     script = 'stat -c %a "$(dirname "$(dirname "$PCSCLITE_CSOCK_NAME")")"'
     assert int(user.say("run", "sh", "-c", script), 8) & (stat.S_IRWXG | stat.S_IRWXO) == 0
+
+
+# -- programs apart --------------------------------------------------------------------------------
+
+#: As PrivateTmp= of systemd.exec(5) has it.
+OWN_TMP = ("unshare", "--mount", "sh", "-c",
+           'mount -t tmpfs own /tmp && mount -t tmpfs own /var/tmp && exec "$@"', "sh")  # fmt: skip
+
+
+@as_root
+@pytest.mark.parametrize("away", [False, True], ids=["in /tmp", "elsewhere"])
+def test_a_program_with_a_tmp_of_its_own(away: bool) -> None:
+    """It finds the reader whose socket is elsewhere."""
+    with tempfile.TemporaryDirectory(dir="/run" if away else "/tmp") as place:
+        done = subprocess.run(
+            [BIN / "vccid", "run", *OWN_TMP, "opensc-tool", "--list-readers"],
+            env={**os.environ, "TMPDIR": place}, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert ("vccid vccid0" in done.stdout) is away, done.stdout + done.stderr
+
+
+def test_a_program_whose_environment_was_emptied_is_told_again(user: User) -> None:
+    again = 'env -i PATH="$PATH" $1 opensc-tool --list-readers'
+    for told, found in (("", False), ("PCSCLITE_CSOCK_NAME=$PCSCLITE_CSOCK_NAME", True)):
+        done = user.run("run", "sh", "-c", again.replace("$1", told))
+        assert ("vccid vccid0" in done.stdout) is found, done.stdout + done.stderr

@@ -88,7 +88,7 @@ async def piv_card(
                     given,
                     NOW,
                     profile=profile,
-                    choices=Choices(secure_messaging=secure_messaging),
+                    choices=choices,
                 ),
                 keeper or MemoryKeeper(),
             ),
