@@ -106,7 +106,7 @@ def _pairs(file: Path) -> dict[str, str]:
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[Runner]:
     job = Runner(tmp_path)
-    # Stands for what pip would install; tests/dist/test_pip.py has that.
+    # Stands for what pip would install; tests/packaging/test_pip.py has that.
     (tmp_path / "vccid" / "bin").mkdir(parents=True)
     for name in ("vccid", "vccidctl"):
         (tmp_path / "vccid/bin" / name).symlink_to(Path(sys.executable).with_name(name))
