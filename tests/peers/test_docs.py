@@ -62,6 +62,7 @@ ELSEWHERE = (
     ("security", r"systemd-creds|systemctl edit", "tests/vm/test_sandbox.py", r"Credential"),
     ("serial", r"", "tests/vm/test_cuse_tty.py", r"attach tty"),
     ("testing", r"\./dev vm|test_guest\.py", "tests/vm/__main__.py", r"build|shell|run"),
+    ("testing", r"\./dev sweep", "tests/sweep/__main__.py", r"\./dev sweep"),
     ("testing", r"\./dev fresh", "tests/fresh/__main__.py", r"\./dev fresh"),
     ("usbip", r"usbip|modprobe", "tests/vm/test_daemon_usb.py", r"usbip attach -r"),
     ("usbip", r"systemctl", "tests/vm/test_sandbox.py", r"IPAddressAllow"),

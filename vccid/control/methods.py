@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
@@ -111,7 +112,7 @@ class Methods:
 
     async def generation(self, given: Taker) -> Parameters:
         given.done()
-        return {"generation": self._manager.generation}
+        return {"generation": self._manager.events.generation}
 
     async def add_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
@@ -136,7 +137,7 @@ class Methods:
         return {"reader": managed.name, "warnings": warnings}
 
     async def asked_pin(self, given: Taker) -> Parameters:
-        managed, wait = self._manager.managed(given.text("reader")), given.seconds("wait")
+        managed, wait = self._manager.readers.find(given.text("reader")), given.seconds("wait")
         given.done()
         entry = await _entry(_pin_pad(managed), None, wait)
         return {
@@ -147,7 +148,7 @@ class Methods:
         }
 
     async def enter_pin(self, given: Taker) -> Parameters:
-        managed, id = self._manager.managed(given.text("reader")), given.text("entry")
+        managed, id = self._manager.readers.find(given.text("reader")), given.text("entry")
         pins, end, wait = given.secrets("pins"), given.text("end"), given.seconds("wait")
         given.done()
         if (pins is None) == (end is None) or end not in (None, "cancel", "timeout"):
@@ -170,7 +171,7 @@ class Methods:
             VccidError: the caller does not keep up.
         """
         given.done()
-        watcher = self._manager.watch()
+        watcher = self._manager.events.watch()
         try:
             yield {"readers": self._readers(), "event": None}
             while not watcher.overrun:
@@ -178,7 +179,7 @@ class Methods:
                 told = {"kind": event.kind, "reader": event.reader, "detail": event.detail}
                 yield {"readers": None, "event": told}
         finally:
-            self._manager.unwatch(watcher)
+            self._manager.events.unwatch(watcher)
         raise VccidError("events came faster than they were read", "monitor again")
 
     def _source(self, given: Taker) -> CardSource | None:
@@ -192,7 +193,7 @@ class Methods:
         printed, picture = given.flag("printed_information"), given.text("facial_image")
         environment = self._environment(given)
         real = _real_card(given, environment)
-        if kind in ISSUED:
+        if kind in ISSUED and real is None:
             kind, own = ISSUED[kind]
             atr = atr or own
         if kind is not None and kind not in CARD_KINDS:
@@ -204,11 +205,11 @@ class Methods:
         if real is not None:
             if certificates is not None:
                 raise BadParameter("certificates")
-            _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
+            _none_of(database=database, atr=atr, in_memory=in_memory or None)
             _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
             _none_of(printed_information=printed or None, facial_image=picture)
             _none_of(contactless=contactless or None)
-            return real
+            return self._emulated(real, kind)
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
             _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
@@ -248,6 +249,16 @@ class Methods:
             picture or "",
         )
 
+    def _emulated(self, real: RealCard, kind: str | None) -> RealCard:
+        """Of the kind that is asked for, or new cards are of; one passed through is what it is."""
+        if not real.emulated:
+            _none_of(card=kind)
+            return real
+        wanted = self.settings.certificates.card if kind is None else kind
+        if wanted not in CARD_KINDS:
+            raise BadParameter("card")
+        return replace(real, card=CARD_KINDS[CARD_KINDS.index(wanted)])
+
     def _environment(self, given: Taker) -> tuple[str, ...]:
         """NAME=VALUE each, of variables that may be set."""
         environment = given.texts("environment") or ()
@@ -264,7 +275,7 @@ class Methods:
         return environment
 
     def _readers(self) -> list[Parameters]:
-        managed_readers = self._manager.managed_readers
+        managed_readers = self._manager.readers.by_name
         return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
 
     def _reader(self, managed: ManagedReader) -> Parameters:

@@ -220,8 +220,12 @@ def card_request(
         raise click.UsageError(
             "a card comes from --certs, --blank, --reader or --hardware, not from two"
         )
-    if (real_reader, hardware) != (None, None) and (db, atr, kind) != (None, None, None):
-        raise click.UsageError("--card, --db and --atr go with --certs")
+    if (real_reader, hardware) != (None, None) and (db, atr) != (None, None):
+        raise click.UsageError("--db and --atr go with --certs")
+    if real_reader is not None and kind is not None:
+        raise click.UsageError("--card goes with --certs and --hardware")
+    if hardware is not None and kind == "piv-only-2025":
+        raise click.UsageError("--card piv-only-2025 goes with --certs and --blank")
     if environment and certs is None and hardware is None:
         raise click.UsageError("--set goes with --certs and --hardware")
     if wrong := next((text for text in environment if "=" not in text[1:]), None):

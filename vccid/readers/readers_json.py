@@ -75,11 +75,13 @@ class RealCard:
         reader: the PC/SC reader's name; once kept, the complete one.
         emulated: a card of ours made of its certificates, not the card itself.
         environment: as `MadeCard.environment`, of an emulated one.
+        card: the kind of an emulated one.
     """
 
     reader: str
     emulated: bool
     environment: tuple[str, ...] = ()
+    card: CardKind = "cac"
 
 
 #: What can be put into a reader.
@@ -236,12 +238,12 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
         reader, emulated = source["reader"], source["emulated"]
         if not _is_name(reader) or type(emulated) is not bool:
             raise ValueError("no real card")
-        return RealCard(reader, emulated, _decode_environment(source))
+        return RealCard(reader, emulated, _decode_environment(source), _decode_kind(source))
     certificates = source["certificates"]
     names = (*certificates, source["database"])
     if type(certificates) is not list or not all(map(_is_name, names)):
         raise ValueError("no certificates")
-    kind = CARD_KINDS[CARD_KINDS.index(source.get("card", "cac"))]
+    kind = _decode_kind(source)
     serial, in_memory = source.get("serial", ""), source.get("in_memory", False)
     if type(serial) is not str or not set(serial) <= set(string.hexdigits):
         raise ValueError("no serial number")
@@ -281,6 +283,10 @@ def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str, str, bool]
     if secure not in ("", *SM_KINDS) or type(contactless) is not bool:
         raise ValueError("no card")
     return profile, number, touch, secure, contactless
+
+
+def _decode_kind(source: Mapping[str, Any]) -> CardKind:
+    return CARD_KINDS[CARD_KINDS.index(source.get("card", "cac"))]
 
 
 def _decode_environment(source: Mapping[str, Any]) -> tuple[str, ...]:

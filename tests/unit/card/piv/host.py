@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 from collections.abc import Awaitable, Sequence
 from functools import cache
@@ -22,6 +23,7 @@ from vccid.card.piv.piv_card import PivCard
 from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.slots import given_keys, guid_of, new_contents
 from vccid.card.state import MemoryStateStore
+from vccid.iso7816.atr import T1_ATR
 from vccid.keys.base import Credential
 from vccid.keys.file_key import file_key
 
@@ -85,7 +87,7 @@ async def piv_card(
                     given,
                     NOW,
                     profile=profile,
-                    choices=Choices(secure_messaging=secure_messaging),
+                    choices=choices,
                 ),
                 keeper or MemoryKeeper(),
             ),
@@ -104,12 +106,11 @@ async def piv_card(
     return card
 
 
-async def conversing_card() -> PivCard:
+async def conversing_card(atr: bytes = T1_ATR) -> PivCard:
     """The card of `tests.conversations.piv`."""
     keys = (elliptic(0), rsa_key(1), elliptic(1), elliptic(2), rsa_key(2))
-    return await piv_card(
-        [credential(f"cert{number}", key) for number, key in enumerate(keys, start=1)]
-    )
+    given = [credential(f"cert{number}", key) for number, key in enumerate(keys, start=1)]
+    return await piv_card(given, profile=dataclasses.replace(PLAIN, atr=atr))
 
 
 class Host:
