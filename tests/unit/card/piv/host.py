@@ -87,7 +87,7 @@ async def piv_card(
                     given,
                     NOW,
                     profile=profile,
-                    choices=choices,
+                    choices=Choices(secure_messaging=secure_messaging),
                 ),
                 keeper or MemoryKeeper(),
             ),
