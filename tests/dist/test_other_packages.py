@@ -58,7 +58,9 @@ def files(root: Path, leave_out: tuple[str, ...]) -> Files:
     return dict(_files(root, leave_out))
 
 
-def _files(root: Path, leave_out: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, bytes | None]]]:
+def _files(
+    root: Path, leave_out: tuple[str, ...]
+) -> Iterator[tuple[str, tuple[int, bytes | None]]]:
     for path in root.rglob("*"):
         if not path.is_file():
             continue

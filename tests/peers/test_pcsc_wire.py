@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -532,6 +533,69 @@ def test_half_a_message_holds_nobody_up(door: Door, card: PlainDaemon) -> None:
         client.socket.sendall(struct.pack("=II", 152, pc.CONNECT)[: number % 8 + 1])
     other = door()
     assert other.transmit(connected(other), SELECT)[0] == pc.SUCCESS
+
+
+def conversation(handle: int) -> list[bytes]:
+    """What a program says once it is connected, a message each."""
+    transmit = struct.pack(
+        "=8I",
+        handle,
+        pc.T0,  # ioSendPciProtocol
+        16,  # ioSendPciLength
+        len(SELECT),  # cbSendLength
+        3,  # ioRecvPciProtocol
+        16,  # ioRecvPciLength
+        258,  # pcbRecvLength
+        0,  # rv
+    )
+    control = struct.pack("=iIIIII", handle, 0x42000D48, 0, 256, 0, 0)
+    reconnect = struct.pack("=6I", handle, pc.SHARED, pc.T0, pc.RESET, 0, 0)
+    asked = [
+        (pc.BEGIN, struct.pack("=iI", handle, 0), b""),
+        (pc.TRANSMIT, transmit, SELECT),
+        (pc.CONTROL, control, b""),
+        (pc.STATUS, struct.pack("=iI", handle, 0), b""),
+        (pc.RECONNECT, reconnect, b""),
+        (pc.WAIT, b"", b""),
+        (pc.STOP, b"", b""),
+        (pc.END, struct.pack("=iII", handle, pc.RESET, 0), b""),
+        (pc.DISCONNECT, struct.pack("=iII", handle, pc.UNPOWER, 0), b""),
+    ]
+    return [
+        struct.pack("=II", len(body), command) + body + behind for command, body, behind in asked
+    ]
+
+
+@pytest.mark.parametrize("at", range(9))
+@pytest.mark.parametrize("how", ["before", "in its header", "in its middle", "unanswered"])
+def test_a_program_killed_at_any_message_leaves_nothing(
+    door: Door, card: PlainDaemon, at: int, how: str
+) -> None:
+    killed, other = door(), door()
+    *said, last = conversation(connected(killed))[: at + 1]
+    size = {"before": 0, "in its header": 5, "in its middle": len(last) // 2}
+    killed.socket.sendall(b"".join(said) + last[: size.get(how, len(last))])
+    killed.close()
+    deadline = time.monotonic() + 10
+    while other.states()[READER][2] != 0:
+        assert time.monotonic() < deadline, "its handle is there"
+    its = connected(other)
+    assert other.begin(its) == pc.SUCCESS
+    assert other.transmit(its, SELECT) == (pc.SUCCESS, b"\x90\x00")
+    assert other.end(its) == pc.SUCCESS
+
+
+def test_two_thousand_connections(daemon: tuple[PlainDaemon, Path], card: PlainDaemon) -> None:
+    """Nobody of those who were served before is let go of."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    with contextlib.ExitStack() as end:
+        first = end.enter_context(RawClient(daemon[1]))
+        first.establish()
+        its = connected(first)
+        crowd = [end.enter_context(RawClient(daemon[1])) for _ in range(2000)]
+        assert crowd[-1].hung_up()
+        assert first.transmit(its, SELECT) == (pc.SUCCESS, b"\x90\x00")
 
 
 def test_more_programs_than_there_may_be(daemon: tuple[PlainDaemon, Path], door: Door) -> None:

@@ -8,13 +8,14 @@ import select
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.peers.daemon import PATIENCE, Daemon
+from tests.peers.daemon import BIN, PATIENCE, Daemon
 from tests.peers.test_run import CARD, NO_RUN_PCSCD
 from tests.peers.user import BECOME_NOBODY, NOBODY, User, ended, temporary_user, wait_for
 
@@ -119,6 +120,38 @@ def test_a_keeper_that_is_stopped_hears_of_the_end(user: User) -> None:
     user.wait_for_nothing_left()
 
 
+# -- the command -----------------------------------------------------------------------------------
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("closed/program", 126, "closed/program cannot be run: Permission denied"),
+        ("./" + "x" * 300, 126, "x cannot be run: File name too long"),
+        ("/etc/passwd/x", 127, "/etc/passwd/x is not to be found"),
+        ("", 127, "'' is not to be found"),
+        ("./a b", 127, "'./a b' is not to be found"),
+    ],
+)
+def test_no_such_command(command: str, code: int, said: str) -> None:
+    """As env(1) has it."""
+    with temporary_user(NOBODY) as nobody:
+        (nobody.home / "closed").mkdir(mode=0)
+        done = nobody.run("run", "--", command)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
+@as_root
+def test_a_run_that_cannot_be_looked_at_is_not_stopped() -> None:
+    with temporary_user(NOBODY) as nobody:
+        (nobody.home / "closed").mkdir(mode=0)
+        done = nobody.run("stop", "closed/vccid-run.abc")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "closed/vccid-run.abc cannot be reached: Permission denied" in done.stderr
+
+
 # -- directories -----------------------------------------------------------------------------------
 
 
@@ -174,6 +207,34 @@ def test_nobody_else_uses_the_card_though_the_directory_is_open() -> None:
         assert done.stdout.count(CARD) == 1, "root's own opensc-tool"
         assert "srw-------" in done.stdout
         assert [path.name for path in runtime.iterdir()] == ["lock"]
+
+
+# -- what it inherits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", ["0777", "0277", "0000"])
+def test_a_umask_is_the_commands_and_not_ours(user: User, mask: str) -> None:
+    """Nothing of ours is closed to ourselves, nor open to others."""
+    script = (
+        'umask; vccidctl card info | head -n 1; find "$TMPDIR" -mindepth 1 -perm /022 -type f,d'
+    )
+    wrapper = ("sh", "-c", f'umask {mask} && exec "$@"', "sh")
+    between = ("--pcscd",) if mask == "0000" else ()
+    done = user.run("run", "--generate", *between, "sh", "-c", script, wrapper=wrapper)
+    assert (done.stdout.split(), done.stderr) == ([mask, "reader:", "vccid0"], "")
+
+
+def test_blocked_signals_are_the_commands_and_not_ours(user: User) -> None:
+    blocked = ("env", "--block-signal=TERM", "--block-signal=CHLD", "--block-signal=HUP")
+    done = user.run("run", "grep", "SigBlk", "/proc/self/status", wrapper=blocked)
+    assert done.stdout.split() == ["SigBlk:", "0000000000014001"]  # signal(7): 17, 15 and 1
+    process = user.start("run", "sh", "-c", "echo begun; read line", stdin=subprocess.PIPE,
+                         wrapper=blocked)  # fmt: skip
+    with ended(process):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.kill()
+    user.wait_for_nothing_left()
 
 
 # -- the log ---------------------------------------------------------------------------------------
@@ -302,3 +363,30 @@ def test_few_files_may_be_open(user: User) -> None:
 def test_the_scratch_folder_is_closed_to_others(user: User) -> None:
     script = 'stat -c %a "$(dirname "$(dirname "$PCSCLITE_CSOCK_NAME")")"'
     assert int(user.say("run", "sh", "-c", script), 8) & (stat.S_IRWXG | stat.S_IRWXO) == 0
+
+
+# -- programs apart --------------------------------------------------------------------------------
+
+#: As PrivateTmp= of systemd.exec(5) has it.
+OWN_TMP = ("unshare", "--mount", "sh", "-c",
+           'mount -t tmpfs own /tmp && mount -t tmpfs own /var/tmp && exec "$@"', "sh")  # fmt: skip
+
+
+@as_root
+@pytest.mark.parametrize("away", [False, True], ids=["in /tmp", "elsewhere"])
+def test_a_program_with_a_tmp_of_its_own(away: bool) -> None:
+    """It finds the reader whose socket is elsewhere."""
+    with tempfile.TemporaryDirectory(dir="/run" if away else "/tmp") as place:
+        done = subprocess.run(
+            [BIN / "vccid", "run", *OWN_TMP, "opensc-tool", "--list-readers"],
+            env={**os.environ, "TMPDIR": place}, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert ("vccid vccid0" in done.stdout) is away, done.stdout + done.stderr
+
+
+def test_a_program_whose_environment_was_emptied_is_told_again(user: User) -> None:
+    again = 'env -i PATH="$PATH" $1 opensc-tool --list-readers'
+    for told, found in (("", False), ("PCSCLITE_CSOCK_NAME=$PCSCLITE_CSOCK_NAME", True)):
+        done = user.run("run", "sh", "-c", again.replace("$1", told))
+        assert ("vccid vccid0" in done.stdout) is found, done.stdout + done.stderr

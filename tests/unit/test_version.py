@@ -20,3 +20,8 @@ def first(pattern: str, name: str) -> str:
 def test_both_changelogs_begin_with_this_version() -> None:
     assert first(r"^## \[([0-9.]+)\] - \d{4}-\d\d-\d\d$", "CHANGELOG.md") == __version__
     assert first(r"^vccid \((.+)\) unstable", "debian/changelog") == __version__
+
+
+def test_the_page_for_ci_names_this_version() -> None:
+    page = (ROOT / "docs/howto/ci.md").read_text()
+    assert set(re.findall(r"(?:@v|vccid:)([0-9.]+[0-9])", page)) == {__version__}

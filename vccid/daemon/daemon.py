@@ -74,7 +74,7 @@ class Daemon:
             await self._manager.start()
             await self._control.start(*self._socket.open(self._settings.control))
             loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-            self._manager.changed = self._tell
+            self._manager.events.changed = self._tell
             self._notifier.ready(self._manager.summary())
             log.info("ready: %s", self._manager.summary())
             self._begin(self._manager.restore(), "restore")

@@ -25,7 +25,7 @@ from vccid import __version__
 from vccid.daemon import logging as daemon_logging
 from vccid.daemon import sd_notify, socket_and_lock
 from vccid.errors import ConfigError, DaemonRunning, VccidError, unexpected
-from vccid.process import standard_streams
+from vccid.process import standard_streams, umask
 from vccid.readers import card_threads
 from vccid.settings import config, config_files, directories
 
@@ -164,6 +164,9 @@ def _serve(
     handed: tuple[socket.socket, ...],
 ) -> None:
     settings = config_files.load(places.configuration, overrides)
+    umask.make_fit()
+    # Whoever started us may have them blocked, and then nobody could tell us to end.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _keep_memory_private()
     _keep_memory_small()
     _open_many_files()

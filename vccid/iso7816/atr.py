@@ -20,6 +20,8 @@ T1_ATR: Final = bytes.fromhex("3BF71300008131FE458031C173C021C0CD")
 CAC_T1_ATR: Final = bytes.fromhex("3BF913000081 31FE45 8031C173C021C0 5143 D1")
 CAC_PIV_ATR: Final = bytes.fromhex("3BFA13000081 31FE45 8031C173C021C0 524350 81")
 
+#: The same card where it is not touched by contacts (PC/SC part 3, 3.1.3.2.3.1).
+CONTACTLESS_ATR: Final = bytes.fromhex("3B878001 8031C173C021C0 24")
 #: T=0 and T=1, of an alternate token: a PIV card without a CAC's applets, which OpenSC's table has.
 ALTERNATE_TOKEN_ATR: Final = bytes.fromhex("3BD8180080 B1FE451F07 8031C1640806920F D5")
 

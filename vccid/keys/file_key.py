@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
@@ -22,6 +24,9 @@ from vccid.keys.rsa import Modulus
 #: `cryptography` wants a hash function as long as the digest it is given.
 _DIGESTS: Final = {P256.size: hashes.SHA256(), P384.size: hashes.SHA384()}
 
+#: Seconds for which everybody else may be kept waiting.
+_QUICK: Final = 0.001
+
 
 class RsaFileKey(RsaPrivateKey):
     """An RSA key held in memory by libcrypto."""
@@ -33,14 +38,23 @@ class RsaFileKey(RsaPrivateKey):
             self._rsa = RawRsa(pkcs8, self.modulus.size)
         finally:
             wipe(pkcs8)
+        #: of processor time, that the last operation took
+        self._seconds = math.inf
 
     @property
     def size_bits(self) -> int:
         return self.modulus.bits
 
+    @property
+    def is_quick(self) -> bool:
+        return self._seconds <= _QUICK
+
     def raw(self, block: bytes) -> bytes:
         self.modulus.check(block)
-        return self._rsa.apply(block)
+        begin = time.thread_time()
+        result = self._rsa.apply(block)
+        self._seconds = time.thread_time() - begin
+        return result
 
 
 class NistFileKey(EcPrivateKey):

@@ -258,9 +258,16 @@ def _check_command(name: str) -> None:
     """Start nothing for a command that is not there."""
     if shutil.which(name) is not None:
         return
-    there = shutil.which(name, mode=os.F_OK) is not None or ("/" in name and Path(name).exists())
-    click.echo(f"vccid: {name} {'cannot be run' if there else 'is not to be found'}", err=True)
-    sys.exit(Exit.NOT_RUNNABLE if there else Exit.NOT_FOUND)
+    found = name if "/" in name else shutil.which(name, mode=os.F_OK) or ""
+    code, reason = Exit.NOT_RUNNABLE, "cannot be run"
+    try:
+        os.stat(found)
+    except (FileNotFoundError, NotADirectoryError):
+        code, reason = Exit.NOT_FOUND, "is not to be found"
+    except OSError as error:
+        reason += f": {error.strerror}"
+    click.echo(f"vccid: {shlex.quote(name)} {reason}", err=True)
+    sys.exit(code)
 
 
 def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
@@ -276,6 +283,8 @@ def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     ):
         values = {**values, "blank": True}
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
+    if generate and values["certs"] is None and not values["blank"]:
+        request.pop("blank", None)  # of a profile without certificates
     sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
     if generate and sources | {"database", "password"} & request.keys():
         raise click.UsageError("--generate makes its own certificates")

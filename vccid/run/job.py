@@ -37,13 +37,19 @@ _STAT_STATE: Final = 0
 _STAT_PARENT: Final = 1
 
 
-def run_command(argv: list[str], environment: Mapping[str, str], closed: Iterable[int] = ()) -> int:
+def run_command(
+    argv: list[str],
+    environment: Mapping[str, str],
+    closed: Iterable[int] = (),
+    umask: int | None = None,
+) -> int:
     """Run a command as if it had been called itself; returns its wait status.
 
     It is killed when we are.
 
     Args:
         closed: standard streams that it shall find closed.
+        umask: where it is not ours.
     """
     parent = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -55,6 +61,8 @@ def run_command(argv: list[str], environment: Mapping[str, str], closed: Iterabl
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for fd in closed:
             os.set_inheritable(fd, False)
+        if umask is not None:
+            os.umask(umask)
         try:
             os.execvpe(argv[0], argv, environment)
         except OSError as error:

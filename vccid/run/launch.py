@@ -18,6 +18,7 @@ from vccid.ctl import cards, output, secrets
 from vccid.ctl.client import Client, NoDaemon
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed
+from vccid.process import umask
 from vccid.readers import card_maker
 from vccid.run import job, pcscd, scratch
 from vccid.run.keeper import Keeper
@@ -87,8 +88,9 @@ def run(options: Options, command: list[str]) -> int:
         RunFailed: daemon or pcscd cannot be had.
         VccidError: the card cannot be made.
     """
+    inherited = umask.make_fit()
     with _begun(options) as (plan, _):
-        return job.run_command(command, plan.handed_on(os.environ), options.closed)
+        return job.run_command(command, plan.handed_on(os.environ), options.closed, inherited)
 
 
 def detach(options: Options, tell: Callable[[dict[str, str]], None]) -> NoReturn:
@@ -101,6 +103,7 @@ def detach(options: Options, tell: Callable[[dict[str, str]], None]) -> NoReturn
         RunFailed, VccidError: as `run`.
         OSError: nobody could be told.
     """
+    umask.make_fit()
     with _begun(options) as (plan, keeper):
         tell(plan.handed_on({}))
         keeper.let_go()
@@ -156,8 +159,16 @@ def _plan(options: Options, directory: Path, behind: Pcscd | None) -> Plan:
         log=log,
         detached=options.detached,
         end_with=options.end_with,
-        label=options.card.get("reader_name"),
+        label=options.card.get("reader_name") or _reader_name(options.card.get("profile")),
     )
+
+
+def _reader_name(profile: str | None) -> str | None:
+    if profile is None:
+        return None
+    from vccid.card.piv.profiles import profile_named
+
+    return profile_named(profile).reader_name
 
 
 def _defaults(at_the_daemon: bool) -> dict[tuple[str, str], str]:

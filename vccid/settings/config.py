@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast, get_args, get_type_hints
 
-from vccid.settings.looks import check_atr, check_optional_label, check_usb_string
+from vccid.settings.looks import TOUCHES, check_atr, check_optional_label, check_usb_string
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 CardKind = Literal["cac", "piv", "cac+piv"]
@@ -337,6 +337,17 @@ class ReaderSettings:
     usb_serial: Annotated[
         str, Help("Its serial number, at USB and elsewhere; empty: its own.", check_usb_string)
     ] = ""
+    contactless: Annotated[
+        bool, Help("Whether hosts come to its PIV cards by the contactless interface.")
+    ] = False
+    touch: Annotated[
+        str,
+        Help(
+            "Who touches a PIV card whose keys want it: always somebody, never anybody, or ask: "
+            "vccidctl touch.",
+            _one_of(*TOUCHES),
+        ),
+    ] = "always"
     slots: Annotated[
         int,
         Help("Slots of its USB device; the further ones are readers NAME-2, NAME-3 ...", _slots),

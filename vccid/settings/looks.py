@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from vccid.card.touch import TouchMode
 from vccid.errors import RemoteProtocolError
 from vccid.iso7816.atr import ALTERNATE_TOKEN_ATR, Atr, fault_of
 
@@ -16,6 +17,19 @@ ATRS: Final = ("cac", "t1")
 ISSUED: Final[dict[str, tuple[Literal["piv"], str]]] = {
     "piv-only-2025": ("piv", ALTERNATE_TOKEN_ATR.hex()),
 }
+#: Whom a PIV card may be taken for (`vccid.card.piv.profiles`, which takes a while to load), by the
+#: names a user may give.
+PROFILES: Final = {
+    "yubikey-5": "yubikey-5.4",
+    "yubikey-5.4": "yubikey-5.4",
+    "yubikey-5.7": "yubikey-5.7",
+}
+#: The greatest serial number Yubico's tools know.
+MOST_NUMBER: Final = 0xFFFFFFFF
+#: Kinds of a PIV card's key for secure messaging.
+SM_KINDS: Final = ("cs2", "cs7", "cs2-intermediate", "cs7-intermediate")
+#: Who may touch a card.
+TOUCHES: Final = tuple(mode.value for mode in TouchMode)
 
 #: Bytes of a name; libpcsclite has 128, a NUL, and pcscd's own " 00 00" among them.
 LABEL_MAX: Final = 100

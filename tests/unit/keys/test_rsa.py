@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -58,6 +59,19 @@ def test_one_key_in_many_threads() -> None:
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(assert_signs, key.raw, cert) for _ in range(64)]:
             done.result()
+
+
+@pytest.mark.parametrize(("seconds", "quick"), [(0.0002, True), (0.02, False)])
+def test_a_key_tells_from_its_last_operation_whether_it_is_quick(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, quick: bool
+) -> None:
+    """By its thread's processor time: what else the machine does makes it no slower."""
+    key = RsaFileKey(rsa_key())
+    assert not key.is_quick
+    clock = itertools.count(0.0, seconds)
+    monkeypatch.setattr("vccid.keys.file_key.time.thread_time", lambda: next(clock))
+    key.raw(bytes(256))
+    assert key.is_quick == quick
 
 
 def test_libcrypto_refuses_what_is_no_key() -> None:

@@ -125,7 +125,7 @@ class PkiApplet(ContainerApplet):
             return status.SECURITY_STATUS_NOT_SATISFIED
         if len(block) != self._size or int.from_bytes(block, "big") >= self._modulus:
             return status.DATA_INVALID
-        return self._operate(session, block)
+        return (self._operate_at_once if self._key.is_quick else self._operate)(session, block)
 
     def get_certificate(self, session: AppletSession, command: Command) -> bytes:
         """GET CERTIFICATE of the first CAC: Le bytes, then 63xx while xx more bytes follow.
@@ -139,21 +139,32 @@ class PkiApplet(ContainerApplet):
         selection.certificate_offset = end if left > 0 else 0
         return self._stored[start:end] + (status.more_data(left) if left > 0 else status.SUCCESS)
 
+    def _operate_at_once(self, session: AppletSession, block: bytes) -> bytes:
+        try:
+            return self._key.raw(block) + status.SUCCESS
+        except (KeyOperationError, KeySourceError) as error:
+            return self._failed(session, error)
+
     async def _operate(self, session: AppletSession, block: bytes) -> bytes:
         work = self._offload(partial(self._key.raw, block))
         try:
             result: bytes = await session.lifetime.wait_for(work)
-        except LoginLost as error:
-            return self._failed(session, error, self._unlockable(session))
-        except KeyOperationError as error:
-            return self._failed(session, error, status.DATA_INVALID)
-        except PrivateKeyMissing as error:
-            return self._failed(session, error, status.REFERENCED_DATA_NOT_FOUND)
-        except TokenGone as error:
-            return self._failed(session, error, status.EXECUTION_ERROR)
-        except KeySourceError as error:
-            return self._failed(session, error, status.NO_PRECISE_DIAGNOSIS)
+        except (KeyOperationError, KeySourceError) as error:
+            return self._failed(session, error)
         return result + status.SUCCESS
+
+    def _answer_to(
+        self, session: AppletSession, error: KeyOperationError | KeySourceError
+    ) -> bytes:
+        if isinstance(error, LoginLost):
+            return self._unlockable(session)
+        if isinstance(error, KeyOperationError):
+            return status.DATA_INVALID
+        if isinstance(error, PrivateKeyMissing):
+            return status.REFERENCED_DATA_NOT_FOUND
+        return (
+            status.EXECUTION_ERROR if isinstance(error, TokenGone) else status.NO_PRECISE_DIAGNOSIS
+        )
 
     def _unlockable(self, session: AppletSession) -> bytes:
         """What to answer where the token is locked again: its PIN can be verified, or it is not.
@@ -165,9 +176,8 @@ class PkiApplet(ContainerApplet):
         session.pin_status.fall()
         return status.SECURITY_STATUS_NOT_SATISFIED
 
-    def _failed(
-        self, session: AppletSession, error: KeyOperationError | KeySourceError, answer: bytes
-    ) -> bytes:
+    def _failed(self, session: AppletSession, error: KeyOperationError | KeySourceError) -> bytes:
+        answer = self._answer_to(session, error)
         _log.error(
             "%s: the key of %s failed: %s; %s",
             outcome_text(INS_SIGN_DECRYPT, answer, GSC_IS),

@@ -18,13 +18,23 @@ class Choices:
     Attributes:
         printed_information: whether it has that.
         facial_image: a file with the picture, or "" for none.
+        secure_messaging: kind of its key 04, as `new_credential` has it, or "" for none.
     """
 
     printed_information: bool = False
     facial_image: str = ""
+    secure_messaging: str = ""
 
     def __bool__(self) -> bool:
         return self != NO_CHOICES
+
+    @property
+    def name(self) -> str:
+        """What tells cards apart that have other such objects; "" for none."""
+        words = ["printed information"] * self.printed_information
+        words += [f"facial image {self.facial_image}"] * bool(self.facial_image)
+        words += [f"secure messaging {self.secure_messaging}"] * bool(self.secure_messaging)
+        return "".join(f" with {word}" for word in words)
 
     def picture(self) -> Picture | None:
         """The picture, or None. Blocks.

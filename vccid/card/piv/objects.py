@@ -20,11 +20,14 @@ from vccid.card.piv.data_model import (
     KEY_HISTORY,
     MAX_OBJECT,
     OBJECTS,
+    PAIRING_CODE,
     SECURITY_OBJECT,
+    SM_SIGNER,
 )
 from vccid.card.piv.fascn import FascN
 from vccid.card.piv.references import RETIRED
 from vccid.card.piv.signing import CHUID_CONTENT, LDS_CONTENT, lds_security_object, signed_data
+from vccid.card.piv.sm_credential import SmCredential
 from vccid.errors import RemoteProtocolError
 from vccid.iso7816 import ber
 
@@ -73,9 +76,22 @@ def card_capability(guid: bytes) -> bytes:
     return ber.encode_all(fields)
 
 
-def discovery() -> bytes:
-    """Discovery Object (3.3.2): the application PIN alone."""
-    return ber.encode_all([(0x4F, AID), (0x5F2F, b"\x40\x00")])
+def discovery(*, virtual_contact: bool = False) -> bytes:
+    """Discovery Object (3.3.2): the application PIN alone; and the virtual contact interface."""
+    return ber.encode_all([(0x4F, AID), (0x5F2F, b"\x48\x00" if virtual_contact else b"\x40\x00")])
+
+
+def with_secure_messaging(objects: dict[int, bytes], held: SmCredential | None) -> dict[int, bytes]:
+    """The same objects, and those that go with secure messaging (3.3.7, 3.3.8)."""
+    if held is None:
+        return objects
+    code = ber.encode_all([(0x99, held.pairing_code.encode()), (_ERROR_DETECTION, b"")])
+    return {
+        **objects,
+        DISCOVERY: discovery(virtual_contact=True),
+        SM_SIGNER: held.signer,
+        PAIRING_CODE: code,
+    }
 
 
 def printed_information(name: str, expires: datetime.date, guid: bytes) -> bytes:

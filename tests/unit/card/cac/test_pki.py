@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -192,8 +193,13 @@ def test_a_block_above_the_modulus(driver: Driver) -> None:
 
 
 class FailingKey(RsaPrivateKey):
-    def __init__(self, error: VccidError) -> None:
+    def __init__(self, error: VccidError, quick: bool) -> None:
         self._error = error
+        self._quick = quick
+
+    @property
+    def is_quick(self) -> bool:
+        return self._quick
 
     @property
     def size_bits(self) -> int:
@@ -212,11 +218,16 @@ class FailingKey(RsaPrivateKey):
         (PasswordNeeded("locked"), status.NO_PRECISE_DIAGNOSIS),
     ],
 )
+@pytest.mark.parametrize("quick", [False, True])
 def test_a_key_that_fails(
-    make: MakeDriver, caplog: pytest.LogCaptureFixture, error: VccidError, answer: bytes
+    make: MakeDriver,
+    caplog: pytest.LogCaptureFixture,
+    error: VccidError,
+    answer: bytes,
+    quick: bool,
 ) -> None:
     held = credential("small0", 1024)
-    driver = make(Credential("mine", held.certificate, FailingKey(error), None))
+    driver = make(Credential("mine", held.certificate, FailingKey(error, quick), None))
     driver.hex(select_command(PKI0))
     driver.hex(VERIFY)
     assert driver.send("00 42 00 00 80" + "00" * 128 + "00") == answer
@@ -225,6 +236,23 @@ def test_a_key_that_fails(
     assert record.getMessage().startswith(f"SIGN/DECRYPT → {answer.hex().upper()} (")
     assert record.__dict__["card"] == driver.card.serial
     assert driver.send("00 20 00 00") == status.SUCCESS
+
+
+class QuickKey(FailingKey):
+    """Done where it is asked."""
+
+    def raw(self, block: bytes) -> bytes:
+        assert threading.current_thread() is threading.main_thread()
+        return block
+
+
+def test_a_quick_key_is_answered_at_once(make: MakeDriver) -> None:
+    held = credential("small0", 1024)
+    key = QuickKey(KeyOperationError("none"), quick=True)
+    driver = make(Credential("mine", held.certificate, key, None))
+    driver.hex(select_command(PKI0))
+    driver.hex(VERIFY)
+    assert driver.session.execute(bytes.fromhex("00 42 00 00 80" + "00" * 128)) == b"\x61\x80"
 
 
 def test_keys_no_applet_can_hold(make: MakeDriver) -> None:

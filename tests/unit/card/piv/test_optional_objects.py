@@ -40,7 +40,7 @@ JP2 = bytes.fromhex("00 00 00 0C 6A 50 20 20 0D 0A 87 0A") + bytes(40) + CODESTR
 async def card_of(choices: Choices) -> PivCard:
     given = [credential("Cardholder", elliptic(0))]
     guid = guid_of([item.certificate for item in given])
-    contents = new_contents(guid, given, NOW, choices)
+    contents = new_contents(guid, given, NOW, choices=choices)
     memory = CardMemory(SharedContents(contents, MemoryKeeper()), given_keys(given), at_once)
     store, serial = MemoryStateStore(), guid.hex()
     pin = await PivPin.open(store, serial, at_once, PIN)
