@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import answers
 from tests import debian_packages as packages
@@ -45,6 +46,10 @@ def pytest_configure() -> None:
 
 #: Of this run; with xdist, the workers' reports come here too.
 HELD = Held()
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("vccid", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vccid")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

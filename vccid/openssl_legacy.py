@@ -14,6 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from vccid import openssl_library
+from vccid.errors import SourceUnusable
+
 _NAME: Final = b"legacy"
 #: OPENSSL_INFO_MODULES_DIR of OPENSSL_info(3).
 _MODULES: Final = 1003
@@ -34,10 +37,14 @@ _INIT: Final = ctypes.CFUNCTYPE(
 
 
 def is_there() -> bool:
-    """Whether the provider's file is where OpenSSL looks for it (OPENSSL_MODULES, or built in)."""
+    """Whether the provider's file is where OpenSSL looks for it (OPENSSL_MODULES, or built in).
+
+    Raises:
+        SourceUnusable: there is no libcrypto.
+    """
     folder = os.environ.get("OPENSSL_MODULES")
     if folder is None:
-        ask = ctypes.CDLL("libcrypto.so.3").OPENSSL_info
+        ask = ctypes.CDLL(openssl_library.name()).OPENSSL_info
         ask.restype = c_char_p
         folder = os.fsdecode(ask(_MODULES) or b"")
     return Path(folder, "legacy.so").exists()
@@ -46,7 +53,11 @@ def is_there() -> bool:
 @cache
 def do_without() -> None:
     """Let `cryptography` load where the provider is missing; to be called before it does."""
-    if not is_there():
-        add = ctypes.CDLL("libcrypto.so.3").OSSL_PROVIDER_add_builtin
+    try:
+        missing = not is_there()
+    except SourceUnusable:  # Then `cryptography` brought an OpenSSL of its own, and all of it.
+        return
+    if missing:
+        add = ctypes.CDLL(openssl_library.name()).OSSL_PROVIDER_add_builtin
         add.argtypes = (c_void_p, c_char_p, c_void_p)
         add(None, _NAME, ctypes.cast(_INIT, c_void_p))

@@ -15,14 +15,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tests.peers.daemon import BIN
 from tests.peers.desk import OPENSC_MODULE, PIN, Desk
 from tests.peers.piv import Issued, connect, manage
 from tests.peers.stage import Stage
 from tests.unit.card.piv.host import Host, credentials, encode, piv_card
+from vccid.run.generate import DEFAULT_ALGORITHM, Recipe, new_certificates
 
 #: Turns, and seconds of each.
 TURNS, SECONDS = 3, 1
@@ -198,6 +201,26 @@ def personalising(stage: Stage, desk: Desk) -> list[dict[str, object]]:
     return figures
 
 
+def new_cards() -> list[dict[str, object]]:
+    """Milliseconds for the certificates of `vccid run --generate`, and for all of it."""
+    figures: list[dict[str, object]] = []
+    for card in ("cac", "piv"):
+        recipe = Recipe(card, DEFAULT_ALGORITHM[card])
+        run = [str(BIN / "vccid"), "run", "--generate", "--card", card, "--", "true"]
+        for what, work in (
+            ("keys and certificates of a new card", partial(new_certificates, recipe)),
+            ("`vccid run --generate`, a card in and out", partial(subprocess.run, run, check=True)),
+        ):
+            spent = []
+            for _ in range(9):
+                start = time.perf_counter()
+                work()
+                spent.append(1000 * (time.perf_counter() - start))
+            name = f"{what}, {card}, {recipe.algorithm}, median of 9"
+            figures.append({"name": name, "value": round(statistics.median(spent)), "unit": "ms"})
+    return figures
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vccid-bench-") as name, Stage(Path(name)) as stage:
         issued, pin = Issued(Path(name), *KINDS), Path(name) / "pin"
@@ -210,6 +233,7 @@ def main() -> None:
         other = stage.host("other", "blank")
         stage.daemon.ctl("insert", "blank", "--blank", "--wait")
         figures += personalising(stage, other)
+    figures += new_cards()
     print(json.dumps(figures))
 
 

@@ -15,7 +15,6 @@ _NO_RESET: Final = "VSC has no power-on: a session lasts until the card is taken
 _NO_HANDS: Final = "the card is the test's own, in another process"
 _ONE_READER: Final = "libcacard's reader is never empty"
 _NO_PIV: Final = "libcacard has no PIV card"
-_T0_DOOR: Final = "VSC shows cards of T=0 alone, and the PIV card is one of T=1"
 _T1_CARD: Final = "the card there is the one of T=1"
 
 
@@ -45,7 +44,6 @@ class Door:
 
 
 _BY_VSC: Final = {
-    Need.PIV: _T0_DOOR,
     Need.ANY_LENGTH: _FIFTY_TWO,
     Need.RESET: _NO_RESET,
 }

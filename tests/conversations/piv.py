@@ -148,7 +148,7 @@ CONVERSATIONS: Final = (
         "piv_yubico",
         "what Yubico's tools ask, without Le, behind a name cut short",
         (
-            ask("00 A4 04 00 05 A0 00 00 03 08", TEMPLATE + status.SUCCESS),
+            AskWhole(bytes.fromhex("00 A4 04 00 05 A0 00 00 03 08"), lambda d: d == TEMPLATE),
             ask("00 FD 00 00 00", VERSION + status.SUCCESS),
             AskWhole(bytes.fromhex("00 F8 00 00 00"), lambda d: len(d) == 4),
             AskWhole(bytes.fromhex("00 F7 00 9B 00"), lambda d: d[:3] == b"\x01\x01\x03"),

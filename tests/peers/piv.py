@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests.key_material import certificate, key_pem, pem
+from tests.peers.daemon import BIN
 from tests.peers.ifd_client import Gone, IfdClient
 from tests.peers.stage import Stage
 
@@ -45,6 +49,20 @@ def manage(host: IfdClient) -> None:
     cipher = Cipher(algorithms.TripleDES(bytes.fromhex(MANAGEMENT_KEY)), modes.ECB()).encryptor()
     response = bytes.fromhex("00 87 03 9B 0C 7C 0A 82 08") + cipher.update(answer[4:12])
     assert host.transmit(response) == SUCCESS
+
+
+def within_run(
+    directory: Path, options: Sequence[str], script: str, wrapper: Sequence[str] = ()
+) -> str:
+    """What a shell says that runs, and succeeds, within `vccid run` with these options."""
+    done = subprocess.run(
+        [*wrapper, str(BIN / "vccid"), "run", *options, "--", "sh", "-c", script],
+        cwd=directory, env={**os.environ, "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin"},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def new_key(kind: str) -> Any:

@@ -167,3 +167,13 @@ def test_keys_from_a_softhsm_token(
         stage.daemon.ctl("insert", "--hardware", token, "--wait")
         assert stage.daemon.reader()["card"]["serial"] == serial
         sign_with(desk, "0001")
+        stage.daemon.ctl("remove")
+        # A PIV card of it, over a restart too.
+        stage.daemon.ctl("insert", "--hardware", token, "--card", "piv", "--wait")
+        stage.daemon.stop()
+        stage.daemon.start()
+        stage.daemon.wait_for(lambda: stage.daemon.reader()["card"] is not None)
+        assert stage.daemon.reader()["card"]["kind"] == "piv"
+        stage.daemon.ctl("remove", "--wait")
+        stage.daemon.ctl("insert", "--wait")
+        sign_with(desk, "01")

@@ -193,6 +193,18 @@ def test_far_card(
             hands.converse(FAR, pcscd.env, record_property)
 
 
+def test_a_piv_card_with_t0_over_vsc(
+    tmp_path: Path, daemon: Daemon, piv_certificates: str, record_property: Record
+) -> None:
+    place = tmp_path / "far.sock"
+    with Daemon(tmp_path / "near", settings=f'[far_cards]\nlisten = "{place}"\n') as near:
+        daemon.ctl("attach", "vsc", str(place))
+        daemon.ctl("insert", "--card", "piv-only-2025", "--certs", piv_certificates)
+        wait_for_far_card(near)
+        with ours(tmp_path, near, "far0") as pcscd:
+            converse_with_piv(FAR, pcscd.env, record_property)
+
+
 def test_far_card_by_vpcd(
     tmp_path: Path, daemon: Daemon, database: Database, record_property: Record
 ) -> None:

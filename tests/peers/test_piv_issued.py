@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.peers.daemon import BIN
 from tests.peers.desk import OPENSC_MODULE, PIN, WRONG_PIN
+from tests.peers.piv import within_run
 
 P11_KIT_MODULE = "/usr/lib/x86_64-linux-gnu/pkcs11/opensc-pkcs11.so"
 
@@ -83,18 +82,9 @@ cat server.log
 
 def with_a_card(directory: Path, algorithm: str, script: str, wrapper: Sequence[str] = ()) -> str:
     """What a shell says that sees one, and in `directory` the authority's ca.pem."""
-    done = subprocess.run(
-        [
-            *wrapper, str(BIN / "vccid"), "run", "--generate", "--card", "piv",
-            "--algorithm", algorithm, "--ca", "ca.pem", "--user", "me@EXAMPLE.TEST",
-            "--", "sh", "-c", script,
-        ],
-        cwd=directory, env={**os.environ, "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin"},
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=100, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    options = ("--generate", "--card", "piv", "--algorithm", algorithm)
+    named = ("--ca", "ca.pem", "--user", "me@EXAMPLE.TEST")
+    return within_run(directory, (*options, *named), script, wrapper)
 
 
 @pytest.mark.parametrize("algorithm", ["p256", "p384", "rsa2048"])
@@ -120,7 +110,10 @@ def test_pam_p11_logs_in_whose_certificate_is_on_the_card(tmp_path: Path, algori
     )
     said = with_a_card(tmp_path, algorithm, PAM, ("unshare", "--mount"))
     answers = re.findall(r"pamtester: (.*)", said)
-    assert answers == ["successfully authenticated", "Authentication failure"], said
+    assert answers[0] == "successfully authenticated", said
+    # As pam_p11 of 0.3 and of 0.6 puts it.
+    no = ("Authentication failure", "Insufficient credentials to access authentication data")
+    assert len(answers) == 2 and answers[1] in no, said
     assert "card, 2 left" in said
 
 

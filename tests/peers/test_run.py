@@ -19,6 +19,7 @@ from tests.peers.daemon import BIN, PATIENCE
 from tests.peers.desk import OPENSC_MODULE, PIN
 from tests.peers.libcacard import Database
 from tests.peers.user import BECOME_NOBODY, NOBODY, User, ended, temporary_user, wait_for
+from tests.unit.card.piv.test_optional_objects import JPEG
 
 ROOT = Path(__file__).parents[2]
 CARD = "vccid vccid0 00 00"
@@ -100,6 +101,36 @@ def test_a_piv_card_of_an_authority(user: User) -> None:
 
 
 @pytest.mark.parametrize("between", [(), ("--pcscd",)])
+def test_a_piv_card_as_it_is_issued(user: User, between: tuple[str, ...]) -> None:
+    """Its answer to reset, T=0 first and T=1, is in OpenSC's table."""
+    script = f"opensc-tool --atr && pkcs11-tool --module {OPENSC_MODULE} --test --login --pin {PIN}"
+    card = ("--generate", "--card", "piv-only-2025")
+    said = user.say("run", *between, *card, "--", "sh", "-c", script)
+    assert said.startswith("3b:d8:18:00:80:b1:fe:45:1f:07:80:31:c1:64:08:06:92:0f:d5\n")
+    assert "No errors\n" in said
+    said = user.say("run", *between, "--card", "piv-only-2025", "--", "vccidctl", "card", "info")
+    assert "3B D8 18 00 80 B1" in said
+
+
+def test_a_piv_card_with_a_face(user: User) -> None:
+    """Printed information and picture are read after the PIN."""
+    face, read = user.home / "face.jpg", user.home / "read"
+    face.write_bytes(JPEG)
+    script = (
+        f"for id in 0x5fc109 0x5fc108; do yubico-piv-tool -r vccid -a verify-pin -P {PIN}"
+        f" -a read-object --id $id -f binary >>{read} || exit; done; cat {read} | od -An -tx1 -v"
+    )
+    objects = ("--printed-information", "--facial-image", str(face))
+    said = user.say("run", "--generate", "--card", "piv", *objects, "--", "sh", "-c", script)
+    found = bytes.fromhex("".join(line for line in said.split("\n") if line.startswith(" ")))
+    assert b"\x01\x05cert1\x02\x04NONE" in found
+    assert b"FAC\x00010\x00" in found and JPEG in found
+    face.write_bytes(b"GIF89a")
+    done = user.run("run", "--card", "piv", *objects, "--", "true")
+    assert done.returncode == 125 and "neither JPEG nor JPEG 2000" in done.stderr
+
+
+@pytest.mark.parametrize("between", [(), ("--pcscd",)])
 def test_a_reader_and_a_card_that_look_as_one_says(user: User, between: tuple[str, ...]) -> None:
     """Also a class byte that no application knows: 6E00 (ISO/IEC 7816-4, 5.6)."""
     atr = "3B:FD:13:00:00:81:31:FE:15:80:73:C0:21:C0:57:59:75:62:69:4B:65:79:40"
@@ -112,6 +143,20 @@ def test_a_reader_and_a_card_that_look_as_one_says(user: User, between: tuple[st
     assert atr.lower() in said
     assert "SW1=0x6E, SW2=0x00" in said
     assert "112233445566478899aabbccddeeff00" in said
+
+
+@pytest.mark.parametrize("between", [(), ("--pcscd",)])
+def test_a_contactless_card_with_secure_messaging(user: User, between: tuple[str, ...]) -> None:
+    card = ("--generate", "--card", "piv", "--secure-messaging", "cs2", "--contactless")
+    script = (
+        "opensc-tool --atr; vccidctl card info;"
+        " opensc-tool -s 00:A4:04:00:05:A0:00:00:03:08:00 -s 00:CB:3F:FF:05:5C:03:5F:C1:05:00"
+    )
+    said = user.say("run", *between, *card, "--", "sh", "-c", script)
+    assert "3b:87:80:01:80:31:c1:73:c0:21:c0:24" in said
+    assert re.search(r"^pairing code: +[0-9]{8}$", said, re.MULTILINE)
+    assert "AC 06 80 01 27 06 01 00" in said
+    assert said.rstrip().endswith("(SW1=0x69, SW2=0x82)"), "not without pairing"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,38 @@ def test_a_keeper_that_is_stopped_hears_of_the_end(user: User) -> None:
     user.wait_for_nothing_left()
 
 
+# -- the command -----------------------------------------------------------------------------------
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("closed/program", 126, "closed/program cannot be run: Permission denied"),
+        ("./" + "x" * 300, 126, "x cannot be run: File name too long"),
+        ("/etc/passwd/x", 127, "/etc/passwd/x is not to be found"),
+        ("", 127, "'' is not to be found"),
+        ("./a b", 127, "'./a b' is not to be found"),
+    ],
+)
+def test_no_such_command(command: str, code: int, said: str) -> None:
+    """As env(1) has it."""
+    with temporary_user(NOBODY) as nobody:
+        (nobody.home / "closed").mkdir(mode=0)
+        done = nobody.run("run", "--", command)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
+@as_root
+def test_a_run_that_cannot_be_looked_at_is_not_stopped() -> None:
+    with temporary_user(NOBODY) as nobody:
+        (nobody.home / "closed").mkdir(mode=0)
+        done = nobody.run("stop", "closed/vccid-run.abc")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "closed/vccid-run.abc cannot be reached: Permission denied" in done.stderr
+
+
 # -- directories -----------------------------------------------------------------------------------
 
 
@@ -175,6 +207,34 @@ def test_nobody_else_uses_the_card_though_the_directory_is_open() -> None:
         assert done.stdout.count(CARD) == 1, "root's own opensc-tool"
         assert "srw-------" in done.stdout
         assert [path.name for path in runtime.iterdir()] == ["lock"]
+
+
+# -- what it inherits ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mask", ["0777", "0277", "0000"])
+def test_a_umask_is_the_commands_and_not_ours(user: User, mask: str) -> None:
+    """Nothing of ours is closed to ourselves, nor open to others."""
+    script = (
+        'umask; vccidctl card info | head -n 1; find "$TMPDIR" -mindepth 1 -perm /022 -type f,d'
+    )
+    wrapper = ("sh", "-c", f'umask {mask} && exec "$@"', "sh")
+    between = ("--pcscd",) if mask == "0000" else ()
+    done = user.run("run", "--generate", *between, "sh", "-c", script, wrapper=wrapper)
+    assert (done.stdout.split(), done.stderr) == ([mask, "reader:", "vccid0"], "")
+
+
+def test_blocked_signals_are_the_commands_and_not_ours(user: User) -> None:
+    blocked = ("env", "--block-signal=TERM", "--block-signal=CHLD", "--block-signal=HUP")
+    done = user.run("run", "grep", "SigBlk", "/proc/self/status", wrapper=blocked)
+    assert done.stdout.split() == ["SigBlk:", "0000000000014001"]  # signal(7): 17, 15 and 1
+    process = user.start("run", "sh", "-c", "echo begun; read line", stdin=subprocess.PIPE,
+                         wrapper=blocked)  # fmt: skip
+    with ended(process):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.kill()
+    user.wait_for_nothing_left()
 
 
 # -- the log ---------------------------------------------------------------------------------------

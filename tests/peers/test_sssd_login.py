@@ -46,6 +46,17 @@ done
 vccidctl card info
 """
 
+RULE = "<SUBJECT>^CN=me$"
+
+#: How `vccid run` makes each, with me.pem as what SSSD trusts, and whom SSSD takes for user "me".
+CARDS = {
+    "CAC": (("--certs", "me.pem", "--pin-file", "pin"), RULE),
+    "PIV": (
+        ("--generate", "--card", "piv", "--ca", "me.pem", "--user", "me@EXAMPLE.TEST"),
+        "<SAN:Principal>^me@EXAMPLE.TEST$",
+    ),
+}
+
 
 def block(mark: str) -> str:
     """The page's block that has this in it."""
@@ -54,14 +65,18 @@ def block(mark: str) -> str:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="runs SSSD")
-def test_the_right_pin_logs_in_and_a_wrong_one_does_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("card", CARDS)
+def test_the_right_pin_logs_in_and_a_wrong_one_does_not(tmp_path: Path, card: str) -> None:
+    options, rule = CARDS[card]
     make_pem(tmp_path / "me.pem")
-    (tmp_path / "sssd.conf").write_text(block("[certmap"))
+    page = block("[certmap")
+    assert RULE in page
+    (tmp_path / "sssd.conf").write_text(page.replace(RULE, rule))
     (tmp_path / "cardtest").write_text(block("pam_sss.so"))
     (tmp_path / "pin").write_text(PIN)
     done = subprocess.run(
         [
-            "unshare", "--mount", BIN / "vccid", "run", "--certs", "me.pem", "--pin-file", "pin",
+            "unshare", "--mount", BIN / "vccid", "run", *options,
             "--", "sh", "-c", LOGINS, "sh", PIN, WRONG_PIN,
         ],
         cwd=tmp_path, env={**os.environ, "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin"},

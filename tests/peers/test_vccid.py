@@ -58,6 +58,13 @@ def test_it_ends_on_an_interrupt_too(daemon: Daemon) -> None:
     assert daemon.stop(signal.SIGINT) == 0
 
 
+def test_it_ends_though_it_was_started_with_signals_blocked(daemon: Daemon) -> None:
+    daemon.start(["env", "--block-signal=TERM", "--block-signal=HUP"])
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_for(lambda: "settings read again" in daemon.printed())
+    assert daemon.stop() == 0
+
+
 def test_interrupted_before_it_serves_it_ends_as_any_program(tmp_path: Path) -> None:
     fifo = tmp_path / "vccid.toml"
     os.mkfifo(fifo)

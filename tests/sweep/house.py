@@ -68,11 +68,11 @@ class House:
 
     @property
     def has_card(self) -> bool:
-        return self._manager.managed_readers[READER].reader.card is not None
+        return self._manager.readers.by_name[READER].reader.card is not None
 
     async def power_on(self) -> None:
         """Begin a session, nothing proved."""
-        card = self._manager.managed_readers[READER].reader.card
+        card = self._manager.readers.by_name[READER].reader.card
         assert card is not None, "no card is in"
         if self._session is not None:
             self._session.close()

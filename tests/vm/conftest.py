@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Fixtures of the guest tests: `guest`, `make_guest` and `quiet_kernel`."""
+"""Fixtures of the guest tests: `guest`, `make_guest`, `quiet_kernel` and `nothing_refused`."""
 
 import contextlib
 import itertools
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .guest import Guest, GuestOptions, read_logs
+from .guest import Guest, GuestOptions, read_logs, refusals
 
 # The first test of a run may build the image first.
 TEST_TIMEOUT_SECONDS = 600
@@ -62,6 +62,28 @@ def quiet_kernel(request: pytest.FixtureRequest, guest: Guest) -> Iterator[None]
     yield
     noise = (SLOW_HOST, *getattr(request.module, "KERNEL_NOISE", ()))
     assert guest.kernel_warnings(mark, noise) == []
+
+
+@pytest.fixture(scope="module")
+def refused(guest: Guest) -> set[str]:
+    """Refusals that failed a test already."""
+    return set()
+
+
+@pytest.fixture
+def nothing_refused(
+    request: pytest.FixtureRequest, guest: Guest, refused: set[str]
+) -> Iterator[None]:
+    """Fails the test if the guest's kernel refused a program anything meanwhile, or before it.
+
+    What a module has refused on purpose it names in REFUSED_ON_PURPOSE.
+    """
+    yield
+    wanted = getattr(request.module, "REFUSED_ON_PURPOSE", ())
+    new = {line for line in refusals(guest) if not any(word in line for word in wanted)}
+    new -= refused
+    refused |= new
+    assert new == set()
 
 
 @pytest.hookimpl(wrapper=True)

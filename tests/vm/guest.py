@@ -41,9 +41,9 @@ LOGS_TIMEOUT_SECONDS = 30.0
 # RSA three times slower than doing without it; for ERMS kernel and libc copy with "rep movsb",
 # which takes a step for each byte here, a quarter of all time; SMAP, SMEP, huge pages (below) and
 # a second processor together make programs a third slower where two guests share two real
-# processors.
+# processors. Without ERMS, FSRM (QEMU of Debian 13) has the kernel of Debian 12 hang at boot.
 MACHINE = (
-    *("-M", "q35,usb=off,vmport=off,hpet=off", "-cpu", "max,-avx,-avx2,-smap,-smep,-erms"),
+    *("-M", "q35,usb=off,vmport=off,hpet=off", "-cpu", "max,-avx,-avx2,-smap,-smep,-erms,-fsrm"),
     *("-accel", "tcg,thread=multi,tb-size=512"),
     *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
 )
@@ -53,6 +53,7 @@ KERNEL_LINE = (
 )
 # Levels 0 to 4 of printk: emergency, alert, critical, error, warning.
 WARNING_LEVEL = 4
+REFUSAL_PATTERN = re.compile("DENIED|type=1326")
 KERNEL_LINE_PATTERN = re.compile(r"^<(\d+)>(.*)$")
 
 
@@ -352,3 +353,11 @@ def find_warnings(log: str, ignoring: Sequence[str] = ()) -> list[str]:
         if not any(re.search(pattern, match[2]) for pattern in ignoring):
             found.append(match[2])
     return found
+
+
+def refusals(guest: Guest) -> list[str]:
+    """What AppArmor and seccomp (type 1326) refused since the guest booted, as the kernel says it.
+
+    The guest's options have `refusals`.
+    """
+    return [line for line in guest.kernel_log().splitlines() if REFUSAL_PATTERN.search(line)]

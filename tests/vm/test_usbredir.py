@@ -18,6 +18,7 @@ from tests.unit.card.piv.host import conversing_card
 from tests.unit.fakes import FakeCard
 from tests.vm.conversations import Record, converse, converse_with_piv
 from tests.vm.guest import Guest, GuestOptions, until
+from tests.vm.late_answers import late_answers
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir import UsbRedirFrontend
 from vccid.links.transport import Endpoint, parse_address
@@ -114,6 +115,17 @@ async def test_insert_and_remove_are_seen(guest: Guest, quiet_kernel: None) -> N
             assert await reader.wait_seen(generation, 10)
             reader.remove()
             await text(guest, CARD_OUT)
+
+
+async def test_a_reader_too_slow_for_libccid_is_plugged_in_again(
+    guest: Guest, quiet_kernel: None
+) -> None:
+    reader = Reader("vccid0")
+    reader.insert(FakeCard())
+    with late_answers():
+        async with shown(guest, reader, CALLED) as frontend:
+            await text(guest, CARD_IN)
+            assert frontend.connections > 1
 
 
 async def test_a_killed_daemon_comes_back(guest: Guest, quiet_kernel: None) -> None:

@@ -23,13 +23,16 @@ from tests.peers.far import FarReaders
 from tests.peers.far import until as until_here
 from tests.peers.libcacard import Database, make_database
 from tests.peers.vsc_client import VscClient
+from tests.unit.card.piv.host import PIN as PIV_PIN
+from tests.unit.card.piv.host import conversing_card
 from tests.unit.fakes import FakeCard
-from tests.vm.conversations import Record, converse
+from tests.vm.conversations import Record, converse, converse_with_piv
 from tests.vm.devices import usb_ccid_passthru, usb_controller
 from tests.vm.guest import Guest, GuestOptions, until
 from vccid.backends.vsc import VscListener
 from vccid.frontends.dialling import Timing
 from vccid.frontends.guest.vsc import VscFrontend
+from vccid.iso7816.atr import ALTERNATE_TOKEN_ATR
 from vccid.links.transport import Endpoint, parse_address
 from vccid.reader import Reader
 
@@ -114,6 +117,10 @@ async def test_every_conversation(
     reader.insert(await card_with_token(three_credentials(), tmp_path, MemoryToken(CARD_PIN)))
     async with shown(reader, path, guest):
         await asyncio.to_thread(converse, guest, VSC, CARD_PIN.decode(), record_property)
+        reader.remove()
+        await text(guest, CARD_OUT)
+        reader.insert(await conversing_card(ALTERNATE_TOKEN_ATR))
+        await asyncio.to_thread(converse_with_piv, guest, VSC, PIV_PIN.decode(), record_property)
 
 
 async def test_opensc_logs_in_and_signs(

@@ -8,14 +8,11 @@ Takes one request a connection at /tmp/stage, a line of words, and answers "ok â
 from __future__ import annotations
 
 import asyncio
-import itertools
 import ssl
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -23,11 +20,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from tests.cards import RsaKey, in_thread, serial_of
 from tests.unit.fakes import FakeCard
+from tests.vm.late_answers import late_answers
 from vccid.card.cac.cac_card import CacCard
 from vccid.card.card import Card
 from vccid.card.pin import CardPin
 from vccid.card.state import StateStore
-from vccid.ccid.interface import Interface
 from vccid.errors import VccidError
 from vccid.frontends.pin_pad import PinPad
 from vccid.frontends.usb.usb_host import UsbReader
@@ -137,16 +134,7 @@ class Stage:
 
     async def late(self) -> str:
         """Of what is attached next, the second and third answer: too late for libccid."""
-        numbers = itertools.count(1)
-        next_response = Interface.next_response
-
-        def slow(interface: Interface) -> bytes | None:
-            response = next_response(interface)
-            if response is not None and next(numbers) in (2, 3):
-                time.sleep(0.5)
-            return response
-
-        mock.patch.object(Interface, "next_response", slow).start()
+        late_answers().__enter__()
         return ""
 
     async def status(self) -> str:

@@ -17,19 +17,21 @@ from vccid.card.cac_piv_card import CAC_SHARE, cac_piv_holder
 from vccid.card.card import Card, Offload
 from vccid.card.login import TokenLogins
 from vccid.card.pin import FACTORY_PIN, CardPin, Pin, TokenPin
-from vccid.card.piv.pins import MAX_PIN, PivPin
+from vccid.card.piv.choices import Choices
+from vccid.card.piv.pins import MAX_PIN, AnyPin, PivPin
+from vccid.card.piv.profiles import profile_named
 from vccid.card.piv.slots import MAX_CREDENTIALS as MAX_PIV_CREDENTIALS
 from vccid.card.piv.slots import guid_of, piv_holder
 from vccid.card.state import MemoryStateStore, StateStore
 from vccid.errors import ConfigError, KeySourceError, StateError
-from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR, Atr
+from vccid.iso7816.atr import CAC_T1_ATR, LIBCACARD_ATR, Atr
 from vccid.keys.base import Credential
 from vccid.keys.holder import Holder, cac_applet
 from vccid.keys.load import Loading, LockedToken
 from vccid.keys.passwords import Passwords
 
 DEFAULT_DATABASE: Final = "sql:/etc/pki/nssdb"
-_ATRS: Final = {"cac": LIBCACARD_ATR, "t1": T1_ATR}
+_ATRS: Final = {"cac": LIBCACARD_ATR, "t1": CAC_T1_ATR}
 #: ID, signature, encryption.
 _NORM: Final = 3
 
@@ -42,6 +44,11 @@ class CertificateRequest:
         items: nicknames, PKCS#11 URIs and files (`vccid.keys.items`).
         database: NSS database of the nicknames.
         atr: of a CAC: libcacard's T=0 answer to reset, or one of T=1.
+        profile: whom a PIV card is taken for, by name, or "".
+        number: its serial number as Yubico's tools ask for it; 0 for one of its own.
+        secure_messaging: kind of a PIV card's key 04, "" for a card without.
+        printed_information: whether a new PIV card has that.
+        facial_image: a file with the picture that a new PIV card has, or "".
         own_atr: any card's, in place of that; None for the kind's.
         card: its kind.
         serial: of a blank PIV card, 32 hexadecimal digits; "" for a card made of certificates.
@@ -59,6 +66,11 @@ class CertificateRequest:
     tries_kept: int = 0
     environment: tuple[str, ...] = ()
     own_atr: bytes | None = None
+    profile: str = ""
+    number: int = 0
+    secure_messaging: str = ""
+    printed_information: bool = False
+    facial_image: str = ""
 
 
 class CertificateCard(CacCard):
@@ -183,8 +195,9 @@ class CertificateBackend:
                 self._logins.of(locked.token, request.tries_kept)
             await self._unlock(loading.tokens, own_pin, offload)
             credentials = await offload(loading.read)
-            serial = request.serial or kind.serial([item.certificate for item in credentials])
-            opening = _PinOpening(states, serial, kind.pin, self._logins, offload)
+            serial = _serial(request, credentials)
+            pins = AnyPin if request.profile else kind.pin
+            opening = _PinOpening(states, serial, pins, self._logins, offload)
             opened = await opening.open(loading.tokens, pin)
             shared = {"cac": len(credentials), "cac+piv": CAC_SHARE}.get(request.card, 0)
             limits = cac_warnings(credentials[:shared])
@@ -226,11 +239,8 @@ class CertificateBackend:
         cac = None
         if request.card == "cac+piv":
             cac = CacCard(credentials[:CAC_SHARE], pin, offload)
-        serial = request.serial or _KINDS[request.card].serial(
-            [item.certificate for item in credentials]
-        )
         return await self._piv.card(
-            bytes.fromhex(serial),
+            bytes.fromhex(_serial(request, credentials)),
             credentials,
             pin,
             offload,
@@ -238,7 +248,28 @@ class CertificateBackend:
             in_memory=request.in_memory,
             cac=cac,
             atr=request.own_atr,
+            profile=profile_named(request.profile),
+            number=request.number,
+            choices=_choices(request),
         )
+
+
+def _choices(request: CertificateRequest) -> Choices:
+    return Choices(request.printed_information, request.facial_image, request.secure_messaging)
+
+
+def _serial(request: CertificateRequest, credentials: Sequence[Credential]) -> str:
+    """The card's serial number; one with another look, or other objects, is another card."""
+    if request.serial:
+        return request.serial
+    certificates = [item.certificate for item in credentials]
+    if request.profile:
+        looks = f"{request.profile} {request.number}"
+    elif _choices(request):
+        looks = request.card
+    else:
+        return _KINDS[request.card].serial(certificates)
+    return guid_of(certificates, looks + _choices(request).name).hex()
 
 
 def _check_protocols(request: CertificateRequest) -> None:
@@ -300,7 +331,7 @@ def _length_warnings(locked: LockedToken, kind: type[CardPin]) -> list[str]:
     """What hosts can send is less than what a token's password may be."""
     if locked.password is None:
         return []
-    if kind is not PivPin:
+    if not issubclass(kind, PivPin):
         fits = is_pin_for_hosts(locked.password)
         return [] if fits else [password_warning(locked.token.name)]
     if len(locked.password) <= MAX_PIN:

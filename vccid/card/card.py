@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from vccid.errors import VccidError
@@ -56,6 +56,7 @@ class CardInfo:
         pin_kind: "card", "token", or "unknown" for a card that is not ours.
         puk_tries_left: PUK tries left, None where the card has no PUK.
         slots: those with a key or a certificate.
+        pairing_code: that a host needs for the virtual contact interface, "" where there is none.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class CardInfo:
     pin_kind: str = "unknown"
     puk_tries_left: int | None = None
     slots: tuple[SlotInfo, ...] = ()
+    pairing_code: str = field(default="", repr=False)
 
 
 class Session(ABC):

@@ -25,7 +25,7 @@ class CardMethods:
         self._manager = manager
 
     async def card_info(self, given: Taker) -> Parameters:
-        managed = self._manager.managed(given.text("reader"))
+        managed = self._manager.readers.find(given.text("reader"))
         given.done()
         from vccid.control.certificate_text import describe
 
@@ -40,10 +40,11 @@ class CardMethods:
                 for name, der in zip(info.names, info.certificates, strict=True)
             ],
             "slots": [asdict(slot) for slot in info.slots],
+            "pairing_code": info.pairing_code,
         }
 
     async def reset_pin(self, given: Taker) -> Parameters:
-        managed = self._manager.managed(given.text("reader"))
+        managed = self._manager.readers.find(given.text("reader"))
         pin, puk = given.secret("pin"), given.flag("puk")
         given.done()
         from vccid.card.cac.cac_card import CacCard
@@ -64,14 +65,25 @@ class CardMethods:
         return {"reader": managed.name, "card": card_summary(card), "warnings": []}
 
     async def reset_card(self, given: Taker) -> Parameters:
-        managed = self._manager.managed(given.text("reader"))
+        managed = self._manager.readers.find(given.text("reader"))
         given.done()
         card = _piv_card(managed, "keeps nothing that could be reset")
         await card.start_again()
         return {"reader": managed.name, "card": card_summary(card)}
 
+    async def touch(self, given: Taker) -> Parameters:
+        managed, wait = self._manager.readers.find(given.text("reader")), given.seconds("wait")
+        given.done()
+        card = _piv_card(managed, "has no keys that want a touch")
+        if not await card.touch.press(wait or 0.0):
+            raise ReaderError(
+                f"nothing in {managed.name} waits for a touch",
+                "wait for it: vccidctl touch --wait; or let somebody touch always: --touch always",
+            )
+        return {"reader": managed.name}
+
     async def card_objects(self, given: Taker) -> Parameters:
-        managed = self._manager.managed(given.text("reader"))
+        managed = self._manager.readers.find(given.text("reader"))
         given.done()
         card = _piv_card(managed, "has no objects that could be exported")
         objects = [

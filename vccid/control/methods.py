@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
@@ -20,13 +21,25 @@ from vccid.readers.managed_reader import ManagedReader
 from vccid.readers.manager import ReaderManager
 from vccid.readers.readers_json import CardSource, MadeCard, RealCard
 from vccid.settings.config import CARD_KINDS, Settings
-from vccid.settings.looks import ATRS, check_atr, check_label
+from vccid.settings.looks import (
+    ATRS,
+    ISSUED,
+    MOST_NUMBER,
+    PROFILES,
+    SM_KINDS,
+    TOUCHES,
+    check_atr,
+    check_label,
+)
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
     from vccid.frontends.pin_pad import Entry, PinPad
 
 Method = Callable[[Taker], Awaitable[Parameters]]
+
+#: Name space of the UUIDs of YubiKeys' doubles (RFC 4122, 4.3).
+_DOUBLES: Final = uuid.UUID("6a0f1a5e-5d0b-4c53-9f55-3f5d2f9b1c77")
 
 
 class Methods:
@@ -59,6 +72,7 @@ class Methods:
             "ResetPin": cards.reset_pin,
             "ResetCard": cards.reset_card,
             "CardObjects": cards.card_objects,
+            "Touch": cards.touch,
         }
 
     async def insert(self, given: Taker) -> Parameters:
@@ -98,7 +112,7 @@ class Methods:
 
     async def generation(self, given: Taker) -> Parameters:
         given.done()
-        return {"generation": self._manager.generation}
+        return {"generation": self._manager.events.generation}
 
     async def add_reader(self, given: Taker) -> Parameters:
         name = _required(given, "name")
@@ -123,7 +137,7 @@ class Methods:
         return {"reader": managed.name, "warnings": warnings}
 
     async def asked_pin(self, given: Taker) -> Parameters:
-        managed, wait = self._manager.managed(given.text("reader")), given.seconds("wait")
+        managed, wait = self._manager.readers.find(given.text("reader")), given.seconds("wait")
         given.done()
         entry = await _entry(_pin_pad(managed), None, wait)
         return {
@@ -134,7 +148,7 @@ class Methods:
         }
 
     async def enter_pin(self, given: Taker) -> Parameters:
-        managed, id = self._manager.managed(given.text("reader")), given.text("entry")
+        managed, id = self._manager.readers.find(given.text("reader")), given.text("entry")
         pins, end, wait = given.secrets("pins"), given.text("end"), given.seconds("wait")
         given.done()
         if (pins is None) == (end is None) or end not in (None, "cancel", "timeout"):
@@ -157,7 +171,7 @@ class Methods:
             VccidError: the caller does not keep up.
         """
         given.done()
-        watcher = self._manager.watch()
+        watcher = self._manager.events.watch()
         try:
             yield {"readers": self._readers(), "event": None}
             while not watcher.overrun:
@@ -165,16 +179,23 @@ class Methods:
                 told = {"kind": event.kind, "reader": event.reader, "detail": event.detail}
                 yield {"readers": None, "event": told}
         finally:
-            self._manager.unwatch(watcher)
+            self._manager.events.unwatch(watcher)
         raise VccidError("events came faster than they were read", "monitor again")
 
     def _source(self, given: Taker) -> CardSource | None:
         certificates = given.texts("certificates")
         database, atr = given.text("database"), given.text("atr")
         kind, blank, in_memory = given.text("card"), given.flag("blank"), given.flag("in_memory")
-        serial = _serial(given)
+        profile, touch = _word(given, "profile", PROFILES), _word(given, "touch", TOUCHES)
+        profile = PROFILES.get(profile or "")
+        secure, contactless = _word(given, "secure_messaging", SM_KINDS), given.flag("contactless")
+        serial = given.text("serial")
+        printed, picture = given.flag("printed_information"), given.text("facial_image")
         environment = self._environment(given)
         real = _real_card(given, environment)
+        if kind in ISSUED and real is None:
+            kind, own = ISSUED[kind]
+            atr = atr or own
         if kind is not None and kind not in CARD_KINDS:
             raise BadParameter("card")
         if blank and (certificates is not None or real is not None):
@@ -184,33 +205,59 @@ class Methods:
         if real is not None:
             if certificates is not None:
                 raise BadParameter("certificates")
-            _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
-            _none_of(serial=serial)
-            return real
+            _none_of(database=database, atr=atr, in_memory=in_memory or None)
+            _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
+            _none_of(printed_information=printed or None, facial_image=picture)
+            _none_of(contactless=contactless or None)
+            return self._emulated(real, kind)
         if certificates is None and not blank:
             _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
-            _none_of(serial=serial)
+            _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
+            _none_of(printed_information=printed or None, facial_image=picture)
+            _none_of(contactless=contactless or None)
             _none_of(environment=environment or None)
             return None
         defaults = self.settings.certificates
         card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
         if card != "piv":
-            _none_of(blank=blank or None)
+            _none_of(blank=blank or None, profile=profile, secure_messaging=secure)
+            _none_of(contactless=contactless or None)
+        if profile:
+            _none_of(secure_messaging=secure)
         if card == "cac":
-            _none_of(in_memory=in_memory or None)
+            _none_of(in_memory=in_memory or None, touch=touch)
+            _none_of(printed_information=printed or None, facial_image=picture)
         elif atr in ATRS:
             raise BadParameter("atr")
-        if serial is not None and not blank:
+        number = _number(serial) if profile else 0
+        if serial is not None and not (blank or profile):
             raise BadParameter("serial")
         return MadeCard(
             certificates or (),
             database or defaults.database,
             atr or defaults.atr,
             card,
-            (serial or uuid.uuid4().hex) if blank else "",
+            _uuid(serial, profile, number) if blank else "",
             in_memory,
             environment,
+            profile or "",
+            number,
+            touch or "",
+            secure or "",
+            contactless,
+            printed,
+            picture or "",
         )
+
+    def _emulated(self, real: RealCard, kind: str | None) -> RealCard:
+        """Of the kind that is asked for, or new cards are of; one passed through is what it is."""
+        if not real.emulated:
+            _none_of(card=kind)
+            return real
+        wanted = self.settings.certificates.card if kind is None else kind
+        if wanted not in CARD_KINDS:
+            raise BadParameter("card")
+        return replace(real, card=CARD_KINDS[CARD_KINDS.index(wanted)])
 
     def _environment(self, given: Taker) -> tuple[str, ...]:
         """NAME=VALUE each, of variables that may be set."""
@@ -228,7 +275,7 @@ class Methods:
         return environment
 
     def _readers(self) -> list[Parameters]:
-        managed_readers = self._manager.managed_readers
+        managed_readers = self._manager.readers.by_name
         return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
 
     def _reader(self, managed: ManagedReader) -> Parameters:
@@ -290,13 +337,28 @@ def _none_of(**given: object) -> None:
             raise BadParameter(name)
 
 
-def _serial(given: Taker) -> str | None:
-    """A blank card's number of the caller's choice: its UUID."""
-    text = given.text("serial")
+def _word(given: Taker, name: str, known: Collection[str]) -> str | None:
+    text = given.text(name)
+    if text is not None and text not in known:
+        raise Unfit(name, f"{text!r} is none", f"there are: {', '.join(known)}")
+    return text
+
+
+def _number(text: str | None) -> int:
+    """The serial number of a YubiKey's double, 0 for one of its own."""
     if text is None:
-        return None
+        return 0
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:12]) <= MOST_NUMBER:
+        raise Unfit("serial", "no serial number", f"a YubiKey's is 1 to {MOST_NUMBER}")
+    return int(text)
+
+
+def _uuid(text: str | None, profile: str | None, number: int) -> str:
+    """A blank card's number: the caller's, that of a double with a serial number, or a new one."""
+    if number:
+        return uuid.uuid5(_DOUBLES, f"{profile} {number}").hex
     try:
-        return uuid.UUID(text).hex
+        return (uuid.uuid4() if text is None else uuid.UUID(text)).hex
     except ValueError:
         raise Unfit("serial", "no UUID", "a card's is 32 hexadecimal digits") from None
 

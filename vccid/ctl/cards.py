@@ -65,12 +65,16 @@ def _complete_word(words: Iterable[str], incomplete: str) -> list[CompletionItem
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
+#: Kinds that are a PIV card and nothing else.
+PIV_ALONE: Final = ("piv", "piv-only-2025")
+
 _CARD_OPTIONS: Final = (
     click.option(
         "--card",
         "kind",
-        type=click.Choice(["cac", "piv", "cac+piv"]),
-        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; or both.",
+        type=click.Choice(["cac", "cac+piv", *PIV_ALONE]),
+        help="Kind of card: a CAC; a PIV card, which takes EC keys and can be written to; both; or"
+        " a PIV card as it is issued since 2025.",
     ),
     click.option(
         "--certs",
@@ -121,9 +125,43 @@ _CARD_OPTIONS: Final = (
         help="Answer to reset: of a CAC, T=0 as QEMU's card or T=1; or of any card, its bytes.",
     ),
     click.option(
+        "--profile",
+        type=click.Choice(["yubikey-5", "yubikey-5.4", "yubikey-5.7"]),
+        help="Make a PIV card a test double of a YubiKey, with a reader that is called as one.",
+    ),
+    click.option(
+        "--secure-messaging",
+        type=click.Choice(["cs2", "cs7", "cs2-intermediate", "cs7-intermediate"]),
+        help="Let a PIV card speak secure messaging by this cipher suite, its certificate signed"
+        " by way of an intermediate one or not.",
+    ),
+    click.option(
+        "--contactless",
+        is_flag=True,
+        help="Have hosts come to a PIV card by its contactless interface.",
+    ),
+    click.option(
         "--serial",
         metavar="NUMBER",
-        help="Number of a blank card, a UUID: the card with this number, as it was left.",
+        help="Number of a blank card, a UUID: the card with this number, as it was left; of a"
+        " YubiKey's double, decimal.",
+    ),
+    click.option(
+        "--touch",
+        type=click.Choice(["always", "never", "ask"]),
+        help="Who touches a PIV card whose keys want it: somebody at once, nobody, or vccidctl"
+        " touch.",
+    ),
+    click.option(
+        "--printed-information",
+        is_flag=True,
+        help="Let a new PIV card have the object with what would be printed on it.",
+    ),
+    click.option(
+        "--facial-image",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Let a new PIV card have this picture of its holder, JPEG or JPEG 2000.",
     ),
     click.option(
         "--reader-name",
@@ -154,6 +192,12 @@ def card_request(
     environment: tuple[str, ...],
     atr: str | None,
     serial: str | None,
+    profile: str | None,
+    touch: str | None,
+    secure_messaging: str | None,
+    contactless: bool,
+    printed_information: bool,
+    facial_image: Path | None,
     reader_name: str | None,
     password_file: Path | None,
     ask_password: bool,
@@ -166,24 +210,40 @@ def card_request(
         click.UsageError: they do not go together.
         ConfigError: a secret cannot be had.
     """
+    if (secure_messaging or contactless) and (kind != "piv" and not blank):
+        raise click.UsageError("--secure-messaging and --contactless go with --card piv")
+    if profile is not None and secure_messaging is not None:
+        raise click.UsageError("a YubiKey has no --secure-messaging")
+    if profile is not None and (kind not in (None, "piv") or real_reader is not None):
+        raise click.UsageError("--profile goes with --card piv")
     if sum(source is not None for source in (certs, real_reader, hardware, blank or None)) > 1:
         raise click.UsageError(
             "a card comes from --certs, --blank, --reader or --hardware, not from two"
         )
-    if (real_reader, hardware) != (None, None) and (db, atr, kind) != (None, None, None):
-        raise click.UsageError("--card, --db and --atr go with --certs")
+    if (real_reader, hardware) != (None, None) and (db, atr) != (None, None):
+        raise click.UsageError("--db and --atr go with --certs")
+    if real_reader is not None and kind is not None:
+        raise click.UsageError("--card goes with --certs and --hardware")
+    if hardware is not None and kind == "piv-only-2025":
+        raise click.UsageError("--card piv-only-2025 goes with --certs and --blank")
     if environment and certs is None and hardware is None:
         raise click.UsageError("--set goes with --certs and --hardware")
     if wrong := next((text for text in environment if "=" not in text[1:]), None):
         raise click.UsageError(f"--set takes NAME=VALUE, not {wrong!r}")
     if kind not in (None, "cac") and atr in _ATRS:
         raise click.UsageError(f"--atr {atr} goes with --card cac; HEX goes with any")
-    if serial is not None and not blank:
+    blank = blank or (profile is not None and (certs, real_reader, hardware) == (None,) * 3)
+    more = printed_information or facial_image is not None
+    if more and (kind == "cac" or (kind, certs, blank) == (None, None, False)):
+        raise click.UsageError(
+            "--printed-information and --facial-image go with --card piv of --certs, or --blank"
+        )
+    if serial is not None and not blank and profile is None:
         raise click.UsageError("--serial goes with --blank")
-    if (kind == "cac" and in_memory) or (kind not in (None, "piv") and blank):
+    if (kind == "cac" and in_memory) or (kind not in (None, *PIV_ALONE) and blank):
         raise click.UsageError("--blank and --in-memory go with --card piv")
     return {
-        "card": kind or ("piv" if blank else None),
+        "card": kind or ("piv" if blank or profile else None),
         "blank": blank or None,
         "in_memory": in_memory or None,
         "certificates": None if certs is None else [absolute_item(i) for i in split_items(certs)],
@@ -191,6 +251,12 @@ def card_request(
         "environment": [absolute_variable(text) for text in environment] or None,
         "atr": atr,
         "serial": serial,
+        "profile": profile,
+        "touch": touch,
+        "secure_messaging": secure_messaging,
+        "contactless": contactless or None,
+        "printed_information": printed_information or None,
+        "facial_image": None if facial_image is None else str(facial_image.absolute()),
         "reader_name": reader_name,
         "pcsc_reader": real_reader,
         "hardware": hardware,
@@ -283,6 +349,7 @@ def card_info(context: Context, reader: str | None) -> None:
             ("serial", card["serial"]),
             ("ATR", base64.b64decode(reply["atr"]).hex(" ").upper()),
             ("PIN", f"{card['pin']}, {output.tries_text(card)}"),
+            *([("pairing code", code)] if (code := reply.get("pairing_code")) else []),
             *([] if card["puk_tries"] is None else [("PUK", output.puk_tries_text(card))]),
         ]
     )
@@ -355,6 +422,22 @@ def card_export(context: Context, directory: Path, reader: str | None) -> None:
         return
     for file in files:
         click.echo(file)
+
+
+@click.command(cls=WaitCommand)
+@reader_argument()
+@wait_option("Wait until a key asks")
+@json_option
+@pass_context
+def touch(context: Context, reader: str | None, wait: float | None) -> None:
+    """Touch the PIV card in READER, whose key waits for that."""
+    parameters = {"reader": reader, "wait": wait}
+    with context.connect() as client:
+        reply = client.call("Touch", {k: v for k, v in parameters.items() if v is not None})
+    if context.json:
+        output.print_json(reply)
+    else:
+        click.echo(f"{reply['reader']}: touched")
 
 
 @click.group()

@@ -55,6 +55,7 @@ for command in (
     cards.remove,
     cards.card,
     cards.pin,
+    cards.touch,
     readers.status,
     readers.reader,
     readers.attach,

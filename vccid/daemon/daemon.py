@@ -20,7 +20,7 @@ from vccid.errors import VccidError, unexpected
 from vccid.process.cleanup import take_all_async
 from vccid.process.threads import Threads
 from vccid.readers.manager import ReaderManager
-from vccid.settings import config
+from vccid.settings import config_files
 from vccid.settings.config import Settings
 from vccid.settings.directories import Directories
 
@@ -74,7 +74,7 @@ class Daemon:
             await self._manager.start()
             await self._control.start(*self._socket.open(self._settings.control))
             loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
-            self._manager.changed = self._tell
+            self._manager.events.changed = self._tell
             self._notifier.ready(self._manager.summary())
             log.info("ready: %s", self._manager.summary())
             self._begin(self._manager.restore(), "restore")
@@ -128,7 +128,7 @@ class Daemon:
     async def _read_again(self) -> None:
         self._notifier.reloading()
         try:
-            settings = config.load(self._directories.configuration, self._overrides)
+            settings = config_files.load(self._directories.configuration, self._overrides)
             await self._manager.apply(settings)
             # The group's name may have to be asked for far away.
             await asyncio.to_thread(self._socket.share, settings.control)

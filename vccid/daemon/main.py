@@ -25,9 +25,9 @@ from vccid import __version__
 from vccid.daemon import logging as daemon_logging
 from vccid.daemon import sd_notify, socket_and_lock
 from vccid.errors import ConfigError, DaemonRunning, VccidError, unexpected
-from vccid.process import standard_streams
+from vccid.process import standard_streams, umask
 from vccid.readers import card_threads
-from vccid.settings import config, directories
+from vccid.settings import config, config_files, directories
 
 
 class Exit(IntEnum):
@@ -136,7 +136,7 @@ def cli(
         os.environ, os.geteuid(), runtime_directory, state_directory, configuration_directory
     )
     if check:
-        _say(config.load(places.configuration, overrides))
+        _say(config_files.load(places.configuration, overrides))
     else:
         run(places, overrides)
 
@@ -163,7 +163,10 @@ def _serve(
     overrides: Mapping[tuple[str, str], str],
     handed: tuple[socket.socket, ...],
 ) -> None:
-    settings = config.load(places.configuration, overrides)
+    settings = config_files.load(places.configuration, overrides)
+    umask.make_fit()
+    # Whoever started us may have them blocked, and then nobody could tell us to end.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _keep_memory_private()
     _keep_memory_small()
     _open_many_files()

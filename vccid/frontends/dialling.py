@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How a frontend comes to its connection with a QEMU: it dials, and dials again, or it listens."""
+"""How a frontend comes to its connection with a QEMU: it dials, and dials again.
+
+Or it listens, which is in `awaited_call`.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
-from vccid.errors import ConfigError, ProtocolError
+from vccid.errors import ProtocolError
 from vccid.frontends.dialling_states import CALL, Event, State
-from vccid.links.transport import Endpoint, Listening, keep_alive
+from vccid.links.transport import Endpoint, keep_alive
 from vccid.process.cleanup import take_all_async
-from vccid.process.log_rate_limit import LogRateLimit
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ class Link(asyncio.Protocol, ABC):
 L = TypeVar("L", bound=Link)
 
 
-class Call(Generic[L]):
+class Call(ABC, Generic[L]):
     """One connection at a time, for as long as it is wanted.
 
     Attributes:
@@ -130,8 +132,6 @@ class Call(Generic[L]):
         endpoint: Endpoint,
         make: Callable[[], L],
         timing: Timing,
-        *,
-        listen: bool = False,
     ) -> None:
         """`reader` and `peer` are for the log.
 
@@ -144,14 +144,10 @@ class Call(Generic[L]):
         self.trouble = ""
         self.connections = 0
         self._log = log_of(_log, reader)
-        self._refused = LogRateLimit(_log)
-        self._reader = reader
         self._peer = peer
         self._endpoint = endpoint
         self._make = make
         self._timing = timing
-        self._listen = listen
-        self._server: Listening | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -162,28 +158,17 @@ class Call(Generic[L]):
             return f"attached ({times} so far)"
         return f"{self.state}: {self.trouble}" if self.trouble else self.state
 
+    @abstractmethod
     async def start(self) -> None:
         """Begin to dial or to listen.
 
         Raises:
             ConfigError: the address to listen at is taken, or not ours to take.
         """
-        if self._listen:
-            try:
-                self._server = await self._endpoint.listen(self._accept)
-            except OSError as error:
-                raise ConfigError(
-                    f"cannot listen at {self._endpoint.address}: {error.strerror or error}"
-                ) from error
-            self._move(Event.LISTEN)
-        else:
-            self._keep(self._dial())
 
     async def close(self) -> None:
         """Take leave of the peer, and stop. May be repeated."""
         self._move(Event.CLOSE)
-        if self._server is not None:
-            self._server.close()
         link = self.link
         await take_all_async(*([] if link is None else [link.leave]), self._end_tasks)
         self.trouble = ""
@@ -193,41 +178,6 @@ class Call(Generic[L]):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-    async def _dial(self) -> None:
-        retry = self._timing.first_retry
-        while True:
-            self._move(Event.DIAL)
-            try:
-                async with asyncio.timeout(self._timing.ready):
-                    link = await self._endpoint.dial(self._make)
-            except (OSError, ProtocolError) as error:
-                self._troubled(error)
-            else:
-                if await self._serve(link):
-                    retry = self._timing.first_retry
-            self._move(Event.WAIT)
-            await asyncio.sleep(retry)
-            retry = min(retry * 2, self._timing.last_retry)
-
-    def _accept(self) -> asyncio.Protocol:
-        return _Newcomer(self._came)
-
-    def _came(self, transport: asyncio.Transport) -> None:
-        """A peer is there, through TLS's handshake where there is TLS."""
-        if self.link is not None or self.state is State.CLOSED:
-            text = "%s: a second peer is refused, there is one"
-            self._refused.tell("", logging.WARNING, text, self._peer, reader=self._reader)
-            transport.close()
-            return
-        self.link = link = self._make()
-        transport.set_protocol(link)
-        link.connection_made(transport)
-        self._keep(self._serve_accepted(link))
-
-    async def _serve_accepted(self, link: L) -> None:
-        await self._serve(link)
-        self._move(Event.LISTEN)
 
     async def _serve(self, link: L) -> bool:
         """One connection to its end; whether the peer was really there."""
@@ -267,15 +217,24 @@ class Call(Generic[L]):
         self.trouble = trouble
 
 
-class _Newcomer(asyncio.Protocol):
-    """Who has connected and is no peer before there is a transport to it.
+class DialledCall(Call[L]):
+    """We dial, and dial again."""
 
-    With TLS that is after the handshake, which one that is silent never comes through.
-    """
+    async def start(self) -> None:
+        self._keep(self._dial())
 
-    def __init__(self, came: Callable[[asyncio.Transport], None]) -> None:
-        self._came = came
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast: uvloop's transports do not derive from asyncio's.
-        self._came(cast(asyncio.Transport, transport))
+    async def _dial(self) -> None:
+        retry = self._timing.first_retry
+        while True:
+            self._move(Event.DIAL)
+            try:
+                async with asyncio.timeout(self._timing.ready):
+                    link = await self._endpoint.dial(self._make)
+            except (OSError, ProtocolError) as error:
+                self._troubled(error)
+            else:
+                if await self._serve(link):
+                    retry = self._timing.first_retry
+            self._move(Event.WAIT)
+            await asyncio.sleep(retry)
+            retry = min(retry * 2, self._timing.last_retry)

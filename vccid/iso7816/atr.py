@@ -16,8 +16,14 @@ LIBCACARD_ATR: Final = bytes.fromhex("3B7A18000073667465206364313434")
 #: T=1 with extended length and command chaining announced, otherwise neutral.
 T1_ATR: Final = bytes.fromhex("3BF71300008131FE458031C173C021C0CD")
 
-#: The same of a card that is a CAC and a PIV card, for Windows keeps one card's kind for each ATR.
+#: The same of a CAC, and of one that is a PIV card too: Windows keeps one card's kind for each ATR.
+CAC_T1_ATR: Final = bytes.fromhex("3BF913000081 31FE45 8031C173C021C0 5143 D1")
 CAC_PIV_ATR: Final = bytes.fromhex("3BFA13000081 31FE45 8031C173C021C0 524350 81")
+
+#: The same card where it is not touched by contacts (PC/SC part 3, 3.1.3.2.3.1).
+CONTACTLESS_ATR: Final = bytes.fromhex("3B878001 8031C173C021C0 24")
+#: T=0 and T=1, of an alternate token: a PIV card without a CAC's applets, which OpenSC's table has.
+ALTERNATE_TOKEN_ATR: Final = bytes.fromhex("3BD8180080 B1FE451F07 8031C1640806920F D5")
 
 _MAX_LENGTH: Final = 33
 

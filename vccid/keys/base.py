@@ -123,6 +123,11 @@ class Token(ABC):
     def tries_left(self) -> int | None:
         """Tries the token itself leaves: 0 locked, 1 final, None unknown or not counted."""
 
+    @property
+    def usable(self) -> bool:
+        """Whether private keys can be seen now."""
+        return self.logged_in or not self.login_required
+
     def fewest_tries(self) -> int | None:
         """The fewest tries it may have left, asked anew: None where it has all, or counts none.
 
@@ -133,7 +138,7 @@ class Token(ABC):
 
     def still_logged_in(self) -> bool:
         """Whether this process is logged in, the token asked; one that needs no login always is."""
-        return self.logged_in or not self.login_required
+        return self.usable
 
     @property
     def pin_refusal(self) -> str:

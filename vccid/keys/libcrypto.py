@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Raw RSA by OpenSSL 3's libcrypto: constant-time, and without the interpreter's lock.
+"""Raw RSA by OpenSSL's libcrypto: constant-time, and without the interpreter's lock.
 
 EVP_PKEY_decrypt with RSA_NO_PADDING is RSADP (RFC 8017, 5.1.2); see EVP_PKEY_decrypt(3).
 A certificate's modulus comes from here too: a card whose keys are in tokens then does without
@@ -15,6 +15,7 @@ from ctypes import byref, c_char_p, c_int, c_long, c_size_t, c_void_p
 from functools import cache, lru_cache
 from typing import Final
 
+from vccid import openssl_library
 from vccid.errors import KeyOperationError, SourceUnusable
 
 _RSA_NO_PADDING: Final = 3
@@ -24,7 +25,7 @@ _RSA_TYPES: Final = (6, 912)
 
 @cache
 def _libcrypto() -> ctypes.CDLL:
-    library = ctypes.CDLL("libcrypto.so.3")
+    library = ctypes.CDLL(openssl_library.name())
     prototypes: dict[str, tuple[object, ...]] = {
         "d2i_AutoPrivateKey": (c_void_p, c_void_p, c_void_p, c_long),
         "EVP_PKEY_free": (None, c_void_p),

@@ -15,6 +15,7 @@ from ctypes import Structure, byref, c_char_p, c_int, c_long, c_size_t, c_ulong,
 from functools import cache
 from typing import Final
 
+from vccid import openssl_library
 from vccid.openssl_legacy import is_there
 
 _PROTOTYPES: Final[dict[str, tuple[object, ...]]] = {
@@ -106,8 +107,12 @@ class Pkcs7(Structure):
 
 @cache
 def library() -> ctypes.CDLL:
-    """libcrypto, with the types of what is used here."""
-    loaded = ctypes.CDLL("libcrypto.so.3")
+    """libcrypto, with the types of what is used here.
+
+    Raises:
+        SourceUnusable: there is none.
+    """
+    loaded = ctypes.CDLL(openssl_library.name())
     for name, (result, *arguments) in _PROTOTYPES.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments

@@ -26,7 +26,8 @@ _P11_KIT: Final = "libp11-kit.so.0"
 _MULTIARCH: Final[str] = getattr(sys.implementation, "_multiarch", "")
 _MODULE_FOLDERS: Final = tuple(
     Path(root, library, folder)
-    for root in ("/usr/lib", "/usr/local/lib")
+    # Debian's places, and Fedora's and openSUSE's.
+    for root in ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64")
     for library in (_MULTIARCH, "")
     for folder in ("pkcs11", "", "softhsm")
 )

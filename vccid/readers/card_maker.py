@@ -69,6 +69,11 @@ class CardMaker:
             tries_kept,
             (*self.settings.environment, *source.environment),
             atr_bytes(source.atr),
+            source.profile,
+            source.number,
+            source.secure_messaging,
+            source.printed_information,
+            source.facial_image,
         )
         card, warnings = await backend.card(request, password=password, pin=pin)
         return card, warnings

@@ -16,6 +16,7 @@ from vccid.settings.config import ReaderSettings, Settings
 
 if TYPE_CHECKING:
     from vccid.frontends.pin_pad import PinPad
+    from vccid.frontends.usb.usb_host import UsbReader
     from vccid.readers.pcsc_doors import Doors
     from vccid.readers.usb_exports import Exports
 
@@ -53,45 +54,67 @@ class FrontendMaker:
         """
         reader, pin_pad = slots[0]
         serial = self._serials.of(reader.name, own.usb_serial)
-        if attachment.kind == "ifd":
-            from vccid.frontends.pcsc.driver import IfdFrontend
+        match attachment.kind:
+            case "ifd":
+                from vccid.frontends.pcsc.driver import IfdFrontend
 
-            path = self._runtime / f"{reader.name}.ifd"
-            return IfdFrontend(reader, path, serial, pin_pad=pin_pad)
-        if attachment.kind == "pcsc":
-            from vccid.readers.pcsc_doors import PcscFrontend
+                path = self._runtime / f"{reader.name}.ifd"
+                return IfdFrontend(reader, path, serial, pin_pad=pin_pad)
+            case "pcsc":
+                from vccid.readers.pcsc_doors import PcscFrontend
 
-            door = Path(attachment.address) if attachment.address else self._doors.usual
-            return PcscFrontend(reader, serial, pin_pad, self._doors, door)
+                door = Path(attachment.address) if attachment.address else self._doors.usual
+                return PcscFrontend(reader, serial, pin_pad, self._doors, door)
+            case "vsc" | "vpicc":
+                return self._for_guest(attachment, reader)
+            case "pty" | "tty":
+                return self._at_line(attachment, reader, pin_pad, lost)
+            case "cuse":
+                from vccid.frontends.node.device_node import CuseFrontend
+
+                return CuseFrontend(reader, lost)
+            case "vhci" | "usbip" | "usbredir":
+                from vccid.readers.usb_exports import usb_reader
+
+                shown = usb_reader(slots, serial, self.settings.usb, own)
+                return self._at_usb(attachment, shown, lost)
+
+    def _for_guest(self, attachment: Attachment, reader: Reader) -> Frontend:
+        from vccid.readers.guest_endpoints import endpoint
+
+        place = endpoint(attachment.address, self.settings.guests)
         if attachment.kind == "vsc":
             from vccid.frontends.guest.vsc import VscFrontend
-            from vccid.readers.guest_endpoints import endpoint
 
-            return VscFrontend(reader, endpoint(attachment.address, self.settings.guests))
-        if attachment.kind == "vpicc":
-            from vccid.frontends.guest.vpicc import VpiccFrontend
-            from vccid.readers.guest_endpoints import endpoint
+            return VscFrontend(reader, place)
+        from vccid.frontends.guest.vpicc import VpiccFrontend
 
-            return VpiccFrontend(reader, endpoint(attachment.address, self.settings.guests))
-        if attachment.kind == "pty":
-            from vccid.frontends.serial.pty import PtyFrontend
+        return VpiccFrontend(reader, place)
 
-            path = Path(attachment.address or self._runtime / f"{reader.name}.tty")
-            look = self.settings.pty
-            return PtyFrontend(
-                reader, path, pin_pad=pin_pad, group=look.group, mode=int(look.mode, 8)
-            )
-        if attachment.kind == "cuse":
-            from vccid.frontends.node.device_node import CuseFrontend
-
-            return CuseFrontend(reader, lost)
+    def _at_line(
+        self,
+        attachment: Attachment,
+        reader: Reader,
+        pin_pad: PinPad | None,
+        lost: Callable[[], None],
+    ) -> Frontend:
         if attachment.kind == "tty":
             from vccid.frontends.serial.tty import TtyFrontend
 
             return TtyFrontend(reader, Path(attachment.address), lost, pin_pad=pin_pad)
-        from vccid.readers.usb_exports import UsbIpFrontend, usb_reader
+        from vccid.frontends.serial.pty import PtyFrontend
 
-        shown = usb_reader(slots, serial, self.settings.usb, own)
+        path = Path(attachment.address or self._runtime / f"{reader.name}.tty")
+        look = self.settings.pty
+        return PtyFrontend(reader, path, pin_pad=pin_pad, group=look.group, mode=int(look.mode, 8))
+
+    def _at_usb(
+        self, attachment: Attachment, shown: UsbReader, lost: Callable[[], None]
+    ) -> Frontend:
+        if attachment.kind == "usbip":
+            from vccid.readers.usb_exports import UsbIpFrontend
+
+            return UsbIpFrontend(shown, attachment.address, self._exports)
         if attachment.kind == "usbredir":
             from vccid.frontends.usb.usbredir import UsbRedirFrontend
             from vccid.readers.guest_endpoints import endpoint
@@ -99,8 +122,6 @@ class FrontendMaker:
             listen = attachment.listen
             place = endpoint(attachment.address, self.settings.guests, listen=listen)
             return UsbRedirFrontend(shown, place, listen=listen)
-        if attachment.kind == "usbip":
-            return UsbIpFrontend(shown, attachment.address, self._exports)
         from vccid.frontends.usb.vhci import VhciFrontend
 
         return VhciFrontend(shown, lost)

@@ -155,7 +155,11 @@ class Inserter:
         kept = self.settings.real_cards.tries_kept
         card, warnings = await self._cards.make(source, password, pin, kept)
         try:
-            await managed.relabel(label, "")
+            await managed.relabel(label, _reader_name(source.profile))
+            managed.given_touch = source.touch
+            managed.apply_touch(card)
+            if source.contactless or managed.settings.contactless:
+                _make_contactless(card)
             _check_empty(managed)
             inserted = Inserted(managed, card, managed.reader.insert(card), warnings)
         except VccidError:
@@ -184,6 +188,21 @@ class Inserter:
             raise
         managed.content.followed(source, follower)
         return Inserted(managed, None, managed.reader.generation)
+
+
+def _make_contactless(card: Card) -> None:
+    from vccid.card.piv.piv_card import PivCard
+
+    if isinstance(card, PivCard):
+        card.contactless = True
+
+
+def _reader_name(profile: str) -> str:
+    if not profile:
+        return ""
+    from vccid.card.piv.profiles import profile_named
+
+    return profile_named(profile).reader_name
 
 
 def _check_empty(managed: ManagedReader) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vccid.card.card import Card
+from vccid.card.touch import TouchMode
 from vccid.errors import ReaderError
 from vccid.process.cleanup import take_all_async
 from vccid.reader import Event, Reader
@@ -32,6 +34,7 @@ class ManagedReader:
         content: what was put in.
         attachments: what it is shown to.
         given_label: what a request called the reader, "" to leave that to the settings.
+        given_touch: who a request had touch the card that is in, "" to leave that to the settings.
         changed: when a card last came or went, or the reader came; seconds since 1970.
         pin_pad: what PINs are typed on; None where it never had one. It outlives the setting,
             for the hosts that were shown it.
@@ -57,6 +60,7 @@ class ManagedReader:
         self.content = Content(self.reader)
         self.attachments = ReaderAttachments(name, settings, self._frontend)
         self.given_label = ""
+        self.given_touch = ""
         self._card_label = ""
         self.changed = time.time()
         self.pin_pad: PinPad | None = None
@@ -120,6 +124,8 @@ class ManagedReader:
         """
         self.settings = settings
         await self._relabel()
+        if self.reader.card is not None:
+            self.apply_touch(self.reader.card)
         if settings.pin_pad and self.pin_pad is None:
             from vccid.frontends.pin_pad import PinPad
 
@@ -144,6 +150,12 @@ class ManagedReader:
         if label != self.reader.label:
             self.reader.label = label
             await self.attachments.begin_anew("pcsc")
+
+    def apply_touch(self, card: Card) -> None:
+        """Have a card touched as a request or else the settings say."""
+        touch = getattr(card, "touch", None)
+        if touch is not None:
+            touch.mode = TouchMode(self.given_touch or self.settings.touch)
 
     async def close(self) -> None:
         """Take the card out and let every host go."""

@@ -22,7 +22,7 @@ from vccid.errors import ReaderError, StateError
 from vccid.process import user_text
 from vccid.readers.attachments import Attachment
 from vccid.settings.config import CARD_KINDS, CardKind, check_reader_name
-from vccid.settings.looks import check_atr, check_label
+from vccid.settings.looks import MOST_NUMBER, PROFILES, SM_KINDS, TOUCHES, check_atr, check_label
 
 #: The version of the file's layout.
 VERSION: Final = 1
@@ -42,6 +42,13 @@ class MadeCard:
         serial: a blank card's serial number, "" for a card made of certificates.
         in_memory: whether what is written to it is gone with it.
         environment: of the processes that have PKCS#11 modules, NAME=VALUE each.
+        profile: whom a PIV card is taken for, or "".
+        number: such a card's serial number, 0 for one of its own.
+        touch: who touches it; "" leaves that to the reader.
+        secure_messaging: kind of its key 04, "" for a card without.
+        contactless: whether hosts are on its contactless interface.
+        printed_information: whether a new PIV card has that.
+        facial_image: the absolute path of the picture that a new PIV card has, or "".
     """
 
     certificates: tuple[str, ...]
@@ -51,6 +58,13 @@ class MadeCard:
     serial: str = ""
     in_memory: bool = False
     environment: tuple[str, ...] = ()
+    profile: str = ""
+    number: int = 0
+    touch: str = ""
+    secure_messaging: str = ""
+    contactless: bool = False
+    printed_information: bool = False
+    facial_image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +75,13 @@ class RealCard:
         reader: the PC/SC reader's name; once kept, the complete one.
         emulated: a card of ours made of its certificates, not the card itself.
         environment: as `MadeCard.environment`, of an emulated one.
+        card: the kind of an emulated one.
     """
 
     reader: str
     emulated: bool
     environment: tuple[str, ...] = ()
+    card: CardKind = "cac"
 
 
 #: What can be put into a reader.
@@ -222,12 +238,12 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
         reader, emulated = source["reader"], source["emulated"]
         if not _is_name(reader) or type(emulated) is not bool:
             raise ValueError("no real card")
-        return RealCard(reader, emulated, _decode_environment(source))
+        return RealCard(reader, emulated, _decode_environment(source), _decode_kind(source))
     certificates = source["certificates"]
     names = (*certificates, source["database"])
     if type(certificates) is not list or not all(map(_is_name, names)):
         raise ValueError("no certificates")
-    kind = CARD_KINDS[CARD_KINDS.index(source.get("card", "cac"))]
+    kind = _decode_kind(source)
     serial, in_memory = source.get("serial", ""), source.get("in_memory", False)
     if type(serial) is not str or not set(serial) <= set(string.hexdigits):
         raise ValueError("no serial number")
@@ -241,7 +257,36 @@ def _decode_source(source: Mapping[str, Any]) -> CardSource:
         serial,
         in_memory,
         _decode_environment(source),
+        *_decode_double(source),
+        *_decode_objects(source),
     )
+
+
+def _decode_objects(source: Mapping[str, Any]) -> tuple[bool, str]:
+    printed, picture = source.get("printed_information", False), source.get("facial_image", "")
+    if type(printed) is not bool or not _is_name(picture):
+        raise ValueError("no objects")
+    return printed, picture
+
+
+def _decode_double(source: Mapping[str, Any]) -> tuple[str, int, str, str, bool]:
+    profile, number, touch = (
+        source.get("profile", ""),
+        source.get("number", 0),
+        source.get("touch", ""),
+    )
+    if profile not in ("", *PROFILES) or touch not in ("", *TOUCHES):
+        raise ValueError("no profile")
+    if type(number) is not int or not 0 <= number <= MOST_NUMBER:
+        raise ValueError("no serial number")
+    secure, contactless = source.get("secure_messaging", ""), source.get("contactless", False)
+    if secure not in ("", *SM_KINDS) or type(contactless) is not bool:
+        raise ValueError("no card")
+    return profile, number, touch, secure, contactless
+
+
+def _decode_kind(source: Mapping[str, Any]) -> CardKind:
+    return CARD_KINDS[CARD_KINDS.index(source.get("card", "cac"))]
 
 
 def _decode_environment(source: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vccid.card.card import Card
@@ -40,15 +41,11 @@ async def find(real: RealCard, is_ours: Callable[[str], bool], settings: Setting
         KeySourceError: the PKCS#11 module or the token cannot be used.
     """
     if real.emulated and real.reader.startswith(_TOKEN):
-        from vccid.card.cac.cac_card import MAX_CREDENTIALS
         from vccid.keys.token_contents import certificates_on_token
 
         environment = (*settings.pkcs11.environment, *real.environment)
-        uris = await asyncio.to_thread(
-            certificates_on_token, real.reader, MAX_CREDENTIALS, environment
-        )
-        certificates = settings.certificates
-        return MadeCard(uris, certificates.database, certificates.atr, environment=real.environment)
+        uris = await asyncio.to_thread(certificates_on_token, real.reader, _most(real), environment)
+        return _made_of(uris, real, settings)
     return await asyncio.to_thread(_find_reader, real, is_ours, settings)
 
 
@@ -74,26 +71,40 @@ def follower(
         return PcscRelay(reader, real.reader, is_ours, shared)
 
     async def make() -> Card:
-        from vccid.card.cac.cac_card import MAX_CREDENTIALS
         from vccid.keys.token_contents import certificates_in_reader
 
         uris = await asyncio.to_thread(
             certificates_in_reader,
             real_cards.module,
             real.reader,
-            MAX_CREDENTIALS,
+            _most(real),
             (*settings.pkcs11.environment, *real.environment),
         )
-        certificates = settings.certificates
-        source = MadeCard(
-            uris, certificates.database, certificates.atr, environment=real.environment
-        )
+        source = _made_of(uris, real, settings)
         card, warnings = await cards.make(source, None, None, real_cards.tries_kept)
         for warning in warnings:
             log.warning("%s", warning, extra={"reader": reader.name})
         return card
 
     return PcscEmulation(reader, real.reader, is_ours, make)
+
+
+def _most(real: RealCard) -> int:
+    """So many certificates the emulated card can have."""
+    if real.card == "cac":
+        from vccid.card.cac.cac_card import MAX_CREDENTIALS
+
+        return MAX_CREDENTIALS
+    from vccid.card.piv.references import KEYS
+
+    return len(KEYS)
+
+
+def _made_of(uris: tuple[str, ...], real: RealCard, settings: Settings) -> MadeCard:
+    """The emulated card."""
+    certificates = settings.certificates
+    atr = certificates.atr if real.card == "cac" else "cac"
+    return MadeCard(uris, certificates.database, atr, real.card, environment=real.environment)
 
 
 def _find_reader(real: RealCard, is_ours: Callable[[str], bool], settings: Settings) -> RealCard:
@@ -109,7 +120,7 @@ def _find_reader(real: RealCard, is_ours: Callable[[str], bool], settings: Setti
             return real
         names = [name for name in names if there.may_be_followed(name, is_ours)]
     name = _only_fitting(real, names, settings, none)
-    return RealCard(name, real.emulated, real.environment)
+    return replace(real, reader=name)
 
 
 def _only_fitting(real: RealCard, names: Sequence[str], settings: Settings, none: str) -> str:

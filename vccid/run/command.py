@@ -37,10 +37,13 @@ class Exit(IntEnum):
     NOT_FOUND = 127
 
 
-#: Where the driver is: in a checkout, else as packaged.
+#: Where the driver is: in a checkout; beside us, where pip put vccid-pcscd; else as packaged by
+#: Debian and by Fedora.
 _DRIVERS: Final = (
     Path(vccid.__file__).parents[1] / "build" / "libifdvccid.so",
+    Path(vccid.__file__).parents[1] / "vccid_pcscd" / "libifdvccid.so",
     Path("/usr/lib/pcsc/drivers/serial/libifdvccid.so"),
+    Path("/usr/lib64/pcsc/drivers/serial/libifdvccid.so"),
 )
 
 
@@ -169,12 +172,12 @@ def run(
         recipe = _recipe(generate, request.get("card"), algorithm, ca, user)
         driver = _driver(driver) if pcscd or driver is not None else None
         closed = standard_streams.closed()
-        wish = launch.Wish(given, request, recipe, readers, driver, log, closed)
+        options = launch.Options(given, request, recipe, readers, driver, log, closed)
         if detach:
             _check_that_it_can_be_told(form, closed)
-            wish = replace(wish, detached=True, end_with=end_with)
-            launch.detach(wish, _TELL[form or "sh"])
-        status = launch.run(wish, list(command))
+            options = replace(options, detached=True, end_with=end_with)
+            launch.detach(options, _TELL[form or "sh"])
+        status = launch.run(options, list(command))
     except launch.Interrupted as interrupted:
         beginning = "\n" if sys.stderr.isatty() else ""  # behind a question, or "^C"
         click.echo(f"{beginning}vccid: interrupted before the command began", err=True)
@@ -255,9 +258,16 @@ def _check_command(name: str) -> None:
     """Start nothing for a command that is not there."""
     if shutil.which(name) is not None:
         return
-    there = shutil.which(name, mode=os.F_OK) is not None or ("/" in name and Path(name).exists())
-    click.echo(f"vccid: {name} {'cannot be run' if there else 'is not to be found'}", err=True)
-    sys.exit(Exit.NOT_RUNNABLE if there else Exit.NOT_FOUND)
+    found = name if "/" in name else shutil.which(name, mode=os.F_OK) or ""
+    code, reason = Exit.NOT_RUNNABLE, "cannot be run"
+    try:
+        os.stat(found)
+    except (FileNotFoundError, NotADirectoryError):
+        code, reason = Exit.NOT_FOUND, "is not to be found"
+    except OSError as error:
+        reason += f": {error.strerror}"
+    click.echo(f"vccid: {shlex.quote(name)} {reason}", err=True)
+    sys.exit(code)
 
 
 def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
@@ -266,9 +276,15 @@ def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     A PIV card of nothing is a blank one: there is no card of before that could be meant.
     """
     named = ("certs", "real_reader", "hardware")
-    if values["kind"] == "piv" and not generate and all(values[name] is None for name in named):
+    if (
+        values["kind"] in cards.PIV_ALONE
+        and not generate
+        and all(values[name] is None for name in named)
+    ):
         values = {**values, "blank": True}
     request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
+    if generate and values["certs"] is None and not values["blank"]:
+        request.pop("blank", None)  # of a profile without certificates
     sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
     if generate and sources | {"database", "password"} & request.keys():
         raise click.UsageError("--generate makes its own certificates")
@@ -287,7 +303,7 @@ def _recipe(
         return None
     from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
 
-    card = card or "cac"
+    card = "piv" if card in cards.PIV_ALONE else card or "cac"
     if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
         raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
     if user is not None and ca is None:
@@ -304,7 +320,8 @@ def _driver(given: Path | None) -> Path:
     if driver is None:
         raise RunFailed(
             "pcscd's driver libifdvccid.so is not to be found",
-            "as root: apt install libifdvccid; or name it: vccid run --driver FILE",
+            "as root: apt install libifdvccid; or: pip install 'vccid[pcscd]'; or name it:"
+            " vccid run --driver FILE",
         )
     return driver
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from vccid.run import process
+from vccid.run.job_states import JOB, Event, State
 
 #: sigaction(2), si_code: sent by the terminal, to the command's process group as well.
 _SI_KERNEL: Final = 0x80
@@ -36,13 +37,19 @@ _STAT_STATE: Final = 0
 _STAT_PARENT: Final = 1
 
 
-def run_command(argv: list[str], environment: Mapping[str, str], closed: Iterable[int] = ()) -> int:
+def run_command(
+    argv: list[str],
+    environment: Mapping[str, str],
+    closed: Iterable[int] = (),
+    umask: int | None = None,
+) -> int:
     """Run a command as if it had been called itself; returns its wait status.
 
     It is killed when we are.
 
     Args:
         closed: standard streams that it shall find closed.
+        umask: where it is not ours.
     """
     parent = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
@@ -54,6 +61,8 @@ def run_command(argv: list[str], environment: Mapping[str, str], closed: Iterabl
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for fd in closed:
             os.set_inheritable(fd, False)
+        if umask is not None:
+            os.umask(umask)
         try:
             os.execvpe(argv[0], argv, environment)
         except OSError as error:
@@ -95,7 +104,7 @@ class _Job:
     def __init__(self, pid: int, terminal: _Terminal) -> None:
         self._pid = pid
         self._terminal = terminal
-        self._stopped = False
+        self._state = JOB.initial
 
     def attend(self) -> int:
         """Do for it what there is to do until it has ended; returns its wait status."""
@@ -121,7 +130,7 @@ class _Job:
             return None
         if not os.WIFSTOPPED(status):
             return status
-        self._stopped = True
+        self._state = JOB.after(self._state, Event.STOPPED)
         if signal.SIGCONT not in signal.sigpending():  # else we have been stopped with it
             self._stop()
         return None
@@ -137,9 +146,9 @@ class _Job:
         os.killpg(os.getpgrp(), signal.SIGSTOP)
 
     def _go_on(self) -> None:
-        if not self._stopped:
+        before, self._state = self._state, JOB.after(self._state, Event.CONTINUED)
+        if before is not State.STOPPED:
             return
-        self._stopped = False
         group = os.getpgid(self._pid)
         if group != os.getpgrp():
             self._terminal.give_back(group)

@@ -18,6 +18,7 @@ from vccid.ctl import cards, output, secrets
 from vccid.ctl.client import Client, NoDaemon
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed
+from vccid.process import umask
 from vccid.readers import card_maker
 from vccid.run import job, pcscd, scratch
 from vccid.run.keeper import Keeper
@@ -42,7 +43,7 @@ _WAIT: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Options:
     """What was asked for.
 
     Attributes:
@@ -80,18 +81,19 @@ class Interrupted(BaseException):
         self.number = number
 
 
-def run(wish: Wish, command: list[str]) -> int:
+def run(options: Options, command: list[str]) -> int:
     """Start the servers, insert the card, run the command, end all; returns its wait status.
 
     Raises:
         RunFailed: daemon or pcscd cannot be had.
         VccidError: the card cannot be made.
     """
-    with _begun(wish) as (plan, _):
-        return job.run_command(command, plan.handed_on(os.environ), wish.closed)
+    inherited = umask.make_fit()
+    with _begun(options) as (plan, _):
+        return job.run_command(command, plan.handed_on(os.environ), options.closed, inherited)
 
 
-def detach(wish: Wish, tell: Callable[[dict[str, str]], None]) -> NoReturn:
+def detach(options: Options, tell: Callable[[dict[str, str]], None]) -> NoReturn:
     """Start the servers, insert the card, and leave: they end with `vccid stop`.
 
     Args:
@@ -101,25 +103,26 @@ def detach(wish: Wish, tell: Callable[[dict[str, str]], None]) -> NoReturn:
         RunFailed, VccidError: as `run`.
         OSError: nobody could be told.
     """
-    with _begun(wish) as (plan, keeper):
+    umask.make_fit()
+    with _begun(options) as (plan, keeper):
         tell(plan.handed_on({}))
         keeper.let_go()
         os._exit(0)  # with nothing cleaned up
 
 
 @contextlib.contextmanager
-def _begun(wish: Wish) -> Iterator[tuple[Plan, Keeper]]:
+def _begun(options: Options) -> Iterator[tuple[Plan, Keeper]]:
     """The servers, with the card in."""
-    behind = None if wish.driver is None else Pcscd(pcscd.find(), wish.driver)
-    if wish.card or wish.generate is not None:
+    behind = None if options.driver is None else Pcscd(pcscd.find(), options.driver)
+    if options.card or options.generate is not None:
         card_maker.load()  # once, for the daemon and for new certificates
     with scratch.folder() as directory:
-        plan = _plan(wish, directory, behind)
+        plan = _plan(options, directory, behind)
         with _kept(plan) as keeper:
-            new = _new_certificates(wish.generate)  # while daemon and pcscd start
+            new = _new_certificates(options.generate)  # while daemon and pcscd start
             keeper.wait()
             try:
-                _insert({**_generated(new, directory), **wish.card}, plan)
+                _insert({**_generated(new, directory), **options.card}, plan)
             except NoDaemon as error:
                 keeper.check()
                 raise RunFailed(plan.log.quoted(error.message), "see --log") from error
@@ -127,37 +130,45 @@ def _begun(wish: Wish) -> Iterator[tuple[Plan, Keeper]]:
             yield plan, keeper
 
 
-def _plan(wish: Wish, directory: Path, behind: Pcscd | None) -> Plan:
+def _plan(options: Options, directory: Path, behind: Pcscd | None) -> Plan:
     """Settle who is where.
 
     Raises:
         ConfigError: a directory that was named cannot be made.
         RunFailed: the log cannot be had.
     """
-    log = Log.open(wish.log or directory / "log")
+    log = Log.open(options.log or directory / "log")
     places = directories.find(
         os.environ,
         os.geteuid(),
-        (wish.given.runtime or directory / "run").absolute(),
-        (wish.given.state or directory / "state").absolute(),
-        (wish.given.configuration or directory / "etc").absolute(),
+        (options.given.runtime or directory / "run").absolute(),
+        (options.given.state or directory / "state").absolute(),
+        (options.given.configuration or directory / "etc").absolute(),
     )
     places.create()
-    settings = {**_defaults(behind is None), **wish.given.overrides}
+    settings = {**_defaults(behind is None), **options.given.overrides}
     if settings.get(("pcsc", "everyone")) == "true":
         directory.chmod(0o711)  # for whoever our command becomes
-    _show_all_in_opensc(directory / "opensc.conf", wish.readers)
+    _show_all_in_opensc(directory / "opensc.conf", options.readers)
     return Plan(
         directory=directory,
         places=places,
         settings=settings,
         behind=behind,
-        readers=wish.readers,
+        readers=options.readers,
         log=log,
-        detached=wish.detached,
-        end_with=wish.end_with,
-        label=wish.card.get("reader_name"),
+        detached=options.detached,
+        end_with=options.end_with,
+        label=options.card.get("reader_name") or _reader_name(options.card.get("profile")),
     )
+
+
+def _reader_name(profile: str | None) -> str | None:
+    if profile is None:
+        return None
+    from vccid.card.piv.profiles import profile_named
+
+    return profile_named(profile).reader_name
 
 
 def _defaults(at_the_daemon: bool) -> dict[tuple[str, str], str]:

@@ -23,7 +23,8 @@ from vccid.errors import RunFailed
 
 #: Compiled into Debian's pcscd.
 IPC_DIRECTORY: Final = Path("/run/pcscd")
-_USB_DRIVERS: Final = Path("/usr/lib/pcsc/drivers")
+#: As Debian has it compiled in, and as Fedora.
+_USB_DRIVERS: Final = (Path("/usr/lib/pcsc/drivers"), Path("/usr/lib64/pcsc/drivers"))
 
 #: PCSCLITE_MAX_READERS_CONTEXTS: readers one pcscd takes.
 MOST_READERS: Final = 16
@@ -96,7 +97,7 @@ def isolate(ipc: Path, empty: Path, needed: Iterable[Path]) -> None:
             _cover(IPC_DIRECTORY.parent, needed)
             IPC_DIRECTORY.mkdir()
         _mount(str(ipc), IPC_DIRECTORY, None, _MS_BIND)
-        for bundle in _USB_DRIVERS.glob("*.bundle"):
+        for bundle in (found for place in _USB_DRIVERS for found in place.glob("*.bundle")):
             _mount(str(empty), bundle, None, _MS_BIND)
     except OSError as error:
         print(f"pcscd runs without namespaces of its own: {error}", flush=True)

@@ -88,7 +88,7 @@ def _fork(name: str, become: Callable[[], NoReturn]) -> int:
     def begin() -> NoReturn:
         for number in PASSED_ON:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # nor are blocked signals inherited
         become()
 
     try:

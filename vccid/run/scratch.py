@@ -87,10 +87,14 @@ def _try_out(directory: Path) -> None:
 
 
 def is_one(directory: Path) -> bool:
-    """Whether this is such a folder, and ours."""
+    """Whether this is such a folder, and ours.
+
+    Raises:
+        OSError: that is not to be seen from here.
+    """
     try:
         about = directory.lstat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid()
     return ours and directory.name.startswith(_PREFIX)

@@ -73,15 +73,26 @@ def stop(directory: Path) -> None:
     Raises:
         RunFailed: there is none, or it does not end.
     """
-    if not scratch.is_one(directory):
-        raise RunFailed(f"{directory} is no folder of vccid run --detach", "see VCCID_RUN")
+    try:
+        if not scratch.is_one(directory):
+            raise RunFailed(f"{directory} is no folder of vccid run --detach", "see VCCID_RUN")
+        _end_keeper(directory)
+    except TimeoutError as error:
+        raise RunFailed(f"it did not end within {_PATIENCE:g} seconds", "") from error
+    except (FileNotFoundError, ConnectionError):
+        pass  # its keeper was killed: the kernel has ended what it kept
+    except OSError as error:
+        raise RunFailed(f"{directory} cannot be reached: {error.strerror or error}", "") from error
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end_keeper(directory: Path) -> None:
+    """Tell it to end; returns once it has.
+
+    Raises:
+        TimeoutError, OSError: it does not, or nobody is there.
+    """
     with socket.socket(socket.AF_UNIX) as caller:
         caller.settimeout(_PATIENCE)
-        try:
-            caller.connect(os.fspath(directory / _NAME))
-            caller.recv(1)
-        except TimeoutError as error:
-            raise RunFailed(f"it did not end within {_PATIENCE:g} seconds", "") from error
-        except OSError:
-            pass  # its keeper was killed: the kernel has ended what it kept
-    shutil.rmtree(directory, ignore_errors=True)
+        caller.connect(os.fspath(directory / _NAME))
+        caller.recv(1)

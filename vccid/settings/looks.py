@@ -3,13 +3,33 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
+from vccid.card.touch import TouchMode
 from vccid.errors import RemoteProtocolError
-from vccid.iso7816.atr import Atr, fault_of
+from vccid.iso7816.atr import ALTERNATE_TOKEN_ATR, Atr, fault_of
 
 #: Answers to reset that have a name: libcacard's, and one of T=1.
 ATRS: Final = ("cac", "t1")
+
+#: Cards as they are issued: what kind each is, and its answer to reset. A kind's own name is one
+#: that has the kind's.
+ISSUED: Final[dict[str, tuple[Literal["piv"], str]]] = {
+    "piv-only-2025": ("piv", ALTERNATE_TOKEN_ATR.hex()),
+}
+#: Whom a PIV card may be taken for (`vccid.card.piv.profiles`, which takes a while to load), by the
+#: names a user may give.
+PROFILES: Final = {
+    "yubikey-5": "yubikey-5.4",
+    "yubikey-5.4": "yubikey-5.4",
+    "yubikey-5.7": "yubikey-5.7",
+}
+#: The greatest serial number Yubico's tools know.
+MOST_NUMBER: Final = 0xFFFFFFFF
+#: Kinds of a PIV card's key for secure messaging.
+SM_KINDS: Final = ("cs2", "cs7", "cs2-intermediate", "cs7-intermediate")
+#: Who may touch a card.
+TOUCHES: Final = tuple(mode.value for mode in TouchMode)
 
 #: Bytes of a name; libpcsclite has 128, a NUL, and pcscd's own " 00 00" among them.
 LABEL_MAX: Final = 100

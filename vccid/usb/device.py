@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from vccid.ccid.interface import SLOT_AT, Interface
+from vccid.ccid.interface import Interface
 from vccid.errors import LocalProtocolError
-from vccid.usb.bulk_in_states import BULK_IN_MESSAGE, Event, State
+from vccid.usb.bulk_in import BulkInPipe
 from vccid.usb.control_pipe import ControlPipe
 from vccid.usb.descriptors import (
     BULK_IN,
@@ -27,9 +27,6 @@ from vccid.usb.transfers import Completion, Status, Transfer
 
 _IN: Final = 0x80
 _CONTROL: Final = 0
-#: Looked up once, not for every transfer.
-_UNCLOSED: Final = State.UNCLOSED
-_WHOLE: Final = State.WHOLE
 
 
 class Device:
@@ -45,18 +42,14 @@ class Device:
         self.descriptors = Descriptors(identity, function.descriptor, speed)
         self.speed = speed
         self._packet = BULK_SIZE[speed]
-        self._longest = function.descriptor.max_message
-        self._control = ControlPipe(self.descriptors, function, self._forget_message)
+        self._bulk_in = BulkInPipe(function, self._packet)
+        self._control = ControlPipe(self.descriptors, function, self._bulk_in.forget)
         self._halted = self._control.halted
-        self._changed = function.outbox.changed
         self._out: deque[Transfer] = deque()
         self._in: deque[Transfer] = deque()
         self._interrupt: deque[Transfer] = deque()
         self._queues = {BULK_OUT: self._out, BULK_IN: self._in, INTERRUPT_IN: self._interrupt}
         self.completions: list[Completion] = []
-        self._sent = BULK_IN_MESSAGE.initial
-        self._message = b""  # what the host has not had of it
-        self._slot = 0  # of the message
 
     @property
     def configured(self) -> bool:
@@ -114,7 +107,7 @@ class Device:
             # What was fetched may have made room for another command.
             if not self._out or not self.function.accepts:
                 break
-        if self._interrupt and (self._changed or INTERRUPT_IN in self._halted):
+        if self._interrupt and (self.function.outbox.changed or INTERRUPT_IN in self._halted):
             self._pump_interrupt()
 
     def reset(self) -> None:
@@ -132,9 +125,7 @@ class Device:
             elif self.function.accepts:
                 transfer = queue[0]
                 data = transfer.data
-                if self._sent is _UNCLOSED and self.function.begins_for(data) == self._slot:
-                    # Whoever sends a slot's next command has all he wanted of its last response.
-                    self._move(Event.NEXT_COMMAND)
+                self._bulk_in.command(data)
                 if self.function.bulk_out(data, len(data) % self._packet != 0 or not data):
                     self._end(queue, Status.DONE, length=len(data))
                 else:
@@ -148,46 +139,19 @@ class Device:
         while queue:
             if BULK_IN in self._halted:
                 self._end(queue, Status.STALL)
-            elif self._sent is _UNCLOSED:
-                self._move(Event.EMPTY_PACKET)
-                self._end(queue, Status.DONE)
-            elif not self._deliver(queue):
-                return
-
-    def _deliver(self, queue: deque[Transfer]) -> bool:
-        """Hand a message, or its next piece, to the first waiting IN transfer."""
-        room = queue[0].length
-        if room < self._longest and room % self._packet and self._babbles(room):
-            self._message = b""
-            self._move(Event.OVERFLOW)
-            self._end(queue, Status.OVERFLOW)
-            return True
-        if not self._message:
-            message = self.function.next_response()
-            if message is None:
-                return False
-            self._message = message
-            self._slot = message[SLOT_AT]
-        piece, self._message = self._message[:room], self._message[room:]
-        if self._message:
-            self._move(Event.PIECE)
-        elif len(piece) == room and not room % self._packet:
-            self._move(Event.LAST_PIECE_FULL)
-        elif self._sent is not _WHOLE:  # nearly every message is, at once
-            self._move(Event.LAST_PIECE)
-        self._end(queue, Status.DONE, data=piece)
-        return True
-
-    def _babbles(self, room: int) -> bool:
-        """Whether a packet does not fit: what is left of its message is then of no use."""
-        return room < len(self._message) if self._message else self.function.lose_longer(room)
+            else:
+                end = self._bulk_in.piece(queue[0].length)
+                if end is None:
+                    return
+                status, data = end
+                self._end(queue, status, data=data)
 
     def _pump_interrupt(self) -> None:
         queue = self._interrupt
         while queue:
             if INTERRUPT_IN in self._halted:
                 self._end(queue, Status.STALL)
-            elif not self._changed:
+            elif not self.function.outbox.changed:
                 return
             elif queue[0].length < self.function.notification_size:
                 self._end(queue, Status.OVERFLOW)
@@ -202,11 +166,3 @@ class Device:
         if moved > transfer.length:
             raise LocalProtocolError("more was answered than the transfer asks for")
         self.completions.append(Completion(transfer, status, moved, data))
-
-    def _forget_message(self) -> None:
-        """SET_CONFIGURATION or SET_INTERFACE: what is left of a message goes nowhere."""
-        self._message = b""
-        self._move(Event.RESET)
-
-    def _move(self, event: Event) -> None:
-        self._sent = BULK_IN_MESSAGE.after(self._sent, event)

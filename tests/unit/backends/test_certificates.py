@@ -24,7 +24,7 @@ from vccid.backends.certificates import CertificateBackend, CertificateCard, Cer
 from vccid.card.card import Card, Session
 from vccid.card.state import StateStore
 from vccid.errors import KeySourceError, PasswordNeeded, SourceUnusable, VccidError, WrongPassword
-from vccid.iso7816.atr import LIBCACARD_ATR, T1_ATR
+from vccid.iso7816.atr import CAC_T1_ATR, LIBCACARD_ATR
 from vccid.keys.registry import TOKENS
 from vccid.readers.card_threads import CardThreads
 
@@ -125,7 +125,7 @@ async def test_files_make_a_card_with_the_factory_pin(
 async def test_the_other_answer_to_reset(backend: CertificateBackend, files: list[str]) -> None:
     wanted = CertificateRequest(tuple(files), atr="t1")
     async with made(backend.card(wanted)) as (card, _):
-        assert card.atr == T1_ATR
+        assert card.atr == CAC_T1_ATR
 
 
 async def test_a_pin_of_its_own_stays_with_the_card(

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from tests.key_material import certificate, key_pem, pem, rsa_key
+from tests.unit.card.piv.test_optional_objects import JPEG
 from vccid.backends.certificates import CertificateBackend, CertificateRequest
 from vccid.card.pin import CardPin, Verdict
 from vccid.card.piv.piv_card import PivCard
@@ -153,6 +154,28 @@ async def test_reset_to_the_pin_it_was_new_with(
     assert await card.pin.verify(b"123456") == (Verdict.RIGHT, 5)
     await card.start_again()
     assert await card.pin.verify(b"333333") == (Verdict.RIGHT, 3)
+
+
+async def test_objects_on_request(backend: CertificateBackend, tmp_path: Path) -> None:
+    """A card with other objects is another card; the picture is looked at when it is new."""
+    face, key = tmp_path / "face", pair(tmp_path, rsa_key(1))
+    face.write_bytes(JPEG)
+    plain = await make(backend, request(key))
+    wanted = request(key, printed_information=True, facial_image=str(face))
+    card = await make(backend, wanted)
+    assert card.serial != plain.serial
+    assert set(card.memory.contents.objects) - set(plain.memory.contents.objects) == {
+        0x5FC108, 0x5FC109,
+    }  # fmt: skip
+    card.close()
+    face.unlink()
+    again = await make(new_backend(tmp_path), wanted)
+    assert again.memory.contents.objects[0x5FC108].count(JPEG) == 1
+    with pytest.raises(KeySourceError, match="face cannot be read: No such file"):
+        await again.start_again()
+    assert 0x5FC108 in again.memory.contents.objects
+    with pytest.raises(KeySourceError, match="face cannot be read"):
+        await make(backend, request(serial=uuid.uuid4().hex, facial_image=str(face)))
 
 
 async def test_in_memory(backend: CertificateBackend, tmp_path: Path) -> None:

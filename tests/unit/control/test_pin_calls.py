@@ -71,7 +71,7 @@ class Peer:
 async def control(tmp_path: Path) -> AsyncIterator[Control]:
     manager = ReaderManager(Directories(tmp_path, tmp_path, tmp_path, None), SETTINGS)
     await manager.start()
-    pad = manager.managed("office").pin_pad
+    pad = manager.readers.find("office").pin_pad
     assert pad is not None
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(tmp_path / "control"))

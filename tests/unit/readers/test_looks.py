@@ -27,7 +27,7 @@ def directories(tmp_path: Path) -> Directories:
 async def test_the_settings_name_it_and_a_request_has_the_last_word(tmp_path: Path) -> None:
     manager = ReaderManager(directories(tmp_path), settings(reader_name="From the settings"))
     await manager.start()
-    managed = manager.managed("office")
+    managed = manager.readers.find("office")
     assert managed.reader.label == "From the settings"
     await managed.relabel("Virtual PCD", "")
     assert managed.reader.label == "Virtual PCD"
@@ -45,7 +45,7 @@ async def test_the_name_is_kept_over_a_restart(tmp_path: Path) -> None:
     await ReadersFile(places.state).save({"office": Entry(False, None, label="Virtual PCD")})
     manager = ReaderManager(places, settings())
     await manager.start()
-    managed = manager.managed("office")
+    managed = manager.readers.find("office")
     assert managed.reader.label == "Virtual PCD"
     assert managed.entry == Entry(False, None, label="Virtual PCD")
     await manager.stop()

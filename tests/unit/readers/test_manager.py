@@ -116,13 +116,13 @@ async def test_a_reload_waits_for_what_is_being_attached(
     await asyncio.sleep(0.01)
     host.open.set()
     await asyncio.gather(restore, reload)
-    assert (host.frontends, manager.managed_readers) == (0, {})
+    assert (host.frontends, manager.readers.by_name) == (0, {})
 
 
 async def test_a_reader_may_go_while_its_lock_is_waited_for(
     manager: ReaderManager, host: Host
 ) -> None:
-    async with manager.managed("office").attachments.lock:
+    async with manager.readers.find("office").attachments.lock:
         reload = asyncio.create_task(manager.apply(NOTHING))
         await asyncio.sleep(0)
         waiting = [
@@ -165,7 +165,7 @@ async def test_a_card_the_system_refuses_keeps_back_no_host(
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(CardMaker, "make", none_left)
-    managed = manager.managed("office")
+    managed = manager.readers.find("office")
     managed.content.recall(CARD)
     await manager.restore()
     assert host.frontends == 1
@@ -179,7 +179,7 @@ async def test_a_reader_that_cannot_be_opened_keeps_back_no_other(
     host.error = OSError(17, "File exists")
     wanted = {name: ReaderSettings(ifd=name == "bad") for name in ("office", "bad", "good")}
     await manager.apply(Settings(readers=wanted))
-    assert set(manager.managed_readers) == {"office", "good"}
+    assert set(manager.readers.by_name) == {"office", "good"}
     assert "reader bad cannot be attached to ifd: File exists" in caplog.text
 
 
@@ -189,7 +189,7 @@ async def test_servers_that_cannot_be_as_wanted_change_nothing(
     wanted = Settings(readers={}, far_cards=FarCards(listen=str(tmp_path / "no" / "where")))
     with pytest.raises(VccidError):
         await manager.apply(wanted)
-    assert set(manager.managed_readers) == {"office"}
+    assert set(manager.readers.by_name) == {"office"}
 
 
 async def test_a_bus_id_stays_with_its_reader(
@@ -205,7 +205,7 @@ async def test_a_bus_id_stays_with_its_reader(
     await manager.detach("second", usbip)
     await manager.add_reader("third")
     await manager.attach("third", usbip)
-    assert manager.managed("third").attachments.kept == {Attachment("usbip", "1-1")}
+    assert manager.readers.find("third").attachments.kept == {Attachment("usbip", "1-1")}
 
 
 async def test_readers_that_are_attached_at_once_get_a_bus_id_each(
@@ -220,7 +220,7 @@ async def test_readers_that_are_attached_at_once_get_a_bus_id_each(
     await asyncio.sleep(0.01)
     host.open.set()
     await asyncio.gather(*attaching)
-    given = {to for name in names for to in manager.managed(name).attachments.kept} - {VHCI}
+    given = {to for name in names for to in manager.readers.find(name).attachments.kept} - {VHCI}
     assert given == {Attachment("usbip", f"1-{number}") for number in (1, 2, 3)}
 
 
@@ -230,7 +230,7 @@ async def test_a_pad_that_is_no_longer_offered_is_still_typed_on(
     """Hosts that are attached were shown it."""
     padded = Settings(readers={"office": ReaderSettings(ifd=False, pin_pad=True)})
     await manager.apply(padded)
-    managed = manager.managed("office")
+    managed = manager.readers.find("office")
     pad = managed.pin_pad
     assert pad is not None
     for settings in (OFFICE, padded):
@@ -243,7 +243,7 @@ async def test_what_the_system_refuses_is_told_and_tried_again(
 ) -> None:
     host.error = OSError(24, "Too many open files")
     await manager.restore()
-    (attached,) = manager.managed("office").attachments.statuses
+    (attached,) = manager.readers.find("office").attachments.statuses
     assert not attached.up and "Too many open files" in attached.status
     with pytest.raises(VccidError, match="cannot be attached to vhci: Too many open files"):
         await manager.attach("office", VHCI)
@@ -260,12 +260,12 @@ async def test_a_frontend_that_cannot_end_keeps_nothing_back(
     await manager.restore()
     await manager.add_reader("lab")
     await manager.attach("lab", VHCI)
-    lab = manager.managed("lab").reader
+    lab = manager.readers.find("lab").reader
     lab.insert(FakeCard())
     host.stuck = AttributeError("_transport")
     if how == "detach":
         await manager.detach("lab", VHCI)
-        assert manager.managed("lab").attachments.statuses == [
+        assert manager.readers.find("lab").attachments.statuses == [
             AttachmentStatus(Attachment("ifd"), True, "attached")
         ]
     elif how == "remove":
@@ -289,7 +289,7 @@ async def test_what_a_restart_undoes_is_told(
 ) -> None:
     await manager.restore()
     await manager.add_reader("lab")
-    manager.managed("office").reader.insert(FakeCard())
+    manager.readers.find("office").reader.insert(FakeCard())
     monkeypatch.setattr(ReadersFile, "save", Full.save)
     full = "readers.json cannot be written: No space left on device"
     _, _, warnings = await manager.remove("office")
@@ -302,6 +302,6 @@ async def test_what_a_restart_undoes_is_told(
     assert warnings == [f"the reader will be back after a restart: {full}"]
     with pytest.raises(StateError):
         await manager.add_reader("new")
-    assert "new" not in manager.managed_readers
+    assert "new" not in manager.readers.by_name
     assert manager.problems == [full]
     await manager.stop()

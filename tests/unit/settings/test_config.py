@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vccid.errors import ConfigError
-from vccid.settings import config
+from vccid.settings import config, config_files
 from vccid.settings.config import (
     Pcsc,
     ReaderSettings,
@@ -21,8 +21,8 @@ from vccid.settings.config import (
     check_reader_name,
     declared,
     from_text,
-    load,
 )
+from vccid.settings.config_files import load
 from vccid.settings.toml_lines import key_lines, line_of
 
 
@@ -69,7 +69,7 @@ def test_further_slots_are_readers_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "vccid.toml").write_text(
         "[reader.vccid0]\nslots = 3\npin_pad = true\n[reader.vccid0-3]\nifd = false\n"
     )
-    readers = config.load(tmp_path).readers
+    readers = config_files.load(tmp_path).readers
     assert {name: (r.slots, r.pin_pad, r.ifd) for name, r in readers.items()} == {
         "vccid0": (3, True, True),
         "vccid0-2": (1, True, True),
@@ -83,7 +83,7 @@ def test_further_slots_are_readers_of_their_own(tmp_path: Path) -> None:
 def test_slots_there_cannot_be(tmp_path: Path, text: str) -> None:
     (tmp_path / "vccid.toml").write_text(text)
     with pytest.raises(ConfigError):
-        config.load(tmp_path)
+        config_files.load(tmp_path)
 
 
 def test_a_later_file_replaces_key_by_key(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key
 from cryptography.x509.oid import NameOID
 
+from vccid.card.piv.algorithms import Algorithm
 from vccid.card.piv.contents import Issuer
-from vccid.card.piv.keys import CardKey, StoredKey
+from vccid.card.piv.keys import CardKey, StoredKey, ready
+from vccid.card.piv.profiles import PLAIN, Profile
+from vccid.card.piv.references import Origin, PinPolicy
 from vccid.card.piv.signing import new_certificate
 from vccid.iso7816 import ber
 from vccid.keys.x509 import validity
@@ -33,18 +36,32 @@ _FORM_FACTOR: Final = b"\x01"
 _INTEGER: Final = 0x02
 
 
-def new_attester(serial: str, start: datetime.datetime, end: datetime.datetime) -> Issuer:
+#: The attestation key's own reference.
+ATTESTATION: Final = 0xF9
+
+#: What tells everybody whose attestations a double's are not.
+_TEST_CA: Final = "vccid test CA (not Yubico): PIV Attestation"
+
+
+def new_attester(
+    serial: str, start: datetime.datetime, end: datetime.datetime, profile: Profile = PLAIN
+) -> Issuer:
     """A new attestation key for one card, its certificate valid from `start` to `end` (UTC)."""
     return new_certificate(
-        f"PIV Attestation of card {serial}",
+        _TEST_CA if profile.is_double else f"PIV Attestation of card {serial}",
         start,
         end,
         [(x509.BasicConstraints(ca=True, path_length=0), True)],
     )
 
 
+def attestation_key(attester: Issuer) -> CardKey:
+    """The attestation key itself, for who asks after it."""
+    return ready(StoredKey(Algorithm.P_256, attester.pkcs8, Origin.GENERATED, PinPolicy.NEVER))
+
+
 def attest(
-    attester: Issuer, reference: int, stored: StoredKey, key: CardKey, version: bytes, serial: int
+    attester: Issuer, reference: int, stored: StoredKey, key: CardKey, profile: Profile, serial: int
 ) -> bytes:
     """The certificate, DER.
 
@@ -53,7 +70,7 @@ def attest(
         reference: the key's.
         stored: the key, generated on the card.
         key: the same.
-        version: the firmware's, three bytes.
+        profile: whom the card is taken for.
         serial: the card's, as GET SERIAL tells it.
     """
     signer = x509.load_der_x509_certificate(attester.certificate)
@@ -61,7 +78,8 @@ def attest(
     assert isinstance(signing, ec.EllipticCurvePrivateKey)
     start, end = validity(signer)
     number = ber.encode(_INTEGER, serial.to_bytes(serial.bit_length() // 8 + 1, "big"))
-    name = x509.NameAttribute(NameOID.COMMON_NAME, f"PIV Attestation {reference:02x}")
+    whose = "YubiKey " if profile.is_double else ""
+    name = x509.NameAttribute(NameOID.COMMON_NAME, f"{whose}PIV Attestation {reference:02x}")
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([name]))
@@ -72,7 +90,7 @@ def attest(
         .not_valid_after(end)
     )
     for identifier, value in (
-        (_FIRMWARE, version),
+        (_FIRMWARE, profile.version),
         (_SERIAL, number),
         (_POLICIES, bytes((key.pin_policy, key.touch_policy))),
         (_FORM, _FORM_FACTOR),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from vccid.card.piv.algorithms import BlockCipher
@@ -85,16 +85,19 @@ def _judged(
     return Event.PROVED, _template(RESPONSE, cipher.encrypt(members[CHALLENGE]))
 
 
-def operation(key: CardKey, command: GeneralAuthenticate) -> Callable[[], bytes] | None:
+def operation(
+    key: CardKey, command: GeneralAuthenticate, agreeing: Collection[int] = AGREEING
+) -> Callable[[], bytes] | None:
     """What a command asks of a key, to be run in a thread; None where its data are wrong.
 
-    A point that is not on its curve, for one, is found out only when it runs.
+    `agreeing` are the keys that agree on a secret. A point that is not on its curve, for one, is
+    found out only when it runs.
     """
     members, private = command.members(), key.private
     if members.get(RESPONSE) != b"":
         return None
     if members.keys() == {RESPONSE, EXPONENTIATION}:
-        if not isinstance(private, EcPrivateKey) or command.reference not in AGREEING:
+        if not isinstance(private, EcPrivateKey) or command.reference not in agreeing:
             return None
         return partial(private.derive, members[EXPONENTIATION])
     if members.keys() != {RESPONSE, CHALLENGE}:

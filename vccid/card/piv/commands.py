@@ -39,6 +39,7 @@ _MEMBERS: Final = frozenset((WITNESS, CHALLENGE, RESPONSE, EXPONENTIATION))
 #: Yubico's members of GENERATE and IMPORT.
 _PIN_POLICY, _TOUCH_POLICY = 0xAA, 0xAB
 _MECHANISM, _PARAMETER = 0x80, 0x81
+_TOUCH_NEVER, _TOUCH_ALWAYS = 1, 2
 
 
 class Refused(Exception):
@@ -117,8 +118,7 @@ class VerifyPin:
 
 
 def parse_verify(command: Command) -> QueryPin | ForgetPin | VerifyPin:
-    """VERIFY (part 2, 3.2.1): key reference, then P1, then data."""
-    _require(command.p2 == APPLICATION_PIN, status.REFERENCED_DATA_NOT_FOUND)
+    """VERIFY (part 2, 3.2.1): P1, then data; the key reference was looked at."""
     _require(command.p1 in (0x00, 0xFF), status.INCORRECT_P1_P2)
     if command.p1 == 0xFF:
         _require(not command.data, status.INCORRECT_DATA)
@@ -200,11 +200,20 @@ class GeneralAuthenticate:
         Raises:
             Refused: it is no template of this command's.
         """
-        tag, value = _only(self.data)
-        _require(tag == _DYNAMIC_TEMPLATE, status.INCORRECT_DATA)
-        members = _once(_all(value))
-        _require(bool(members) and members.keys() <= _MEMBERS, status.INCORRECT_DATA)
-        return members
+        return template_members(self.data)
+
+
+def template_members(data: bytes) -> dict[int, bytes]:
+    """The members of a dynamic authentication template, each once.
+
+    Raises:
+        Refused: it is none.
+    """
+    tag, value = _only(data)
+    _require(tag == _DYNAMIC_TEMPLATE, status.INCORRECT_DATA)
+    members = _once(_all(value))
+    _require(bool(members) and members.keys() <= _MEMBERS, status.INCORRECT_DATA)
+    return members
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +289,7 @@ class SetManagementKey:
 
     algorithm: Algorithm
     key: bytes = field(repr=False)
+    touch: int = 1
 
     @classmethod
     def parse(cls, command: Command) -> SetManagementKey:
@@ -290,7 +300,7 @@ class SetManagementKey:
         if algorithm is None or data[2] != len(data) - 3:
             raise Refused(status.INCORRECT_DATA)
         _require(data[2] == CIPHER_KEYS[algorithm], status.INCORRECT_DATA)
-        return cls(algorithm, data[3:])
+        return cls(algorithm, data[3:], _TOUCH_ALWAYS if command.p2 == 0xFE else _TOUCH_NEVER)
 
 
 def _require(held: bool, answer: bytes) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from vccid.card.card import Offload
 from vccid.card.piv.algorithms import Algorithm
 from vccid.card.piv.keys import CardKey, StoredKey, ready
+from vccid.card.piv.sm_credential import SmCredential
 
 #: What every new card has (as Yubico's have it), so that its tools find it.
 FACTORY_MANAGEMENT_KEY: Final = bytes(range(1, 9)) * 3
@@ -29,10 +30,12 @@ class ManagementKey:
     Attributes:
         algorithm: 3DES or AES.
         key: as long as `CIPHER_KEYS` says.
+        touch: when it wants a touch; Yubico's number.
     """
 
     algorithm: Algorithm = Algorithm.TDES
     key: bytes = field(default=FACTORY_MANAGEMENT_KEY, repr=False)
+    touch: int = 1
 
     @property
     def factory(self) -> bool:
@@ -65,6 +68,7 @@ class Contents:
         keys: those generated or imported, by reference; None where the one that the card came
             with was deleted.
         management: the card management key.
+        secure_messaging: what it has for that, or None.
     """
 
     guid: bytes
@@ -73,6 +77,7 @@ class Contents:
     objects: Mapping[int, bytes] = field(default_factory=dict)
     keys: Mapping[int, StoredKey | None] = field(default_factory=dict)
     management: ManagementKey = field(default_factory=ManagementKey)
+    secure_messaging: SmCredential | None = None
 
     def with_object(self, tag: int, content: bytes) -> Contents:
         """With another object in place of that with the tag; an empty one is none."""

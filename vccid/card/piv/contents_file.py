@@ -19,9 +19,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vccid.card.piv.algorithms import CIPHER_KEYS, Algorithm
+from vccid.card.piv.cipher_suites import SUITES
 from vccid.card.piv.contents import Contents, Issuer, Keeper, ManagementKey
 from vccid.card.piv.keys import StoredKey, ready
 from vccid.card.piv.references import Origin, PinPolicy
+from vccid.card.piv.sm_credential import SmCredential
 from vccid.card.state import remove_file, replace_file
 from vccid.errors import StateError
 
@@ -129,7 +131,9 @@ class FileKeeper(Keeper):
             "management": {
                 "algorithm": contents.management.algorithm,
                 "key": self._seal(contents.management.key, "management"),
+                "touch_policy": contents.management.touch,
             },
+            "secure_messaging": self._encode_sm(contents.secure_messaging),
             "objects": {f"{tag:X}": _text(value) for tag, value in contents.objects.items()},
             "keys": {
                 f"{reference:02X}": key and self._encode_key(reference, key)
@@ -143,6 +147,26 @@ class FileKeeper(Keeper):
             "certificate": _text(issuer.certificate),
             "key": self._seal(issuer.pkcs8, place),
         }
+
+    def _encode_sm(self, held: SmCredential | None) -> dict[str, object] | None:
+        if held is None:
+            return None
+        return {
+            "suite": held.suite.name,
+            "certificate": _text(held.certificate),
+            "signer": _text(held.signer),
+            "key": self._seal(held.pkcs8, "secure messaging"),
+            "pairing_code": self._seal(held.pairing_code.encode(), "pairing code"),
+        }
+
+    def _decode_sm(self, kept: Any) -> SmCredential | None:
+        return kept and SmCredential(
+            SUITES[kept["suite"]],
+            self._open(kept["key"], "secure messaging"),
+            _data(kept["certificate"]),
+            _data(kept["signer"]),
+            self._open(kept["pairing_code"], "pairing code").decode("ascii"),
+        )
 
     def _decode_issuer(self, kept: Any, place: str) -> Issuer:
         return Issuer(self._open(kept["key"], place), _data(kept["certificate"]))
@@ -180,7 +204,8 @@ class FileKeeper(Keeper):
                 int(reference, 16): kept and self._decode_key(reference, kept)
                 for reference, kept in content["keys"].items()
             },
-            ManagementKey(algorithm, key),
+            ManagementKey(algorithm, key, int(management.get("touch_policy", 1))),
+            self._decode_sm(content.get("secure_messaging")),
         )
 
     def _decode_key(self, reference: str, kept: Any) -> StoredKey:

@@ -19,10 +19,21 @@ AID: Final = bytes.fromhex("A0 00 00 03 08 00 00 10 00 01 00")
 #: The shortest name that selects: the RID, as Yubico's tools send; the standard's are 9 and 11.
 SHORTEST_AID: Final = 5
 
-#: What SELECT answers (part 2, 3.1.1): the application's AID, and who allots its tags.
-APPLICATION_PROPERTIES: Final = (
-    bytes.fromhex("61 16 4F 0B") + AID + bytes.fromhex("79 07 4F 05 A0 00 00 03 08")
-)
+#: Members of what SELECT answers (part 2, 3.1.1): the application's AID, and who allots its tags.
+_PROPERTIES: Final = bytes.fromhex("4F 0B") + AID + bytes.fromhex("79 07 4F 05 A0 00 00 03 08")
+
+
+def application_properties(suite: int | None = None) -> bytes:
+    """What SELECT answers (part 2, 3.1.1).
+
+    Args:
+        suite: the cipher suite of secure messaging; None for a card without.
+    """
+    members = _PROPERTIES
+    if suite is not None:
+        members += bytes((0xAC, 6, 0x80, 1, suite, 0x06, 1, 0))
+    return bytes((0x61, len(members))) + members
+
 
 CARD_CAPABILITY: Final = 0x5FC107
 CHUID: Final = 0x5FC102

@@ -7,6 +7,7 @@ from vccid.card.pin_status import PinStatus
 from vccid.card.piv.keys import CardKey
 from vccid.card.piv.management_states import MANAGEMENT, Event, State
 from vccid.card.piv.references import PinPolicy
+from vccid.card.piv.session_keys import SessionKeys
 
 
 class Indicators:
@@ -16,19 +17,25 @@ class Indicators:
         pin: the PIN's.
         management: the management key's.
         random: what the host is to encrypt, or to have decrypted; b"" where it is to do neither.
+        paired: whether the pairing code was verified.
+        session: keys of secure messaging, or None.
+        protected: whether the present command came under it.
     """
 
-    __slots__ = ("management", "pin", "random")
+    __slots__ = ("management", "paired", "pin", "protected", "random", "session")
 
     def __init__(self) -> None:
         self.pin = PinStatus()
         self.management = MANAGEMENT.initial
         self.random = b""
+        self.paired = self.protected = False
+        self.session: SessionKeys | None = None
 
     def clear(self) -> None:
         """Another application was selected: all of them fall."""
         self.pin.fall()
         self.move(Event.FELL)
+        self.paired, self.session = False, None
 
     def move(self, event: Event, random: bytes = b"") -> None:
         """The management key was asked for, with these random bytes, or proved, or not."""

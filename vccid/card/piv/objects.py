@@ -20,11 +20,14 @@ from vccid.card.piv.data_model import (
     KEY_HISTORY,
     MAX_OBJECT,
     OBJECTS,
+    PAIRING_CODE,
     SECURITY_OBJECT,
+    SM_SIGNER,
 )
 from vccid.card.piv.fascn import FascN
 from vccid.card.piv.references import RETIRED
 from vccid.card.piv.signing import CHUID_CONTENT, LDS_CONTENT, lds_security_object, signed_data
+from vccid.card.piv.sm_credential import SmCredential
 from vccid.errors import RemoteProtocolError
 from vccid.iso7816 import ber
 
@@ -34,6 +37,11 @@ _PLAIN, _GZIP = b"\x00", b"\x01"
 
 #: What a certificate's object holds on every card that is no larger than the standard asks for.
 _CERTIFICATE_ROOM: Final = 1856
+
+#: Of the printed information (appendix A, table 14).
+_MONTHS: Final = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+_NAME_ROOM: Final = 125
+_SERIAL_ROOM: Final = 20
 
 #: F0 of the CCC: GSC-IS' RID, a Java card of another manufacturer, and the card's own number.
 _CARD_IDENTIFIER: Final = bytes.fromhex("A0 00 00 01 16 FF 02")
@@ -68,9 +76,36 @@ def card_capability(guid: bytes) -> bytes:
     return ber.encode_all(fields)
 
 
-def discovery() -> bytes:
-    """Discovery Object (3.3.2): the application PIN alone."""
-    return ber.encode_all([(0x4F, AID), (0x5F2F, b"\x40\x00")])
+def discovery(*, virtual_contact: bool = False) -> bytes:
+    """Discovery Object (3.3.2): the application PIN alone; and the virtual contact interface."""
+    return ber.encode_all([(0x4F, AID), (0x5F2F, b"\x48\x00" if virtual_contact else b"\x40\x00")])
+
+
+def with_secure_messaging(objects: dict[int, bytes], held: SmCredential | None) -> dict[int, bytes]:
+    """The same objects, and those that go with secure messaging (3.3.7, 3.3.8)."""
+    if held is None:
+        return objects
+    code = ber.encode_all([(0x99, held.pairing_code.encode()), (_ERROR_DETECTION, b"")])
+    return {
+        **objects,
+        DISCOVERY: discovery(virtual_contact=True),
+        SM_SIGNER: held.signer,
+        PAIRING_CODE: code,
+    }
+
+
+def printed_information(name: str, expires: datetime.date, guid: bytes) -> bytes:
+    """Printed Information (3.3.1): what would stand on the plastic of a card of nobody's."""
+    month = _MONTHS[expires.month - 1]
+    fields = [
+        (0x01, name.encode("ascii", "replace")[:_NAME_ROOM]),
+        (0x02, b"NONE"),
+        (0x04, f"{expires.year:04}{month}{expires.day:02}".encode()),
+        (0x05, guid.hex().upper()[:_SERIAL_ROOM].encode()),
+        (0x06, b"999900000000001"),  # agency 9999, as in the CHUID: none
+        (_ERROR_DETECTION, b""),
+    ]
+    return ber.encode_all(fields)
 
 
 def certificate(der: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from vccid.card.pin import Pin
@@ -13,6 +13,8 @@ from vccid.card.piv.contents import CardMemory
 from vccid.card.piv.objects import Objects
 from vccid.card.piv.personalisation import Personalisation
 from vccid.card.piv.pins import Puk
+from vccid.card.piv.profiles import PLAIN, Profile
+from vccid.card.touch import Touch
 from vccid.errors import KeyOperationError, StateError, TokenGone
 
 T = TypeVar("T")
@@ -38,6 +40,8 @@ class PivParts:
         personalisation: card management.
         objects: reads objects.
         serial: the card's serial number, for the log.
+        profile: whom it is taken for.
+        touch: where it is touched.
     """
 
     memory: CardMemory
@@ -46,6 +50,8 @@ class PivParts:
     personalisation: Personalisation
     objects: Objects
     serial: str
+    profile: Profile = PLAIN
+    touch: Touch = field(default_factory=Touch)
 
 
 def report(error: StateError | TokenGone | KeyOperationError, answer: bytes, serial: str) -> bytes:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Final
 
 from vccid.card.pin import Pin
-from vccid.card.piv.algorithms import RSA_BITS
-from vccid.card.piv.attestation import attest
+from vccid.card.piv.algorithms import RSA_BITS, Algorithm
+from vccid.card.piv.attestation import ATTESTATION, attest, attestation_key
 from vccid.card.piv.commands import (
     Generate,
     ImportKey,
@@ -23,11 +23,13 @@ from vccid.card.piv.commands import (
 )
 from vccid.card.piv.contents import CardMemory, Contents, ManagementKey
 from vccid.card.piv.data_model import BARE, MAX_OBJECTS
-from vccid.card.piv.keys import StoredKey, generate, import_rsa, import_scalar
+from vccid.card.piv.keys import CardKey, StoredKey, generate, import_rsa, import_scalar
 from vccid.card.piv.pins import PivPin, Puk
+from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.references import (
     APPLICATION_PIN,
     CARD_MANAGEMENT,
+    KEYS,
     PUK,
     Origin,
     default_pin_policy,
@@ -36,21 +38,23 @@ from vccid.card.state import MAX_TRIES
 from vccid.iso7816 import ber, status
 from vccid.iso7816.apdu import Command
 
-#: The firmware whose promises are kept: management keys of AES, metadata, VERIFY with P1 = FF.
-VERSION: Final = bytes((5, 4, 3))
-
-#: FIPS 201-3, 2.9.3, for the PIN; and as many for the PUK, which is the issuer's choice.
-MOST_TRIES: Final = 10
-
 _PUBLIC_KEY: Final = 0x7F49
-_NEVER: Final = 1
+
+#: Where MOVE KEY puts a key that is deleted.
+_NOWHERE: Final = 0xFF
 
 
 class Personalisation:
     """Card management of one card; who may ask is the application's to know."""
 
     def __init__(
-        self, memory: CardMemory, pin: Pin, puk: Puk, blank: Callable[[Contents], Contents]
+        self,
+        memory: CardMemory,
+        pin: Pin,
+        puk: Puk,
+        blank: Callable[[Contents, Profile], Contents],
+        profile: Profile = PLAIN,
+        number: int = 0,
     ) -> None:
         """Take a card.
 
@@ -59,11 +63,15 @@ class Personalisation:
             pin: its PIN.
             puk: its PUK.
             blank: what is left of contents after a reset.
+            profile: whom the card is taken for.
+            number: its serial number; 0 for one made of its UUID.
         """
         self._memory = memory
         self._pin = pin
         self._puk = puk
         self._blank = blank
+        self._profile = profile
+        self._number = number
 
     def put_data(self, command: Command) -> Awaitable[bytes]:
         """PUT DATA (3.3.1)."""
@@ -82,6 +90,7 @@ class Personalisation:
     async def generate(self, command: Command) -> bytes:
         """GENERATE ASYMMETRIC KEY PAIR (3.3.2)."""
         wanted = Generate.parse(command)
+        self._check_algorithm(wanted.algorithm)
 
         def write(contents: Contents) -> Contents:
             return contents.with_key(
@@ -103,6 +112,7 @@ class Personalisation:
     def import_key(self, command: Command) -> Awaitable[bytes]:
         """Yubico's IMPORT ASYMMETRIC KEY."""
         wanted = ImportKey.parse(command)
+        self._check_algorithm(wanted.algorithm)
 
         def write(contents: Contents) -> Contents:
             make = import_rsa if wanted.algorithm in RSA_BITS else import_scalar
@@ -121,15 +131,43 @@ class Personalisation:
 
         return self._change(write)
 
+    def _check_algorithm(self, algorithm: Algorithm) -> None:
+        if algorithm not in self._profile.key_algorithms:
+            raise Refused(status.INCORRECT_DATA)
+
+    def move_key(self, command: Command) -> Awaitable[bytes]:
+        """Yubico's MOVE KEY, from P2 to P1; to FF deletes."""
+        target, source = command.p1, command.p2
+        if source not in KEYS or target not in (*KEYS, _NOWHERE) or command.data:
+            raise Refused(status.INCORRECT_P1_P2)
+
+        def write(contents: Contents) -> Contents:
+            key = self._memory.key(source)
+            stored = contents.keys.get(source)
+            if key is None or (stored is None and target != _NOWHERE):
+                # One that lives in a token cannot be elsewhere.
+                raise Refused(
+                    status.REFERENCED_DATA_NOT_FOUND
+                    if key is None
+                    else status.CONDITIONS_NOT_SATISFIED
+                )
+            after = contents.with_key(source, None)
+            return after if target == _NOWHERE else after.with_key(target, stored)
+
+        if source == target:
+            raise Refused(status.INCORRECT_P1_P2)
+        return self._change(write)
+
     def set_management_key(self, command: Command) -> Awaitable[bytes]:
         """Yubico's SET MANAGEMENT KEY."""
         wanted = SetManagementKey.parse(command)
-        key = ManagementKey(wanted.algorithm, wanted.key)
+        key = ManagementKey(wanted.algorithm, wanted.key, wanted.touch)
         return self._change(lambda contents: replace(contents, management=key))
 
     async def set_retries(self, command: Command) -> bytes:
         """Yubico's SET RETRIES: as many tries, and PIN and PUK the factory's again."""
-        if not (1 <= command.p1 <= MOST_TRIES and 1 <= command.p2 <= MOST_TRIES):
+        most = self._profile.most_tries
+        if not (1 <= command.p1 <= most and 1 <= command.p2 <= most):
             raise Refused(status.INCORRECT_P1_P2)
         if not isinstance(self._pin, PivPin):
             raise Refused(status.CONDITIONS_NOT_SATISFIED)  # a token's PIN is not ours to set
@@ -151,7 +189,7 @@ class Personalisation:
 
     def _emptied(self, contents: Contents) -> Contents:
         gone = dict.fromkeys(self._memory.given)
-        return replace(self._blank(contents), keys=gone)
+        return replace(self._blank(contents, self._profile), keys=gone)
 
     def metadata(self, command: Command) -> bytes:
         """Yubico's GET METADATA."""
@@ -166,11 +204,11 @@ class Personalisation:
             management = self._memory.contents.management
             fields = [
                 (0x01, bytes((management.algorithm,))),
-                (0x02, bytes((0, _NEVER))),
+                (0x02, bytes((0, management.touch))),
                 (0x05, bytes((management.factory,))),
             ]
         else:
-            key = self._memory.key(reference)
+            key = self._attested(reference)
             if key is None:
                 raise Refused(status.REFERENCED_DATA_NOT_FOUND)
             fields = [
@@ -181,12 +219,21 @@ class Personalisation:
             ]
         return ber.encode_all(fields) + status.SUCCESS
 
+    def _attested(self, reference: int) -> CardKey | None:
+        """The key with a reference; a double has that of its attestations too."""
+        if reference == ATTESTATION and self._profile.is_double:
+            return attestation_key(self._memory.contents.attester)
+        return self._memory.key(reference)
+
     def serial(self, command: Command) -> bytes:
         """Yubico's GET SERIAL: four bytes, the same for the same card."""
-        return self._serial.to_bytes(4, "big") + status.SUCCESS
+        return self.number.to_bytes(4, "big") + status.SUCCESS
 
     @property
-    def _serial(self) -> int:
+    def number(self) -> int:
+        """The serial number, 1 to FFFFFFFF."""
+        if self._number:
+            return self._number
         digest = hashlib.sha256(self._memory.contents.guid).digest()
         return int.from_bytes(digest[:4], "big") >> 1 | 1
 
@@ -198,7 +245,7 @@ class Personalisation:
             raise Refused(status.INCORRECT_P1_P2)
         if key is None or stored is None or stored.origin is not Origin.GENERATED:
             raise Refused(status.INCORRECT_DATA)
-        certificate = attest(contents.attester, reference, stored, key, VERSION, self._serial)
+        certificate = attest(contents.attester, reference, stored, key, self._profile, self.number)
         return certificate + status.SUCCESS
 
     async def _change(self, work: Callable[[Contents], Contents]) -> bytes:

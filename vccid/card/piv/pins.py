@@ -35,6 +35,14 @@ class PivPin(CardPin):
         return Outcome(Verdict.RIGHT, self.tries_left)
 
 
+class AnyPin(PivPin):
+    """The same of a YubiKey's double: six to eight bytes of any value."""
+
+    def _check_new(self, new: bytes) -> None:
+        if not MIN_PIN <= len(new) <= MAX_PIN:
+            raise ValueError(f"the PIN has {MIN_PIN} to {MAX_PIN} characters")
+
+
 class Puk(CardPin):
     """Reference 81: eight bytes of any value."""
 

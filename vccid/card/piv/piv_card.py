@@ -9,18 +9,24 @@ from dataclasses import replace
 from vccid.card.card import Card, CardInfo, SlotInfo
 from vccid.card.line_ups import by_standard
 from vccid.card.pin import Pin
-from vccid.card.piv.application import PivApplication
+from vccid.card.piv.application import PivApplication, is_piv
 from vccid.card.piv.contents import CardMemory, Contents
 from vccid.card.piv.data_model import BARE, CERTIFICATES, DATA, OBJECTS, PIN_TO_READ
 from vccid.card.piv.objects import Objects, certificate_in
-from vccid.card.piv.parts import PivParts
+from vccid.card.piv.parts import PivParts, report
 from vccid.card.piv.personalisation import Personalisation
 from vccid.card.piv.pins import PivPin, Puk
+from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.references import KEYS, key_name
+from vccid.card.piv.secure_messaging import SecureMessaging
 from vccid.card.piv.slots import emptied
+from vccid.card.processors import Process
 from vccid.card.session import CardSession, Lifetime
-from vccid.iso7816 import ber
-from vccid.iso7816.atr import T1_ATR
+from vccid.card.touch import Touch
+from vccid.card.yubikey_management import Management, WithManagement
+from vccid.errors import StateError
+from vccid.iso7816 import ber, status
+from vccid.iso7816.atr import CONTACTLESS_ATR, T1_ATR
 from vccid.keys.x509_reading import read_certificate
 
 #: What an empty card is called.
@@ -35,6 +41,8 @@ class PivCard(Card):
         pin: its PIN, shared by all its sessions.
         puk: its PUK.
         serial: its UUID, 32 hexadecimal digits.
+        touch: where it is touched.
+        contactless: whether hosts that come from now on are on its contactless interface.
     """
 
     def __init__(
@@ -46,6 +54,8 @@ class PivCard(Card):
         names: Sequence[str] = (),
         atr: bytes = T1_ATR,
         release: Callable[[], None] = lambda: None,
+        profile: Profile = PLAIN,
+        number: int = 0,
     ) -> None:
         """Put a card together.
 
@@ -57,6 +67,9 @@ class PivCard(Card):
             names: what the user called the certificates it was made of, in the order of `KEYS`.
             atr: answer to reset.
             release: called once the card has left its reader.
+            profile: whom it is taken for.
+            number: what it tells of its serial number to who asks as Yubico's tools do; 0 for one
+                of its own.
         """
         self.memory = memory
         self.pin = pin
@@ -67,15 +80,21 @@ class PivCard(Card):
         self._names = dict(zip(KEYS, names, strict=False))
         self._release = release
         self._shown: tuple[Contents, dict[int, bytes]] | None = None
-        personalisation = Personalisation(memory, pin, puk, emptied)
-        self._parts = PivParts(memory, pin, puk, personalisation, Objects(), self.serial)
+        self.touch = Touch()
+        self.contactless = False
+        personalisation = Personalisation(memory, pin, puk, emptied, profile, number)
+        self._parts = PivParts(
+            memory, pin, puk, personalisation, Objects(), self.serial, profile, self.touch
+        )
 
     @property
     def atr(self) -> bytes:
-        return self._atr
+        usual = self._atr == T1_ATR
+        return CONTACTLESS_ATR if self.contactless and usual else self._atr
 
     def info(self) -> CardInfo:
         certificates = self._certificates()
+        held = self.memory.contents.secure_messaging
         names = [self._names.get(reference, key_name(reference)) for reference in certificates]
         return CardInfo(
             kind="piv",
@@ -87,6 +106,7 @@ class PivCard(Card):
             pin_kind=self.pin.kind,
             puk_tries_left=self.puk.tries_left,
             slots=tuple(self._slots(list(certificates))),
+            pairing_code="" if held is None else held.pairing_code,
         )
 
     def _slots(self, certified: list[int]) -> Iterator[SlotInfo]:
@@ -125,12 +145,36 @@ class PivCard(Card):
 
     async def connect(self) -> CardSession:
         lifetime = Lifetime()
-        application = self.application(lifetime)
-        return CardSession(self._atr, by_standard(application.process), lifetime)
+        piv = self.application(lifetime)
+        applications = self._applications(piv, lifetime)
+        secure_messaging = None
+        if self.memory.contents.secure_messaging is not None:
+
+            def secure_messaging(following: Process) -> Process:
+                return SecureMessaging(following, piv.indicators).process
+
+        row = by_standard(applications, secure_messaging=secure_messaging)
+        return CardSession(self.atr, row, lifetime)
+
+    def _applications(self, piv: PivApplication, lifetime: Lifetime) -> Process:
+        profile = self._parts.profile
+        if not profile.is_double:
+            return piv.process
+
+        async def reset() -> bytes:
+            try:
+                await lifetime.wait_for(self.start_again())
+            except StateError as error:
+                return report(error, status.MEMORY_FAILURE, self.serial)
+            return status.SUCCESS
+
+        number = self._parts.personalisation.number
+        management = Management(profile.version, number, reset)
+        return WithManagement(piv.process, piv.deselect, is_piv, management).process
 
     def application(self, lifetime: Lifetime) -> PivApplication:
         """A session's application, nothing proved."""
-        return PivApplication(self._parts, lifetime.wait_for)
+        return PivApplication(self._parts, lifetime.wait_for, contactless=self.contactless)
 
     async def start_again(self) -> None:
         """Be as when it was new, PIN and PUK too; every session has proved nothing then.

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Coroutine
 from typing import Any
 
 from vccid.card.pin import Outcome, Verdict
-from vccid.card.pin_status import PinStatus
+from vccid.card.piv.access import TRIES_KEPT, Access
 from vccid.card.piv.commands import (
     ChangeReference,
     ForgetPin,
@@ -16,9 +17,10 @@ from vccid.card.piv.commands import (
     VerifyPin,
     parse_verify,
 )
+from vccid.card.piv.indicators import Indicators
 from vccid.card.piv.parts import PivParts, WaitFor, report
 from vccid.card.piv.pins import PivPin
-from vccid.card.piv.references import PUK
+from vccid.card.piv.references import APPLICATION_PIN, PAIRING_CODE, PUK
 from vccid.card.processors import Answer
 from vccid.errors import KeyOperationError, StateError, TokenGone
 from vccid.iso7816 import status
@@ -28,13 +30,23 @@ from vccid.iso7816.apdu import Command
 class ReferenceData:
     """What is done to PIN and PUK, and to the PIN's status with that."""
 
-    def __init__(self, parts: PivParts, pin_status: PinStatus, wait_for: WaitFor) -> None:
+    def __init__(
+        self, parts: PivParts, indicators: Indicators, access: Access, wait_for: WaitFor
+    ) -> None:
+        self._access = access
         self._parts = parts
-        self._pin_status = pin_status
+        self._indicators = indicators
+        self._pin_status = indicators.pin
         self._wait_for = wait_for
 
     def verify(self, command: Command) -> Answer:
         """VERIFY (3.2.1)."""
+        if command.p2 == PAIRING_CODE and self._access.pairs:
+            return self._verify_pairing_code(command)
+        if command.p2 != APPLICATION_PIN:
+            return status.REFERENCED_DATA_NOT_FOUND
+        if not self._access.virtual_contact:
+            return status.SECURITY_STATUS_NOT_SATISFIED
         asked, pin = parse_verify(command), self._parts.pin
         if isinstance(asked, ForgetPin):
             self._pin_status.fall()
@@ -42,7 +54,29 @@ class ReferenceData:
         if isinstance(asked, QueryPin):
             verified = self._pin_status.is_verified
             return self._standing() if verified else status.tries_left(pin.tries_left)
+        if self._is_kept():
+            return status.AUTHENTICATION_BLOCKED
         return self._verify(asked)
+
+    def _is_kept(self) -> bool:
+        """Whether without contact nobody may try the PIN any more (3.2.1)."""
+        return self._access.contactless and self._parts.pin.tries_left <= TRIES_KEPT
+
+    def _verify_pairing_code(self, command: Command) -> bytes:
+        """The pairing code, which has no counter."""
+        held = self._parts.memory.contents.secure_messaging
+        assert held is not None, "it can be verified"
+        if not self._access.secure:
+            return status.SECURITY_STATUS_NOT_SATISFIED
+        asked = parse_verify(command)
+        if isinstance(asked, QueryPin):
+            return status.SUCCESS if self._indicators.paired else status.VERIFICATION_FAILED
+        self._indicators.paired = isinstance(asked, VerifyPin) and hmac.compare_digest(
+            asked.pin, held.pairing_code.encode()
+        )
+        if isinstance(asked, ForgetPin) or self._indicators.paired:
+            return status.SUCCESS
+        return status.VERIFICATION_FAILED
 
     async def _standing(self) -> bytes:
         """Whether what was proved still holds: a token may have been pulled, and be back locked."""
@@ -57,7 +91,12 @@ class ReferenceData:
 
     def change(self, command: Command) -> Answer:
         """CHANGE REFERENCE DATA (3.2.2)."""
-        return self._change_reference(ChangeReference.parse(command))
+        if self._access.contactless and command.p2 == PUK:
+            return status.FUNCTION_NOT_SUPPORTED
+        if command.p2 == APPLICATION_PIN and not self._access.virtual_contact:
+            return status.SECURITY_STATUS_NOT_SATISFIED
+        asked = ChangeReference.parse(command)
+        return status.AUTHENTICATION_BLOCKED if self._is_kept() else self._change_reference(asked)
 
     async def _change_reference(self, asked: ChangeReference) -> bytes:
         held = self._parts.puk if asked.reference == PUK else self._parts.pin
@@ -69,6 +108,8 @@ class ReferenceData:
 
     def reset_retry_counter(self, command: Command) -> Answer:
         """RESET RETRY COUNTER (3.2.3)."""
+        if self._access.contactless and command.p2 == APPLICATION_PIN:
+            return status.FUNCTION_NOT_SUPPORTED
         return self._reset_retry_counter(ResetRetryCounter.parse(command))
 
     async def _reset_retry_counter(self, asked: ResetRetryCounter) -> bytes:

@@ -8,7 +8,9 @@ from typing import Final
 
 APPLICATION_PIN: Final = 0x80
 PUK: Final = 0x81
+PAIRING_CODE: Final = 0x98
 CARD_MANAGEMENT: Final = 0x9B
+SECURE_MESSAGING: Final = 0x04
 
 AUTHENTICATION: Final = 0x9A
 SIGNATURE: Final = 0x9C

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The card issuer's signatures: CMS SignedData (RFC 5652) as SP 800-73-5 part 1 wants it.
 
-3.1.2.1 for the CHUID, 3.1.7 for the security object. Written out by hand: of the libraries that
-make CMS, none that Debian 12 has takes another content type or another signed attribute.
+3.1.2.1 for the CHUID, 3.1.7 for the security object; FIPS 201-3, 4.2.3.1 for a picture. Written
+out by hand: of the libraries that make CMS, none that Debian 12 has takes another content type or
+another signed attribute.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ _ECDSA_SHA256: Final = bytes.fromhex("2A 86 48 CE 3D 04 03 02")
 _PIV_SIGNER_DN: Final = bytes.fromhex("60 86 48 01 65 03 06 05")
 #: id-PIV-CHUIDSecurityObject, 2.16.840.1.101.3.6.1.
 CHUID_CONTENT: Final = bytes.fromhex("60 86 48 01 65 03 06 01")
+#: id-PIV-biometricObject, 2.16.840.1.101.3.6.2.
+BIOMETRIC_CONTENT: Final = bytes.fromhex("60 86 48 01 65 03 06 02")
+#: Attributes of that: pivFASC-N, and entryUUID (RFC 4530); the value of each is an OCTET STRING.
+PIV_FASC_N: Final = bytes.fromhex("60 86 48 01 65 03 06 06")
+ENTRY_UUID: Final = bytes.fromhex("2B 06 01 01 10 04")
 #: The LDS security object of ICAO, 1.3.27.1.1.1.
 LDS_CONTENT: Final = bytes.fromhex("2B 1B 01 01 01")
 
@@ -102,7 +108,13 @@ def new_certificate(
 
 
 def signed_data(
-    issuer: Issuer, content_type: bytes, content: bytes, *, detached: bool, certificate: bool
+    issuer: Issuer,
+    content_type: bytes,
+    content: bytes,
+    *,
+    detached: bool,
+    certificate: bool,
+    attributes: Iterable[tuple[bytes, bytes]] = (),
 ) -> bytes:
     """A ContentInfo of SignedData, version 3, with one SignerInfo.
 
@@ -112,13 +124,14 @@ def signed_data(
         content: what is signed.
         detached: whether the content stays outside.
         certificate: whether the issuer's goes in.
+        attributes: more signed ones, object identifier and the content of an OCTET STRING.
     """
     signer = x509.load_der_x509_certificate(issuer.certificate)
     key = load_der_private_key(issuer.pkcs8, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
-    attributes = _attributes(signer, content_type, content)
+    signed = _attributes(signer, content_type, content, attributes)
     # RFC 5652, 5.4: what is signed has the tag of a SET, and what stands there its own.
-    signature = key.sign(ber.encode(_SET, attributes), ec.ECDSA(hashes.SHA256()))
+    signature = key.sign(ber.encode(_SET, signed), ec.ECDSA(hashes.SHA256()))
     digest = _sequence(ber.encode(_OID, _SHA256))
     encapsulated = ber.encode(_OID, content_type)
     if not detached:
@@ -127,7 +140,7 @@ def signed_data(
         ber.encode(_INTEGER, b"\x01"),
         _sequence(signer.issuer.public_bytes(), _integer(signer.serial_number)),
         digest,
-        ber.encode(_EXPLICIT_0, attributes),
+        ber.encode(_EXPLICIT_0, signed),
         _sequence(ber.encode(_OID, _ECDSA_SHA256)),
         ber.encode(_OCTET_STRING, signature),
     )
@@ -152,13 +165,19 @@ def lds_security_object(hashes_by_group: dict[int, bytes]) -> bytes:
     )
 
 
-def _attributes(signer: x509.Certificate, content_type: bytes, content: bytes) -> bytes:
+def _attributes(
+    signer: x509.Certificate,
+    content_type: bytes,
+    content: bytes,
+    more: Iterable[tuple[bytes, bytes]],
+) -> bytes:
     """The signed attributes in DER's order of a SET OF."""
     digest = hashlib.sha256(content).digest()
     attributes = [
         _attribute(_CONTENT_TYPE, ber.encode(_OID, content_type)),
         _attribute(_MESSAGE_DIGEST, ber.encode(_OCTET_STRING, digest)),
         _attribute(_PIV_SIGNER_DN, signer.subject.public_bytes()),
+        *(_attribute(kind, ber.encode(_OCTET_STRING, value)) for kind, value in more),
     ]
     return b"".join(sorted(attributes))
 

@@ -5,21 +5,32 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import secrets
 from collections.abc import Sequence
 from typing import Final
 
 from vccid.card.piv.algorithms import algorithm_of
 from vccid.card.piv.attestation import new_attester
-from vccid.card.piv.contents import Contents
-from vccid.card.piv.data_model import CERTIFICATES
+from vccid.card.piv.choices import NO_CHOICES, Choices
+from vccid.card.piv.contents import Contents, ManagementKey
+from vccid.card.piv.cvc import new_credential
+from vccid.card.piv.data_model import CERTIFICATES, FACIAL_IMAGE, PRINTED_INFORMATION
+from vccid.card.piv.facial_image import facial_image
 from vccid.card.piv.keys import CardKey, public_template
-from vccid.card.piv.objects import certificate, new_objects
+from vccid.card.piv.objects import (
+    certificate,
+    new_objects,
+    printed_information,
+    with_secure_messaging,
+)
+from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.references import KEYS, Origin, default_pin_policy, key_name
 from vccid.card.piv.signing import new_issuer
 from vccid.errors import KeyUnsuitable
 from vccid.keys.base import Credential, PublicKey
 from vccid.keys.holder import Holder
 from vccid.keys.x509 import parsed_key, public_key, validity_of
+from vccid.keys.x509_reading import read_certificate
 
 #: As many certificates as there are key references for.
 MAX_CREDENTIALS: Final = len(KEYS)
@@ -86,7 +97,11 @@ def given_keys(credentials: Sequence[Credential]) -> dict[int, CardKey]:
 
 
 def new_contents(
-    guid: bytes, credentials: Sequence[Credential], now: datetime.datetime
+    guid: bytes,
+    credentials: Sequence[Credential],
+    now: datetime.datetime,
+    profile: Profile = PLAIN,
+    choices: Choices = NO_CHOICES,
 ) -> Contents:
     """What a card has when it is new: its identity, and the certificates given.
 
@@ -94,7 +109,14 @@ def new_contents(
         guid: 16 bytes.
         credentials: in the order of `KEYS`.
         now: UTC.
+        profile: whom it is taken for.
+        choices: what it has besides.
+        profile: whom it is taken for.
+
+    Raises:
+        VccidError: a picture cannot be had, or is none.
     """
+    picture = choices.picture()
     ends = [validity_of(item.certificate)[1] for item in credentials]
     expires = max((end for end in ends if end is not None), default=now + _LIFE)
     start, end = now - datetime.timedelta(days=1), max(now, min(expires, _LAST - _LIFE)) + _LIFE
@@ -102,12 +124,38 @@ def new_contents(
     objects = new_objects(guid, expires.date(), issuer)
     for reference, item in zip(KEYS, credentials, strict=False):
         objects[CERTIFICATES[reference]] = certificate(item.certificate)
-    return Contents(guid, issuer, new_attester(guid.hex(), start, end), objects)
+    if choices.printed_information:
+        name = _common_name(credentials) or "vccid"
+        objects[PRINTED_INFORMATION] = printed_information(name, expires.date(), guid)
+    if picture is not None:
+        objects[FACIAL_IMAGE] = facial_image(picture, guid, issuer, start, expires)
+    attester = new_attester(guid.hex(), start, end, profile)
+    management = ManagementKey(profile.management)
+    held = None
+    if choices.secure_messaging:
+        code = f"{secrets.randbelow(10**8):08}"
+        held = new_credential(choices.secure_messaging, guid, code, start, end)
+    objects = with_secure_messaging(objects, held)
+    return Contents(guid, issuer, attester, objects, management=management, secure_messaging=held)
 
 
-def emptied(contents: Contents) -> Contents:
+def _common_name(credentials: Sequence[Credential]) -> str:
+    reading = read_certificate(credentials[0].certificate) if credentials else None
+    return "" if reading is None else reading.common_name
+
+
+def emptied(contents: Contents, profile: Profile = PLAIN) -> Contents:
     """What is left of a card's contents after a reset: who it is, and for as long as it may be."""
     _, end = validity_of(contents.issuer.certificate)
     assert end is not None, "we made it"
+    held = contents.secure_messaging
     objects = new_objects(contents.guid, end.date(), contents.issuer)
-    return Contents(contents.guid, contents.issuer, contents.attester, objects)
+    management = ManagementKey(profile.management)
+    return Contents(
+        contents.guid,
+        contents.issuer,
+        contents.attester,
+        with_secure_messaging(objects, held),
+        management=management,
+        secure_messaging=held,
+    )

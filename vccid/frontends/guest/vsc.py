@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from vccid.frontends.dialling import Call, Timing
+from vccid.frontends.dialling import DialledCall, Timing
 from vccid.frontends.dialling_states import State
 from vccid.frontends.guest.vsc_connection import VscGuest, VscLink
 from vccid.links.transport import Endpoint
@@ -22,7 +22,7 @@ class VscFrontend(VscGuest):
             NotPermitted: the endpoint is plain TCP beyond loopback.
         """
         super().__init__(reader, str(endpoint.address))
-        self._call: Call[VscLink] = Call(
+        self._call: DialledCall[VscLink] = DialledCall(
             reader.name, f"guest at {self.peer}", endpoint, lambda: VscLink(self, timing), timing
         )
 

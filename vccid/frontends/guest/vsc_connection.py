@@ -55,20 +55,23 @@ class VscGuest(Host):
 
 
 class VscLink(Link):
-    """The client's side of one connection."""
+    """The client's side of one connection.
+
+    Attributes:
+        state: where it stands.
+        reader_id: what the host calls our reader.
+    """
 
     def __init__(self, guest: VscGuest, timing: Timing) -> None:
         super().__init__(log_of(_log, guest.reader.name))
-        self._state = VSC_CONNECTION.initial
+        self.state = VSC_CONNECTION.initial
         self._guest = guest
-        self._reader = guest.reader
         self._timing = timing
         self._parser = vsc.Parser()
         self._requests = _Requests()
-        self._id = vsc.MINIMAL_READER_ID
-        self._rest: asyncio.TimerHandle | None = None
-        self._shown_generation = -1
-        self._commands = _Commands(self)
+        self.reader_id = vsc.MINIMAL_READER_ID
+        self._card = _ShownCard(self, guest, timing.exchange)
+        self._commands = _Commands(self, guest, self._card)
 
     # -- what the frontend asks ------------------------------------------------------
 
@@ -80,11 +83,11 @@ class VscLink(Link):
             self._transport.close()
 
     async def _leave(self) -> None:
-        if self._state is State.CARD:
-            self._hide()
-        if self._state in (State.EMPTY, State.RESTING):
-            self._move(Event.LEAVE)
-            self._ask(vsc.ReaderRemove(self._id), lambda answer: None)
+        if self.state is State.CARD:
+            self._card.hide()
+        if self.state in (State.EMPTY, State.RESTING):
+            self.move(Event.LEAVE)
+            self.ask(vsc.ReaderRemove(self.reader_id), lambda answer: None)
             try:
                 async with asyncio.timeout(self._timing.leave):
                     await self._requests.all_answered.wait()
@@ -93,18 +96,7 @@ class VscLink(Link):
 
     def look(self) -> None:
         """Bring what the host knows in line with the reader."""
-        card, generation = self._reader.card, self._reader.generation
-        if self._state is State.CARD:
-            if generation != self._shown_generation:
-                self._hide()
-                self._rest_then_look()
-        elif self._state is State.EMPTY:
-            if card is not None and self._fits_qemu(card):
-                self._move(Event.CARD_SHOWN)
-                self._shown_generation = generation
-                self._ask(vsc.Atr(self._id, card.atr), self._atr_answered)
-            else:
-                self._reader.acknowledge(self._guest, generation)
+        self._card.look()
 
     # -- asyncio.Protocol ------------------------------------------------------------
 
@@ -121,12 +113,11 @@ class VscLink(Link):
             self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._move(Event.LOST)
-        if self._rest is not None:
-            self._rest.cancel()
+        self.move(Event.LOST)
+        self._card.stop()
         self._commands.stop()
         self._requests.all_answered.set()
-        self._reader.detach(self._guest)
+        self._guest.reader.detach(self._guest)
         super().connection_lost(error)
 
     # -- messages --------------------------------------------------------------------
@@ -137,13 +128,14 @@ class VscLink(Link):
 
     def send_answer(self, response: bytes) -> None:
         """The card's answer to a command."""
-        self.send(vsc.Apdu(self._id, response))
+        self.send(vsc.Apdu(self.reader_id, response))
 
     def send_flush_complete(self) -> None:
         """The answer to one VSC_Flush."""
-        self.send(vsc.FlushComplete(self._id))
+        self.send(vsc.FlushComplete(self.reader_id))
 
-    def _ask(self, request: vsc.Message, then: Callable[[vsc.Error], None]) -> None:
+    def ask(self, request: vsc.Message, then: Callable[[vsc.Error], None]) -> None:
+        """Send what the host answers, and call `then` with that."""
         self._requests.add(then)
         self.send(request)
 
@@ -165,70 +157,105 @@ class VscLink(Link):
             raise RemoteProtocolError(f"a VSC host sent {type(message).__name__}")
 
     def _greet(self) -> None:
-        is_first = self._state is State.INIT_SENT
-        self._move(Event.INIT)
+        is_first = self.state is State.INIT_SENT
+        self.move(Event.INIT)
         if is_first:
             # What a client that was killed left behind is still in the guest.
-            self._ask(vsc.ReaderRemove(self._id), lambda answer: None)
-            self._ask(vsc.ReaderAdd(self._id, self._reader.name), self._reader_answered)
+            self.ask(vsc.ReaderRemove(self.reader_id), lambda answer: None)
+            self.ask(vsc.ReaderAdd(self.reader_id, self._guest.reader.name), self._reader_answered)
 
     def _reader_answered(self, answer: vsc.Error) -> None:
         if answer.code != vsc.SUCCESS:
             raise RemoteProtocolError(f"the host takes no reader: VSC error {answer.code}")
-        self._move(Event.READER_ADDED)
-        self._id = answer.reader_id
-        self._reader.attach(self._guest)
+        self.move(Event.READER_ADDED)
+        self.reader_id = answer.reader_id
+        self._guest.reader.attach(self._guest)
         self._made_ready()
-        if self._reader.card is None:
+        if self._guest.reader.card is None:
             self.look()
         else:
-            self._rest_then_look()
+            self._card.rest_then_look()
+
+    def move(self, event: Event) -> None:
+        """Go where the table says; without a card, the session with it is over."""
+        self.state = VSC_CONNECTION.after(self.state, event)
+        if event is Event.CARD_HIDDEN:
+            self._commands.end_session()
+
+
+class _ShownCard:
+    """The reader's card, as the guest is shown it."""
+
+    def __init__(self, link: VscLink, guest: VscGuest, rest: float) -> None:
+        """`rest`: seconds between a card and the next."""
+        self._link = link
+        self._guest = guest
+        self._reader = guest.reader
+        self._seconds = rest
+        self._rest: asyncio.TimerHandle | None = None
+        self._generation = -1
+
+    @property
+    def generation(self) -> int:
+        """The reader's with the card that is shown; -1 while none is."""
+        return self._generation if self._link.state is State.CARD else -1
+
+    def look(self) -> None:
+        """Bring what the host knows in line with the reader."""
+        link, card, generation = self._link, self._reader.card, self._reader.generation
+        if link.state is State.CARD:
+            if generation != self._generation:
+                self.hide_for_a_while()
+        elif link.state is State.EMPTY:
+            if card is not None and self._fits_qemu(card):
+                link.move(Event.CARD_SHOWN)
+                self._generation = generation
+                link.ask(vsc.Atr(link.reader_id, card.atr), self._atr_answered)
+            else:
+                self._reader.acknowledge(self._guest, generation)
+
+    def hide_for_a_while(self) -> None:
+        """Take the card away, and show what is in once the guest has noticed."""
+        self.hide()
+        self.rest_then_look()
+
+    def hide(self) -> None:
+        """CardRemove; the host then gives up the command it waits for."""
+        generation = self._reader.generation
+        self._link.move(Event.CARD_HIDDEN)
+        self._link.ask(
+            vsc.CardRemove(self._link.reader_id),
+            lambda answer: self._acknowledge_removal(generation),
+        )
+
+    def rest_then_look(self) -> None:
+        """Let the guest notice that there is none."""
+        self._link.move(Event.REST)
+        self._rest = asyncio.get_running_loop().call_later(self._seconds, self._rested)
+
+    def stop(self) -> None:
+        """The connection is over."""
+        if self._rest is not None:
+            self._rest.cancel()
+
+    def _rested(self) -> None:
+        if self._link.state is State.RESTING:
+            self._link.move(Event.RESTED)
+            self.look()
 
     def _atr_answered(self, answer: vsc.Error) -> None:
         if answer.code != vsc.SUCCESS:
-            self.log.warning(
+            self._link.log.warning(
                 "%s refused the card's ATR: VSC error %d", self._guest.peer, answer.code
             )
             self._guest.refusal = "QEMU refused the card's ATR"
-        if self._state is State.CARD:
-            self._reader.acknowledge(self._guest, self._shown_generation)
-
-    # -- the card --------------------------------------------------------------------
-
-    @property
-    def shown_generation(self) -> int:
-        """The reader's generation with the card that is shown; -1 while none is."""
-        return self._shown_generation if self._state is State.CARD else -1
-
-    def hide_for_a_while(self) -> None:
-        """Take the card away, and show it again once the guest has noticed."""
-        self._hide()
-        self._rest_then_look()
-
-    def _hide(self) -> None:
-        """CardRemove; the host then gives up the command it waits for."""
-        generation = self._reader.generation
-        self._move(Event.CARD_HIDDEN)
-        self._commands.end_session()
-        self._ask(
-            vsc.CardRemove(self._id),
-            lambda answer: self._acknowledge_removal(generation),
-        )
+        if self._link.state is State.CARD:
+            self._reader.acknowledge(self._guest, self._generation)
 
     def _acknowledge_removal(self, generation: int) -> None:
         # With another card in already, its ATR is what has to be seen.
         if self._reader.card is None:
             self._reader.acknowledge(self._guest, generation)
-
-    def _rest_then_look(self) -> None:
-        self._move(Event.REST)
-        loop = asyncio.get_running_loop()
-        self._rest = loop.call_later(self._timing.exchange, self._rested)
-
-    def _rested(self) -> None:
-        if self._state is State.RESTING:
-            self._move(Event.RESTED)
-            self.look()
 
     def _fits_qemu(self, card: Card) -> bool:
         """QEMU's usb-ccid speaks T=0 only, and the guest refuses a card that does not."""
@@ -239,24 +266,11 @@ class VscLink(Link):
             fits = True  # a real card's, with a slip in it: QEMU looks for itself
         if not fits:
             self._guest.refusal = "the card has no T=0, QEMU's usb-ccid nothing else"
-            self.log.warning(
+            self._link.log.warning(
                 "the card with ATR %s cannot T=0, and QEMU's usb-ccid nothing else: use usbredir",
                 card.atr.hex(" "),
             )
         return fits
-
-    def _move(self, event: Event) -> None:
-        self._state = VSC_CONNECTION.after(self._state, event)
-
-    @property
-    def reader(self) -> Reader:
-        """The reader that the guest is shown."""
-        return self._reader
-
-    @property
-    def peer(self) -> str:
-        """The guest's address."""
-        return self._guest.peer
 
 
 class _Requests:
@@ -283,8 +297,10 @@ class _Requests:
 class _Commands:
     """The guest's commands, one at a time, in a session that begins with the first."""
 
-    def __init__(self, link: VscLink) -> None:
+    def __init__(self, link: VscLink, guest: VscGuest, card: _ShownCard) -> None:
         self._link = link
+        self._guest = guest
+        self._card = card
         self._session: T0Session | None = None
         self._running: asyncio.Task[None] | None = None
         self._next: bytes | None = None
@@ -297,7 +313,7 @@ class _Commands:
             # reader: the first answer is wanted no more.
             self._next = command
             return
-        if self._link.shown_generation < 0:
+        if self._card.generation < 0:
             return  # sent before our CardRemove was read; QEMU has completed it by itself
         if self._session is None:
             self._run(self._power_on(command))
@@ -322,7 +338,7 @@ class _Commands:
         session, self._session = self._session, None
         self._next = None
         if session is not None:
-            self._link.reader.power_off(session.under)
+            self._guest.reader.power_off(session.under)
 
     def stop(self) -> None:
         """The connection is over."""
@@ -335,16 +351,16 @@ class _Commands:
 
     async def _power_on(self, command: bytes) -> bytes:
         """The protocol has no power-on: the first command after the ATR is one."""
-        shown = self._link.shown_generation
-        session = await self._link.reader.power_on()
+        shown = self._card.generation
+        session = await self._guest.reader.power_on()
         if not self._is_shown(shown):
-            self._link.reader.power_off(session)
+            self._guest.reader.power_off(session)
             raise CardRemoved("the card was exchanged meanwhile")
         self._session = T0Session(session, left_out=_LEFT_OUT)
         return await self._session.transmit(command)
 
     async def _wait(self, answer: Awaitable[bytes]) -> None:
-        shown = self._link.shown_generation
+        shown = self._card.generation
         response, failure = b"", None
         try:
             response = await answer
@@ -362,16 +378,16 @@ class _Commands:
         self._complete_flushes()
 
     def _is_shown(self, generation: int) -> bool:
-        return 0 <= generation == self._link.shown_generation
+        return 0 <= generation == self._card.generation
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, CardRemoved):
             # Still in the reader, so only the session is over: a card with one security
             # state went to another host. The guest must learn that its state is gone.
-            self._link.hide_for_a_while()
+            self._card.hide_for_a_while()
         else:
             trace = None if isinstance(error, VccidError) else error
-            self._link.log.warning("guest at %s: %s", self._link.peer, error, exc_info=trace)
+            self._link.log.warning("guest at %s: %s", self._guest.peer, error, exc_info=trace)
             self._link.send_answer(status.NO_PRECISE_DIAGNOSIS)
 
     def _complete_flushes(self) -> None:

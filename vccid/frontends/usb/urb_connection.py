@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from vccid.errors import RemoteProtocolError
-from vccid.frontends.usb.opening import OpeningWatch
 from vccid.frontends.usb.usb_host import UsbHost, UsbReader
 from vccid.usb.transfers import Completion, Status, Transfer
 from vccid.wire import usbip
@@ -33,17 +33,13 @@ class UrbLink:
         kind: str,
         peer: str,
         transport: asyncio.WriteTransport,
-        watch: OpeningWatch | None = None,
+        given_up: Callable[[], None] | None = None,
     ) -> None:
-        """
-        Args:
-            watch: is told what the host does.
-        """
-        self._watch = watch
+        """`kind`, `peer`, `given_up`: as of UsbHost."""
         self._transport = transport
         self._pending: dict[int, int] = {}
         self._unlinkable = 0
-        self._host = UsbHost(reader, kind, peer, self._completed)
+        self._host = UsbHost(reader, kind, peer, self._completed, given_up)
 
     def received(self, messages: list[usbip.UrbMessage]) -> None:
         """Take what came.
@@ -63,8 +59,6 @@ class UrbLink:
 
     def close(self) -> None:
         """The host is gone."""
-        if self._watch is not None:
-            self._watch.close()
         self._host.close()
 
     def _submit(self, message: usbip.Submit) -> None:
@@ -78,8 +72,6 @@ class UrbLink:
         if message.isochronous:
             self._write(usbip.reply_submit(message.seqnum, usbip.UrbStatus.INVALID, 0))
             return
-        if self._watch is not None:
-            self._watch.began(message.endpoint, message.data)
         self._pending[message.seqnum] = len(message.data)
         self._host.submit(
             Transfer(
@@ -99,7 +91,6 @@ class UrbLink:
         self._unlinkable -= 1
         cancelled = self._host.cancel(message.victim)
         self._pending.pop(message.victim, None)
-        self._look()
         status = usbip.UrbStatus.UNLINKED if cancelled else usbip.UrbStatus.OK
         self._write(usbip.reply_unlink(message.seqnum, status))
 
@@ -112,12 +103,6 @@ class UrbLink:
                 seqnum, _STATUS[completion.status], completion.length, completion.data
             )
         self._write(answers)
-        self._look()
-
-    def _look(self) -> None:
-        """Is anything under way still?"""
-        if self._watch is not None and not self._pending:
-            self._watch.idle()
 
     def _write(self, answers: bytes) -> None:
         if not self._transport.is_closing():

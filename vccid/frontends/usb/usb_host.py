@@ -10,6 +10,7 @@ from vccid.ccid.class_descriptor import ClassDescriptor
 from vccid.ccid.interface import Interface
 from vccid.frontends.ccid_host import CcidHost
 from vccid.frontends.pin_pad import PinPad
+from vccid.frontends.usb.opening import OpeningWatch
 from vccid.reader import Reader
 from vccid.usb.descriptors import Identity, Speed
 from vccid.usb.device import Device
@@ -56,16 +57,20 @@ class UsbHost:
         kind: str,
         peer: str,
         complete: Callable[[list[Completion]], None],
+        given_up: Callable[[], None] | None = None,
     ) -> None:
         """
         Args:
             kind, peer: as in vccid.reader.Host.
             complete: takes the transfers that ended, in order; never called from `cancel`.
+            given_up: the host's driver gave the reader up while it opened it, and would open one
+                that is plugged in again.
         """
         padless = [number for number, pad in enumerate(reader.pin_pads) if pad is None]
         interface = Interface(reader.descriptor(), without_pin_pad=padless)
         self.device = Device(reader.identity, interface, reader.speed)
         self._complete = complete
+        self._watch = None if given_up is None else OpeningWatch(given_up)
         self._ccid = CcidHost(
             self.device.function,
             reader.slots,
@@ -77,12 +82,16 @@ class UsbHost:
 
     def submit(self, transfer: Transfer) -> None:
         """The host begins a transfer."""
+        if self._watch is not None:
+            self._watch.began(transfer.endpoint, transfer.data)
         self.device.submit(transfer)
         self._run()
 
     def cancel(self, transfer_id: int) -> bool:
         """The host gives a transfer up; True where it will have no completion."""
-        return self.device.cancel(transfer_id)
+        cancelled = self.device.cancel(transfer_id)
+        self._look()
+        return cancelled
 
     def reset(self) -> None:
         """The port was reset."""
@@ -95,6 +104,9 @@ class UsbHost:
 
     def close(self) -> None:
         """The host is gone."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.close()
         self._ccid.detach()
 
     def _changed(self) -> None:
@@ -114,3 +126,9 @@ class UsbHost:
             if outbox.actions:
                 self._ccid.work()
                 device.pump()
+        self._look()
+
+    def _look(self) -> None:
+        """Is anything under way still?"""
+        if self._watch is not None and not self.device.pending:
+            self._watch.idle()

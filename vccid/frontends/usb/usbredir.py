@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Our USB reader in a QEMU guest, through QEMU's usb-redir: no kernel module, no root.
 
-Dials QEMU, or listens for it (libvirt's <redirdev> can do either); `redir_link` has one
+Dials QEMU, or listens for it (libvirt's <redirdev> can do either); `usbredir_connection` has one
 connection. Each new one begins with the device being plugged in, so a guest that was
 restarted, or migrated to another QEMU, has its reader again.
 """
 
 from __future__ import annotations
 
-from vccid.frontends.dialling import Call, Timing
+from vccid.frontends.awaited_call import AwaitedCall
+from vccid.frontends.dialling import Call, DialledCall, Timing
 from vccid.frontends.dialling_states import State
+from vccid.frontends.usb.opening import Tries
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir_connection import RedirLink
 from vccid.frontends.usb.usbredir_states import State as Link
@@ -40,13 +42,14 @@ class UsbRedirFrontend:
         self.reader = reader
         self.endpoint = endpoint
         self.peer = "" if listen else str(endpoint.address)
-        self._call: Call[RedirLink] = Call(
+        self._tries = Tries(reader.name)
+        kind = AwaitedCall[RedirLink] if listen else DialledCall[RedirLink]
+        self._call: Call[RedirLink] = kind(
             reader.name,
             f"usbredir at {endpoint.address}",
             endpoint,
-            lambda: RedirLink(reader, self.peer, timing),
+            lambda: RedirLink(reader, self.peer, timing, self._given_up),
             timing,
-            listen=listen,
         )
 
     @property
@@ -78,3 +81,8 @@ class UsbRedirFrontend:
     async def stop(self) -> None:
         """Unplug the device in the guest, hang up, and stop. May be repeated."""
         await self._call.close()
+
+    def _given_up(self) -> None:
+        """The next connection plugs it in again."""
+        if self._call.link is not None and self._tries.take():
+            self._call.link.abort()

@@ -62,19 +62,29 @@ class RedirLink(Link):
         host: the guest, while the device is plugged in.
     """
 
-    def __init__(self, reader: UsbReader, peer: str, timing: Timing) -> None:
-        """`peer` is who is called; "" where the guest's QEMU is the one that calls."""
+    def __init__(
+        self,
+        reader: UsbReader,
+        peer: str,
+        timing: Timing,
+        given_up: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            peer: who is called; "" where the guest's QEMU is the one that calls.
+            given_up: as of UsbHost.
+        """
         super().__init__(log_of(_log, reader.name))
         self.state = USBREDIR_CONNECTION.initial
         self.host: UsbHost | None = None
         self._reader = reader
         self._peer = peer
         self._timing = timing
+        self._given_up = given_up
         self._codec = usbredir.Codec(f"vccid {__version__}")
-        self._endpoints: dict[int, usbredir.EndpointInfo] = {}
         self._packets = _Packets(self._write, self._codec)
         self._stream = _InterruptStream(self, self._write, self._codec)
-        self._standard: Callable[[Completion], None] | None = None
+        self._standard = _StandardRequests(self._write, self._codec, self._write_layout)
         self._acknowledged = asyncio.Event()
         self._handlers: dict[Type, Callable[[usbredir.Request], None]] = {
             Type.RESET: self._reset,
@@ -156,17 +166,16 @@ class RedirLink(Link):
         elif self.host is None:
             pass  # sent before it read that the device is gone
         elif isinstance(message, usbredir.Request):
-            self._standard_request(self.host, message)
+            self._standard.submit(self.host, message)
         else:
             self._packets.submit(self.host, message)
 
     def _plug(self) -> None:
         self.move(Event.HELLO)
-        host = UsbHost(self._reader, "usbredir", self._peer, self._completed)
+        host = UsbHost(self._reader, "usbredir", self._peer, self._completed, self._given_up)
         self.host = host
-        self._endpoints = _endpoints(host)
         identity = self._reader.identity
-        self._write_layout()
+        self._write_layout(host)
         self._write(
             self._codec.device_connect(
                 _SPEED[host.device.speed],
@@ -190,45 +199,13 @@ class RedirLink(Link):
     def _agreed(self, capability: usbredir.Capability) -> bool:
         return self._codec.common is not None and capability in self._codec.common
 
-    def _write_layout(self) -> None:
+    def _write_layout(self, host: UsbHost) -> None:
         """ep_info and interface_info: before device_connect and each change of setting."""
         self._write(
-            self._codec.ep_info(self._endpoints) + self._codec.interface_info((descriptors.CLASS,))
+            self._codec.ep_info(_endpoints(host)) + self._codec.interface_info((descriptors.CLASS,))
         )
 
     # -- requests --------------------------------------------------------------------
-
-    def _standard_request(self, host: UsbHost, request: usbredir.Request) -> None:
-        """Those messages that stand for a standard control request."""
-        request_type, code, answer = _STANDARD[request.type]
-        value = index = 0
-        match request.type, request.values:
-            case Type.SET_CONFIGURATION, (value,):
-                pass
-            case Type.SET_ALT_SETTING, (index, value):
-                pass
-            case Type.GET_ALT_SETTING, (index,):
-                pass
-        is_in = bool(request_type & 0x80)
-        setup = Setup.STRUCT.pack(request_type, code, value, index, is_in)
-        interface = (index,) if answer is Type.ALT_SETTING_STATUS else ()
-        self._standard = partial(self._standard_done, request, answer, interface, value)
-        host.submit(Transfer(_REQUEST_ID, 0, is_in, int(is_in), setup=setup))
-
-    def _standard_done(
-        self,
-        request: usbredir.Request,
-        answer: Type,
-        interface: tuple[int, ...],
-        value: int,
-        completion: Completion,
-    ) -> None:
-        done = completion.status is Status.DONE
-        if done:
-            self._write_layout()
-        status = usbredir.Status.SUCCESS if done else usbredir.Status.INVAL
-        setting = completion.data[0] if completion.data else value
-        self._write(self._codec.status(answer, request.id, status, *interface, setting))
 
     def _reset(self, request: usbredir.Request) -> None:
         if self.host is None:
@@ -260,10 +237,62 @@ class RedirLink(Link):
             if id_ == _INTERRUPT_ID:
                 self._stream.completed(completion)
             elif id_ == _REQUEST_ID:
-                if self._standard is not None:
-                    self._standard(completion)
+                self._standard.completed(completion)
             else:
                 self._packets.completed(completion)
+
+
+class _StandardRequests:
+    """Those messages that stand for a standard control request; each ends before the next."""
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        codec: usbredir.Codec,
+        write_layout: Callable[[UsbHost], None],
+    ) -> None:
+        """`write_layout` is called after each change of setting."""
+        self._write = write
+        self._codec = codec
+        self._write_layout = write_layout
+        self._ended: Callable[[Completion], None] = lambda completion: None
+
+    def submit(self, host: UsbHost, request: usbredir.Request) -> None:
+        """Hand one to the device."""
+        request_type, code, answer = _STANDARD[request.type]
+        value = index = 0
+        match request.type, request.values:
+            case Type.SET_CONFIGURATION, (value,):
+                pass
+            case Type.SET_ALT_SETTING, (index, value):
+                pass
+            case Type.GET_ALT_SETTING, (index,):
+                pass
+        is_in = bool(request_type & 0x80)
+        setup = Setup.STRUCT.pack(request_type, code, value, index, is_in)
+        interface = (index,) if answer is Type.ALT_SETTING_STATUS else ()
+        self._ended = partial(self._answer, host, request, answer, interface, value)
+        host.submit(Transfer(_REQUEST_ID, 0, is_in, int(is_in), setup=setup))
+
+    def completed(self, completion: Completion) -> None:
+        """The device is through with it."""
+        self._ended(completion)
+
+    def _answer(
+        self,
+        host: UsbHost,
+        request: usbredir.Request,
+        answer: Type,
+        interface: tuple[int, ...],
+        value: int,
+        completion: Completion,
+    ) -> None:
+        done = completion.status is Status.DONE
+        if done:
+            self._write_layout(host)
+        status = usbredir.Status.SUCCESS if done else usbredir.Status.INVAL
+        setting = completion.data[0] if completion.data else value
+        self._write(self._codec.status(answer, request.id, status, *interface, setting))
 
 
 class _Packets:

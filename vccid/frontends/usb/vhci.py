@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from vccid.errors import RemoteProtocolError, VccidError
-from vccid.frontends.usb.opening import OpeningWatch
+from vccid.frontends.usb.opening import Tries
 from vccid.frontends.usb.urb_connection import UrbLink
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.vhci_ports import Ports, PortState
@@ -28,10 +28,6 @@ _DEVICE_ID: Final = 0x00010001
 #: Seconds a port may take to be free again after a device has left it, and between two looks.
 _FREE_TIMEOUT: Final = 5.0
 _FREE_POLL: Final = 0.02
-#: How often in a row a reader that the host's driver gave up is plugged in again, and the seconds
-#: after which it is another row.
-_MOST_TRIES: Final = 3
-_NEW_ROW: Final = 60.0
 
 
 class VhciFrontend:
@@ -51,7 +47,7 @@ class VhciFrontend:
         self._lost = lost
         self._ports = ports or Ports()
         self._attached: _Attached | None = None
-        self._tries: list[float] = []  # when each was
+        self._tries = Tries(reader.name)
         self._trying: asyncio.Task[None] | None = None
 
     @property
@@ -66,7 +62,6 @@ class VhciFrontend:
             ReaderError: vhci-hcd is not loaded, or no port is free.
             NotPermitted: its files are closed to the daemon.
         """
-        self._tries.clear()
         await self._attach()
 
     async def _attach(self) -> None:
@@ -123,16 +118,8 @@ class VhciFrontend:
 
     def _given_up(self) -> None:
         """The host's driver took the reader for a broken one: a new one it opens again."""
-        now = asyncio.get_running_loop().time()
-        where = {"reader": self.reader.name}
-        if self._tries and now - self._tries[-1] > _NEW_ROW:
-            self._tries.clear()
-        if len(self._tries) == _MOST_TRIES:
-            log.warning("this host's driver has given the reader up again", extra=where)
-            return
-        self._tries.append(now)
-        log.warning("this host's driver gave the reader up: plugging it in again", extra=where)
-        self._trying = asyncio.ensure_future(self._attach_again())
+        if self._tries.take():
+            self._trying = asyncio.ensure_future(self._attach_again())
 
     async def _attach_again(self) -> None:
         attached, self._attached = self._attached, None
@@ -174,8 +161,7 @@ class _Connection(asyncio.Protocol):
     def attached(self, port: str) -> None:
         """The kernel has the other end: the reader has a host from now on."""
         if self._transport is not None:
-            watch = OpeningWatch(self._given_up)
-            self._link = UrbLink(self._reader, "vhci", port, self._transport, watch)
+            self._link = UrbLink(self._reader, "vhci", port, self._transport, self._given_up)
             self._transport.resume_reading()
 
     async def leave(self) -> None:

@@ -130,11 +130,6 @@ class WorkerToken(Token):
         return self._state.logged_in
 
     @property
-    def usable(self) -> bool:
-        """Whether private keys can be seen now."""
-        return self.logged_in or not self.login_required
-
-    @property
     def raw_rsa(self) -> bool:
         """Whether it offers CKM_RSA_X_509."""
         return self._state.raw_rsa

@@ -26,6 +26,7 @@ from vccid.keys.worker.messages import (
     read_reply,
     request,
 )
+from vccid.keys.worker.worker_states import WORKER, Event, State
 
 # As `process` has them, which imports what only the other side needs.
 FORK, KILL, CONNECT = b"F", b"K", b"C"
@@ -73,12 +74,11 @@ class Worker:
         self._lost: Callable[[str], None] = lambda reason: None
         self._nursery = nursery
         self._lock = threading.Lock()
-        self._idle: deque[socket.socket] = deque()
-        self._ended = threading.Event()
         self._told = threading.Event()
         self._reason = ""
-        self._asked_to_end = False
-        self._control, its_control = socket.socketpair()
+        self._state = WORKER.initial
+        control, its_control = socket.socketpair()
+        self._connections = _Connections(control)
         self._pipe, its_pipe = os.pipe()
         with its_control:
             try:
@@ -89,7 +89,7 @@ class Worker:
         if self.pid is None:
             nursery.over = True
             os.close(self._pipe)
-            self._control.close()
+            self._connections.end()
             raise TokenGone("no process for a PKCS#11 module can be had", "see ulimit and free")
         threading.Thread(target=self._watch, name="vccid-worker", daemon=True).start()
 
@@ -141,7 +141,10 @@ class Worker:
 
     def ask(self, verb: Verb, *fields: bytes) -> Reply:
         """As `call`, but for an error of the module's, which is in the reply."""
-        connection = self._connection()
+        try:
+            connection = self._connections.take(self.timeout)
+        except BrokenPipeError:
+            raise self._fail("") from None
         try:
             connection.sendall(frame(request(verb, *fields)))
             answered = read_reply(self._receive(connection))
@@ -154,17 +157,17 @@ class Worker:
         except OSError:
             connection.close()
             raise self._fail("") from None
-        self._idle.append(connection)
+        self._connections.give_back(connection)
         return answered
 
     def end(self) -> None:
         """Let go of the token and end it; may be repeated."""
         with self._lock:
-            if self._asked_to_end:
+            if self._state is not State.RUNNING:
                 return
-            self._asked_to_end = True
+            self._move(Event.END)
         self.timeout = min(self.timeout, _LAST_WORDS)
-        self._close_connections()
+        self._connections.close_idle()
         with contextlib.suppress(TokenGone):
             self.ask(Verb.CLOSE)
         self.kill()
@@ -173,19 +176,19 @@ class Worker:
         """Have `told` called, in some thread, once it has ended unasked; with the reason."""
         with self._lock:
             self._lost = told
-            late = self._ended.is_set()
+            late = not self.there
         if late:
             told(self._reason)
 
     @property
     def there(self) -> bool:
         """Whether it has not ended."""
-        return not self._ended.is_set()
+        return self._state is not State.ENDED
 
     def kill_quietly(self) -> None:
         """End one that holds nothing."""
         with self._lock:
-            self._asked_to_end = True
+            self._move(Event.END)
         self.kill()
 
     def kill(self) -> None:
@@ -193,29 +196,6 @@ class Worker:
         self._nursery.kill(self.pid or 0)
 
     # -- how -------------------------------------------------------------------------------
-
-    def _close_connections(self) -> None:
-        with contextlib.suppress(IndexError):
-            while True:
-                self._idle.pop().close()
-
-    def _connection(self) -> socket.socket:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            pass
-        ours, its = socket.socketpair()
-        with its:
-            try:
-                socket.send_fds(self._control, [CONNECT], [its.fileno()])
-            except OSError:
-                ours.close()
-                raise self._fail("") from None
-        # By the kernel's clock, not poll()'s: one system call less for each answer.
-        limit = _TIMEVAL.pack(int(self.timeout), int(self.timeout % 1 * 1e6))
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            ours.setsockopt(socket.SOL_SOCKET, option, limit)
-        return ours
 
     def _receive(self, connection: socket.socket) -> bytes:
         reader, deadline = FrameReader(), None
@@ -258,14 +238,64 @@ class Worker:
         ended = _how_it_ended(self._number())
         self._reason = self._reason or ended
         with self._lock:
-            unasked, self._asked_to_end = not self._asked_to_end, True
-            self._ended.set()
+            unasked = self._state is State.RUNNING
+            self._move(Event.ENDED)
         os.close(self._pipe)
-        self._control.close()
-        self._close_connections()
+        self._connections.end()
         if unasked:
             self._lost(self._reason)
         self._told.set()
+
+    def _move(self, event: Event) -> None:
+        self._state = WORKER.after(self._state, event)
+
+
+class _Connections:
+    """Sockets to one worker: each thread that asks something has one to itself meanwhile."""
+
+    def __init__(self, control: socket.socket) -> None:
+        """`control`: what the worker is sent new ones by."""
+        self._control = control
+        self._idle: deque[socket.socket] = deque()
+
+    def take(self, timeout: float) -> socket.socket:
+        """One that nobody uses; a new one's operations may take so many seconds.
+
+        Raises:
+            BrokenPipeError: the worker takes none any more.
+            OSError: there can be no more sockets.
+        """
+        try:
+            return self._idle.pop()
+        except IndexError:
+            pass
+        ours, its = socket.socketpair()
+        with its:
+            try:
+                socket.send_fds(self._control, [CONNECT], [its.fileno()])
+            except OSError as error:
+                ours.close()
+                raise BrokenPipeError from error
+        # By the kernel's clock, not poll()'s: one system call less for each answer.
+        limit = _TIMEVAL.pack(int(timeout), int(timeout % 1 * 1e6))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, limit)
+        return ours
+
+    def give_back(self, connection: socket.socket) -> None:
+        """Its answer was read."""
+        self._idle.append(connection)
+
+    def close_idle(self) -> None:
+        """Close those that nobody uses."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+    def end(self) -> None:
+        """The worker is gone."""
+        self._control.close()
+        self.close_idle()
 
 
 def _how_it_ended(status: int | None) -> str:

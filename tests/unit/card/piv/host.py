@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 from collections.abc import Awaitable, Sequence
 from functools import cache
@@ -15,11 +16,14 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from tests.cards import at_once
 from tests.key_material import certificate, der, rsa_key
 from vccid.card.pin import Pin
+from vccid.card.piv.choices import Choices
 from vccid.card.piv.contents import CardMemory, Contents, Keeper, MemoryKeeper, SharedContents
-from vccid.card.piv.pins import PivPin, Puk
+from vccid.card.piv.pins import AnyPin, PivPin, Puk
 from vccid.card.piv.piv_card import PivCard
+from vccid.card.piv.profiles import PLAIN, Profile
 from vccid.card.piv.slots import given_keys, guid_of, new_contents
 from vccid.card.state import MemoryStateStore
+from vccid.iso7816.atr import T1_ATR
 from vccid.keys.base import Credential
 from vccid.keys.file_key import file_key
 
@@ -65,30 +69,49 @@ async def piv_card(
     keeper: Keeper | None = None,
     pin: Pin | None = None,
     contents: Contents | None = None,
+    profile: Profile = PLAIN,
+    number: int = 0,
+    secure_messaging: str = "",
+    contactless: bool = False,
 ) -> PivCard:
     """A card in memory, unless `keeper` keeps it."""
     guid = guid_of([item.certificate for item in given])
+    choices = Choices(secure_messaging=secure_messaging)
     store = MemoryStateStore()
     serial = guid.hex()
-    return PivCard(
+    card = PivCard(
         CardMemory(
-            SharedContents(contents or new_contents(guid, given, NOW), keeper or MemoryKeeper()),
+            SharedContents(
+                contents
+                or new_contents(
+                    guid,
+                    given,
+                    NOW,
+                    profile=profile,
+                    choices=choices,
+                ),
+                keeper or MemoryKeeper(),
+            ),
             given_keys(given),
             at_once,
         ),
-        pin or await PivPin.open(store, serial, at_once, PIN),
+        pin or await (AnyPin if profile.is_double else PivPin).open(store, serial, at_once, PIN),
         await Puk.open(MemoryStateStore(), serial, at_once, PUK),
-        lambda: new_contents(guid, given, NOW),
+        lambda: new_contents(guid, given, NOW, profile=profile),
         [item.name for item in given],
+        profile.atr,
+        profile=profile,
+        number=number,
     )
+    card.contactless = contactless
+    return card
 
 
-async def conversing_card() -> PivCard:
+async def conversing_card(atr: bytes = T1_ATR) -> PivCard:
     """The card of `tests.conversations.piv`."""
     keys = (elliptic(0), rsa_key(1), elliptic(1), elliptic(2), rsa_key(2))
-    return await piv_card(
-        [credential(f"cert{number}", key) for number, key in enumerate(keys, start=1)]
-    )
+    given = [credential(f"cert{number}", key) for number, key in enumerate(keys, start=1)]
+    return await piv_card(given, profile=dataclasses.replace(PLAIN, atr=atr))
 
 
 class Host:

@@ -18,6 +18,7 @@ from tests.unit.fakes import FakeCard
 from tests.unit.frontends.tls_files import Authority, make_authority
 from vccid.errors import NotPermitted
 from vccid.frontends.dialling import Timing
+from vccid.frontends.usb import opening
 from vccid.frontends.usb.usb_host import UsbReader
 from vccid.frontends.usb.usbredir import UsbRedirFrontend
 from vccid.links.transport import Endpoint, TcpAddress, parse_address
@@ -198,6 +199,25 @@ async def test_cancel_is_answered_once(guest: UsbGuest) -> None:
     guest.send(CANCEL, 99)
     # Nothing of it came before the next answer, and the response is still there to be read.
     assert (await guest.ccid(6, GET_SLOT_STATUS))[0] == 0x81
+
+
+async def test_a_reader_given_up_is_plugged_in_again(
+    guest: UsbGuest, tmp_path: Path, frontend: UsbRedirFrontend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libccid does: it listens for old news, asks for the status twice, and goes."""
+    monkeypatch.setattr(opening, "_SILENCE", 0.01)
+    await guest.configure()
+    guest.send(START_INTERRUPT, 2, b"\x82")
+    await guest.receive()
+    guest.send(STOP_INTERRUPT, 3, b"\x82")
+    await guest.receive()
+    assert (await guest.ccid(4, GET_SLOT_STATUS))[0] == 0x81
+    assert (await guest.ccid(6, GET_SLOT_STATUS))[0] == 0x81
+    assert await guest.at_end()
+    again = UsbGuest(*await asyncio.open_unix_connection(tmp_path / "redir.sock"))
+    await again.greet()
+    assert frontend.connections == 2
+    again.writer.transport.abort()
 
 
 async def test_reset_answers_what_was_pending(guest: UsbGuest) -> None:

@@ -83,7 +83,7 @@ def test_a_life(workers: Workers, pair: tuple[str, ...]) -> None:
     assert not token.logged_in
     with pytest.raises(TokenGone, match="token pretend was closed, for its card was removed"):
         token.certificates()
-    worker._ended.wait(20)
+    worker._told.wait(20)
     assert not Path(f"/proc/{worker.pid}").exists()
 
 
@@ -165,7 +165,7 @@ def test_a_close_that_hangs_is_cut_short(workers: Workers, pair: tuple[str, ...]
     worker = workers.load(str(module_path()), (*pair, "PRETEND_HANG=C_Finalize"))
     worker.timeout = 0.2
     worker.end()
-    assert worker._ended.wait(20)
+    assert worker._told.wait(20)
 
 
 def test_the_nursery_is_killed(pair: tuple[str, ...]) -> None:
