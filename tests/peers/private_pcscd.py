@@ -63,6 +63,7 @@ class PrivatePcscd:
         log_apdus: bool = False,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        program: str | None = None,
     ) -> None:
         """Nothing runs before `start`.
 
@@ -73,6 +74,7 @@ class PrivatePcscd:
             log_apdus: `-a`: every APDU in the log.
             options: more of pcscd's options, such as "--auto-exit".
             environment: more variables for pcscd, such as LD_PRELOAD.
+            program: another pcscd than this system's.
         """
         self.directory = directory
         self.socket = directory / "run" / "pcscd.comm"
@@ -80,6 +82,7 @@ class PrivatePcscd:
         self._usb = usb
         self._options = [*(["--apdu"] if log_apdus else []), *options]
         self._environment = dict(environment or {})
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         for name in ("conf", "run", "empty"):
             (directory / name).mkdir(parents=True, exist_ok=True)
@@ -108,7 +111,7 @@ class PrivatePcscd:
         if not self._usb and USB_DRIVERS.is_dir():
             script += f'mount --bind "$2" {USB_DRIVERS} && '
         script += 'shift 2 && exec "$@"'
-        command = pcscd.command(pcscd.find(), self.directory / "conf")
+        command = pcscd.command(self._program or pcscd.find(), self.directory / "conf")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.peers.desk import Desk
-from tests.peers.pcsc_comparison import PROGRAMS, Both, run
+from tests.peers.pcsc_comparison import Both, run
+from tests.peers.pcsc_programs import PROGRAMS
 
 
 @pytest.fixture(scope="module")
