@@ -235,6 +235,14 @@ def test_nobody_else_uses_the_card_though_the_directory_is_open() -> None:
         assert [path.name for path in runtime.iterdir()] == ["lock"]
 
 
+@as_root
+def test_there_is_no_proc() -> None:
+    with temporary_user(0) as root:
+        done = root.run("run", "--", "echo", "begun", wrapper=mounted("umount --lazy /proc"))
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == "vccid: /proc is not mounted\n  mount -t proc proc /proc\n"
+
+
 # -- what it inherits ------------------------------------------------------------------------------
 
 

@@ -113,6 +113,8 @@ def detach(options: Options, tell: Callable[[dict[str, str]], None]) -> NoReturn
 @contextlib.contextmanager
 def _begun(options: Options) -> Iterator[tuple[Plan, Keeper]]:
     """The servers, with the card in."""
+    if not os.path.exists("/proc/self/fd"):
+        raise RunFailed("/proc is not mounted", "mount -t proc proc /proc")
     behind = None if options.driver is None else Pcscd(pcscd.find(), options.driver)
     if options.card or options.generate is not None:
         card_maker.load()  # once, for the daemon and for new certificates
