@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,8 @@ def missing() -> str:
     """What this machine lacks for it, or nothing."""
     if os.geteuid() != 0:
         return "makes a root directory of another Debian, which takes root"
+    if len(socket.if_nameindex()) < 2:
+        return "makes a root directory of another Debian, which takes more network than loopback"
     tools = [tool for tool in ("mmdebstrap", "unshare") if shutil.which(tool) is None]
     return f"{tools[0]} is missing: run ./dev setup" if tools else ""
 
@@ -75,12 +78,32 @@ def missing() -> str:
 def run(suite: str, command: Sequence[str], output: IO[bytes] | None = None) -> int:
     """`./dev COMMAND...` in a fresh machine with this checkout; its exit status.
 
+    Where it has guests, their images are made before, by that machine and with the network.
+
     Raises:
         RootError: the machine cannot be made.
     """
     with _root(suite) as root:
-        argv = _enter(root, ["bash", "-c", _RUN, "bash", *command], "--net")
-        return _with_checkout(argv, _environment(), output)
+        if _has_guests(command):
+            status = _dev(root, ("vm", "build"), output)
+            if status != 0:
+                return status
+        return _dev(root, command, output, "--net")
+
+
+def _has_guests(command: Sequence[str]) -> bool:
+    """Whether tests/vm is among what `./dev COMMAND...` runs."""
+    verb, *arguments = command
+    return verb == "vm" or (
+        verb == "test" and (not arguments or any(word.startswith("tests/vm") for word in arguments))
+    )
+
+
+def _dev(root: Path, command: Sequence[str], output: IO[bytes] | None, *namespaces: str) -> int:
+    images = cache_of("fresh-vm") / root.name.partition("-")[0]
+    images.mkdir(parents=True, exist_ok=True)
+    argv = _enter(root, ["bash", "-c", _RUN, "bash", *command], *namespaces)
+    return _with_checkout(argv, {**_environment(), "FRESH_IMAGES": str(images)}, output)
 
 
 @contextlib.contextmanager
@@ -93,13 +116,17 @@ def _root(suite: str) -> Iterator[Path]:
     directory = cache_of("fresh")
     directory.mkdir(parents=True, exist_ok=True)
     root = directory / f"{suite}-{_key()}"
-    with locked(root.with_suffix(".lock")):
-        if not root.is_dir():
-            _build(suite, root)
-        os.utime(root)
-    with locked(root.with_suffix(".lock"), fcntl.LOCK_SH):
-        _prune(directory, root)
-        yield root
+    lock = root.with_suffix(".lock")
+    while True:
+        with locked(lock, fcntl.LOCK_SH):  # as many as like use it at once
+            if root.is_dir():
+                os.utime(root)
+                _prune(directory, root)
+                yield root
+                return
+        with locked(lock):
+            if not root.is_dir():
+                _build(suite, root)
 
 
 def _key() -> str:

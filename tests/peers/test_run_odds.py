@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.key_material import certificate, der, rsa_key
+from tests.odd_certificates import pem
 from tests.peers.daemon import BIN, PATIENCE, Daemon
 from tests.peers.test_run import CARD, NO_RUN_PCSCD
 from tests.peers.user import BECOME_NOBODY, NOBODY, User, ended, temporary_user, wait_for
@@ -141,6 +143,30 @@ def test_no_such_command(command: str, code: int, said: str) -> None:
         done = nobody.run("run", "--", command)
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--certs", "closed/a.pem"], "closed cannot be entered by user nobody (mode 0000"),
+        (["--certs", "key.pem"], "key.key cannot be read by user nobody (mode 0000"),
+        (["--certs", "a", "--db", "closed/nss"], "closed cannot be entered by user nobody"),
+        (["--certs", "a", "--pin-file", "closed/pin"], "closed/pin cannot be read: Permission"),
+        (["--generate", "--ca", "closed/ca.pem"], "closed/ca.pem cannot be written: Permission"),
+        (["--log", "closed/log"], "--log closed/log: Permission denied"),
+    ],
+)
+def test_a_file_that_is_closed_to_us(options: list[str], said: str) -> None:
+    """On Python 3.11 pathlib raises where 3.13 says that there is no such file."""
+    with temporary_user(NOBODY) as nobody:
+        (nobody.home / "closed").mkdir(mode=0)
+        (nobody.home / "key.pem").write_bytes(pem(der(certificate("a", rsa_key().public_key()))))
+        (nobody.home / "key.key").touch(mode=0)
+        done = nobody.run("run", *options, "--", "echo", "begun")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @as_root

@@ -73,7 +73,7 @@ def test_no_time_to_wait_is_a_wrong_command_line(daemon: Daemon, seconds: str) -
 
 @pytest.mark.parametrize(
     "line",
-    [["--json", "nonsense"], ["insert", "--atr", "x", "--json"], ["status", "--x", "--json"]],
+    [["--json", "nonsense"], ["insert", "--card", "x", "--json"], ["status", "--x", "--json"]],
 )
 def test_a_wrong_command_line_in_json(daemon: Daemon, line: list[str]) -> None:
     done = daemon.run_ctl(*line)
@@ -96,6 +96,24 @@ def test_a_number_behind_wait_is_seconds_or_a_reader_and_never_guessed(daemon: D
             done = daemon.run_ctl(*line)
             assert (done.returncode, done.stderr) == (1, f"vccidctl: reader {name} holds no card\n")
         daemon.ctl("reader", "remove", name)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (["--db", "/nowhere"], "database: does not go with the rest"),
+        (["--atr", "t1"], "atr: does not go with the rest"),
+        (["--in-memory"], "in_memory: does not go with the rest"),
+        (["--reader", ""], "pcsc_reader: no name"),
+        (["--certs", "a", "--in-memory"], "in_memory: does not go with the rest"),
+    ],
+)
+def test_what_does_not_go_together_is_named(daemon: Daemon, line: list[str], told: str) -> None:
+    done = daemon.run_ctl("insert", *line)
+    assert done.returncode == 1
+    message, hint = done.stderr.splitlines()
+    assert message == f"vccidctl: {told}"
+    assert "version" not in hint
 
 
 def status_as_nobody(runtime: Path) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The Debian packages on clean machines, Debian 12 and 13, from installing to purging.
 
-The tests follow one another on one machine of each, as its owner's days would.
+The tests share one machine of each, and each brings it to where it begins. The last purges it.
 """
 
 import json
@@ -16,6 +16,7 @@ from tests.debian_packages import make_older
 from tests.peers.libcacard import make_database
 
 from . import tree
+from .conftest import SLOW_HOST
 from .guest import CHECKOUT, Guest, GuestOptions, until
 from .installation import SHARE_DATABASE
 from .recipe import BOOKWORM, TRIXIE, Recipe
@@ -30,6 +31,8 @@ EMPTY = "opensc-tool --list-readers | grep '^0 *No.*vccid vccid0'"
 DOORS = "/sys/devices/platform/vhci_hcd.0/attach /dev/cuse"
 POLKIT_RULE = "/etc/polkit-1/rules.d/50-vccid-pcscd.rules"
 NO_READER = "opensc-tool --list-readers | grep 'No smart card readers found'"
+#: Until it is removed.
+confined = pytest.mark.usefixtures("nothing_refused")
 # What stays when the packages are purged, and why.
 STAYS = (
     r"/etc/(passwd|group|shadow|gshadow)-?",  # user and group: files of theirs may be anywhere
@@ -75,8 +78,30 @@ def guest(
 
 @pytest.fixture(scope="module")
 def before(guest: Guest) -> tree.Tree:
-    """The file system as it was; the first test asks for it."""
+    """The file system as it was."""
     return tree.take(guest)
+
+
+@pytest.fixture(scope="module")
+def installed(guest: Guest, before: tree.Tree) -> None:
+    """Installed by apt, on a machine that has the modules loaded already: it is let in."""
+    assert not [path for path in before if "vccid" in path]
+    guest.run("modprobe -a vhci-hcd cuse && udevadm settle")
+    install(guest, "older" if guest.options.recipe is BOOKWORM else "newer")
+    assert guest.run(f"stat -c '%a %U' {DOORS}").text == "200 vccid\n600 vccid\n"
+    guest.run("rmmod vhci-hcd cuse")
+
+
+@pytest.fixture(scope="module")
+def inserted(guest: Guest, installed: None) -> None:
+    """A card, by four lines."""
+    mark = guest.mark_kernel_log()
+    guest.run("mkdir -p /etc/pki && mv /root/nssdb /etc/pki")
+    guest.run(SHARE_DATABASE)
+    guest.run("certutil -d sql:/etc/pki/nssdb -L -n cert1 -a >/root/cert1.pem")
+    guest.run("systemctl start vccid")
+    guest.run("vccidctl insert --certs cert1,cert2,cert3")
+    assert guest.kernel_warnings(mark, [SLOW_HOST]) == []
 
 
 def install(guest: Guest, which: str) -> None:
@@ -94,24 +119,15 @@ def finds_no_errors(guest: Guest) -> None:
     assert tested.text.splitlines()[-1] == "No errors"
 
 
-def test_apt_installs_it(guest: Guest, before: tree.Tree) -> None:
-    """On a machine that has the modules loaded already: the daemon's user is let in."""
-    assert not [path for path in before if "vccid" in path]
-    guest.run("modprobe -a vhci-hcd cuse && udevadm settle")
-    install(guest, "older" if guest.options.recipe is BOOKWORM else "newer")
-    doors = guest.run(f"stat -c '%a %U' {DOORS}").text
-    assert doors == "200 vccid\n600 vccid\n"
-    guest.run("rmmod vhci-hcd cuse")
+@confined
+def test_apt_installs_it(guest: Guest, installed: None) -> None:
     units = "vccid.socket vccid.service vccid-sleep.service"
     assert guest.run(f"systemctl is-enabled {units}").text == "enabled\n" * 3
+    print(guest.run("systemd-analyze security --no-pager vccid.service").text)
 
 
-def test_four_lines_make_a_card(guest: Guest, quiet_kernel: None) -> None:
-    guest.run("mkdir -p /etc/pki && mv /root/nssdb /etc/pki")
-    guest.run(SHARE_DATABASE)
-    guest.run("certutil -d sql:/etc/pki/nssdb -L -n cert1 -a >/root/cert1.pem")
-    guest.run("systemctl start vccid")
-    guest.run("vccidctl insert --certs cert1,cert2,cert3")
+@confined
+def test_four_lines_make_a_card(guest: Guest, inserted: None, quiet_kernel: None) -> None:
     scan = guest.start("pcsc_scan -r && exec pcsc_scan")
     assert "vccid vccid0" in scan.wait_for("Card inserted")
     scan.stop()
@@ -119,7 +135,10 @@ def test_four_lines_make_a_card(guest: Guest, quiet_kernel: None) -> None:
     finds_no_errors(guest)
 
 
-def test_installed_again_it_keeps_the_card_and_its_tries(guest: Guest, quiet_kernel: None) -> None:
+@confined
+def test_installed_again_it_keeps_the_card_and_its_tries(
+    guest: Guest, inserted: None, quiet_kernel: None
+) -> None:
     """An upgrade on Debian 12, after a removal on Debian 13: each takes minutes of emulation."""
     guest.run("! pkcs11-tool --login --pin 654321 --list-objects")
     before = card(guest)
@@ -133,7 +152,8 @@ def test_installed_again_it_keeps_the_card_and_its_tries(guest: Guest, quiet_ker
     finds_no_errors(guest)
 
 
-def test_p11_child_of_sssd_logs_in(guest: Guest, quiet_kernel: None) -> None:
+@confined
+def test_p11_child_of_sssd_logs_in(guest: Guest, inserted: None, quiet_kernel: None) -> None:
     child = "/usr/libexec/sssd/p11_child --ca_db=/root/cert1.pem"
     status, token, module, key_id, *_ = guest.run(f"{child} --pre").text.splitlines()
     assert (status, token, key_id) == ("0", "cert1", "0001")
@@ -141,7 +161,8 @@ def test_p11_child_of_sssd_logs_in(guest: Guest, quiet_kernel: None) -> None:
     assert guest.run(f"{child} --auth --pin {chosen} </root/pin").text.splitlines()[0] == "0"
 
 
-def test_ssh_logs_in(guest: Guest, quiet_kernel: None) -> None:
+@confined
+def test_ssh_logs_in(guest: Guest, inserted: None, quiet_kernel: None) -> None:
     guest.write("/root/askpass", "#!/bin/sh\ncat /root/pin\n", mode=0o700)
     guest.run(f"mkdir -p -m 700 /root/.ssh && ssh-keygen -D {MODULE} >/root/.ssh/authorized_keys")
     guest.run("mkdir -p /run/sshd && /usr/sbin/sshd -o ListenAddress=127.0.0.1")
@@ -153,7 +174,8 @@ def test_ssh_logs_in(guest: Guest, quiet_kernel: None) -> None:
     guest.run("kill $(cat /run/sshd.pid) && rm -r /run/sshd /root/.ssh")
 
 
-def test_curl_shows_its_certificate(guest: Guest, quiet_kernel: None) -> None:
+@confined
+def test_curl_shows_its_certificate(guest: Guest, inserted: None, quiet_kernel: None) -> None:
     guest.run(
         "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost"
         " -addext subjectAltName=DNS:localhost -keyout /root/server.key -out /root/server.pem"
@@ -173,7 +195,8 @@ def test_curl_shows_its_certificate(guest: Guest, quiet_kernel: None) -> None:
     server.stop()
 
 
-def test_the_nss_of_browsers_signs(guest: Guest, quiet_kernel: None) -> None:
+@confined
+def test_the_nss_of_browsers_signs(guest: Guest, inserted: None, quiet_kernel: None) -> None:
     guest.run(
         f"""set -e
         mkdir /root/profile && cd /root/profile
@@ -186,7 +209,10 @@ def test_the_nss_of_browsers_signs(guest: Guest, quiet_kernel: None) -> None:
     )
 
 
-def test_polkit_decides_whether_it_may_use_pcscd(guest: Guest, quiet_kernel: None) -> None:
+@confined
+def test_polkit_decides_whether_it_may_use_pcscd(
+    guest: Guest, inserted: None, quiet_kernel: None
+) -> None:
     """Debian 13's pcscd asks, Debian 12's does not."""
     guest.run("vccidctl reader add second")
     ask = "vccidctl insert second --hardware 2>&1"
@@ -197,26 +223,16 @@ def test_polkit_decides_whether_it_may_use_pcscd(guest: Guest, quiet_kernel: Non
     guest.run(f"vccidctl reader remove second && rm -f {POLKIT_RULE}")
 
 
-def test_nothing_was_refused(guest: Guest) -> None:
-    refused = [
-        line for line in guest.kernel_log().splitlines() if re.search("DENIED|type=1326", line)
-    ]
-    assert refused == [], "\n".join(refused)
-    print(guest.run("systemd-analyze security --no-pager vccid.service").text)
-
-
-def test_removed_daemon_leaves_an_empty_reader(guest: Guest, quiet_kernel: None) -> None:
+@pytest.mark.timeout(1200)
+def test_removed_it_leaves_an_empty_reader_then_none_then_nothing(
+    guest: Guest, before: tree.Tree, inserted: None, quiet_kernel: None
+) -> None:
+    """The daemon alone, then its driver, then what is kept of both."""
     guest.run(f"{APT} remove vccid 2>&1", timeout=APT_SECONDS)
     guest.run(until(EMPTY))
     assert guest.run("find /run -name '*vccid*'").text == ""
-
-
-def test_removed_driver_leaves_pcscd_working(guest: Guest, quiet_kernel: None) -> None:
     guest.run(f"{APT} remove libifdvccid 2>&1", timeout=APT_SECONDS)
     guest.run(until(NO_READER))
-
-
-def test_purge_leaves_nothing(guest: Guest, before: tree.Tree) -> None:
     guest.run(f"{APT} purge vccid libifdvccid 2>&1", timeout=APT_SECONDS)
     guest.run("rm -r /etc/pki")
     unexplained = {

@@ -41,6 +41,10 @@ Method = Callable[[Taker], Awaitable[Parameters]]
 #: Name space of the UUIDs of YubiKeys' doubles (RFC 4122, 4.3).
 _DOUBLES: Final = uuid.UUID("6a0f1a5e-5d0b-4c53-9f55-3f5d2f9b1c77")
 
+#: What parameters go with that have nothing to go with.
+_NO_SOURCE: Final = "say what the card is made from: --certs, --blank, --reader or --hardware"
+_OF_PIV: Final = "a PIV card takes it: --card piv"
+
 
 class Methods:
     """What vccidctl and other programs may call.
@@ -202,36 +206,33 @@ class Methods:
             raise BadParameter("blank")
         if atr is not None and (wrong := check_atr(atr)):
             raise Unfit("atr", "no answer to reset for a card here", f"it must be {wrong}")
-        if real is not None:
-            if certificates is not None:
-                raise BadParameter("certificates")
-            _none_of(database=database, atr=atr, in_memory=in_memory or None)
-            _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
-            _none_of(printed_information=printed or None, facial_image=picture)
-            _none_of(contactless=contactless or None)
-            return self._emulated(real, kind)
-        if certificates is None and not blank:
-            _none_of(database=database, atr=atr, card=kind, in_memory=in_memory or None)
-            _none_of(serial=serial, profile=profile, touch=touch, secure_messaging=secure)
-            _none_of(printed_information=printed or None, facial_image=picture)
-            _none_of(contactless=contactless or None)
-            _none_of(environment=environment or None)
+        if real is not None and certificates is not None:
+            raise BadParameter("certificates")
+        if real is not None or (certificates is None and not blank):
+            why = _NO_SOURCE if real is None else "the real card is as it is"
+            _none_of(why, database=database, atr=atr, in_memory=in_memory or None)
+            _none_of(why, serial=serial, profile=profile, touch=touch, secure_messaging=secure)
+            _none_of(why, printed_information=printed or None, facial_image=picture)
+            _none_of(why, contactless=contactless or None)
+            if real is not None:
+                return self._emulated(real, kind)
+            _none_of(why, card=kind, environment=environment or None)
             return None
         defaults = self.settings.certificates
         card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
         if card != "piv":
-            _none_of(blank=blank or None, profile=profile, secure_messaging=secure)
-            _none_of(contactless=contactless or None)
+            _none_of(_OF_PIV, blank=blank or None, profile=profile, secure_messaging=secure)
+            _none_of(_OF_PIV, contactless=contactless or None)
         if profile:
-            _none_of(secure_messaging=secure)
+            _none_of("a card by SP 800-73 takes it: no --profile", secure_messaging=secure)
         if card == "cac":
-            _none_of(in_memory=in_memory or None, touch=touch)
-            _none_of(printed_information=printed or None, facial_image=picture)
+            _none_of(_OF_PIV, in_memory=in_memory or None, touch=touch)
+            _none_of(_OF_PIV, printed_information=printed or None, facial_image=picture)
         elif atr in ATRS:
-            raise BadParameter("atr")
+            raise Unfit("atr", f"{atr} is of a CAC", "--card cac; bytes in HEX go with any card")
         number = _number(serial) if profile else 0
-        if serial is not None and not (blank or profile):
-            raise BadParameter("serial")
+        if not (blank or profile):
+            _none_of("a blank card has a number of its own: --blank", serial=serial)
         return MadeCard(
             certificates or (),
             database or defaults.database,
@@ -252,7 +253,7 @@ class Methods:
     def _emulated(self, real: RealCard, kind: str | None) -> RealCard:
         """Of the kind that is asked for, or new cards are of; one passed through is what it is."""
         if not real.emulated:
-            _none_of(card=kind)
+            _none_of("the real card is as it is", card=kind)
             return real
         wanted = self.settings.certificates.card if kind is None else kind
         if wanted not in CARD_KINDS:
@@ -330,11 +331,11 @@ class Methods:
         return {"address": listener.address, "peers": listener.peers}
 
 
-def _none_of(**given: object) -> None:
-    """Parameters that say nothing here."""
+def _none_of(why: str, **given: object) -> None:
+    """Parameters that say nothing here, and what they go with."""
     for name, value in given.items():
         if value is not None:
-            raise BadParameter(name)
+            raise Unfit(name, "does not go with the rest", why)
 
 
 def _word(given: Taker, name: str, known: Collection[str]) -> str | None:
@@ -377,9 +378,9 @@ def _real_card(given: Taker, environment: tuple[str, ...]) -> RealCard | None:
     if emulated is not None:
         return RealCard(emulated, True, environment)
     if relayed == "":
-        raise BadParameter("pcsc_reader")
+        raise Unfit("pcsc_reader", "no name", "opensc-tool -l names those there are")
     if relayed is not None:
-        _none_of(environment=environment or None)
+        _none_of("a module makes a card: --hardware", environment=environment or None)
     return None if relayed is None else RealCard(relayed, emulated=False)
 
 

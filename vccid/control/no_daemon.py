@@ -34,7 +34,8 @@ def answer_waiting(listening: socket.socket, error: VccidError, access: Access) 
         for _ in range(_MOST):
             connection, _address = listening.accept()
             with connection, contextlib.suppress(OSError):
-                connection.settimeout(max(0.01, deadline - time.monotonic()))
+                # 0, not to wait: what has been said by then is answered all the same.
+                connection.settimeout(max(0.0, deadline - time.monotonic()))
                 _answer(connection, error, access)
 
 

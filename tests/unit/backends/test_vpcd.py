@@ -16,6 +16,7 @@ from tests.unit.fakes import ATR
 from vccid.backends.vpcd import LIMITS, VpcdListener
 from vccid.errors import CardBusy, CardMute, CardRemoved, NotPermitted
 from vccid.links.transport import Endpoint, parse_address
+from vccid.process.log_rate_limit import BURST
 from vccid.reader import Reader
 
 QUICK = replace(LIMITS, readers=2, init=5.0, answer=5.0, idle=60.0)
@@ -238,3 +239,15 @@ async def test_a_host_that_gives_up_while_it_powers_on(lab: Lab) -> None:
 def test_plain_tcp_beyond_loopback_is_refused() -> None:
     with pytest.raises(NotPermitted):
         VpcdListener(Endpoint(parse_address("192.0.2.7:35963")), FarReaders())
+
+
+async def test_cards_of_no_use_have_their_share_of_the_log(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2 * BURST):
+        vicc = await lab.dial()
+        assert await vicc.receive() == b"\x04"
+        vicc.send(b"\x3b")
+        assert await vicc.receive() is None
+    assert 1 <= len(caplog.records) <= 2 * BURST - 5
+    assert len({record.msg for record in caplog.records}) <= 2

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +70,37 @@ def test_one_that_says_nothing_or_has_left_holds_up_nobody(
     answer_waiting(listening, WRONG, Access("vccid"))
     assert answer(last).error == "io.vccid.ConfigError"
     assert silent.recv(1) == b"", "hung up on"
+
+
+def test_however_many_say_nothing_it_ends_in_time(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is waited for, and none of the others: what they have said is there already."""
+    clock = iter([0.0, *([no_daemon.PATIENCE + 1] * 200)])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    timeouts: list[float] = []
+    answer_one = no_daemon._answer
+
+    def answer_and_note(connection: socket.socket, *rest: Any) -> None:
+        timeouts.append(connection.gettimeout() or 0.0)
+        answer_one(connection, *rest)
+
+    monkeypatch.setattr(no_daemon, "_answer", answer_and_note)
+    silent = [caller(listening, b"") for _ in range(100)]
+    last = caller(listening)
+    answer_waiting(listening, WRONG, Access("vccid"))
+    assert timeouts == [0.0] * 101
+    assert answer(last).error == "io.vccid.ConfigError"
+    assert all(connection.recv(1) == b"" for connection in silent)
+
+
+def test_who_connects_without_end_is_left_to_systemd(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(no_daemon, "_MOST", 2)
+    callers = [caller(listening) for _ in range(3)]
+    answer_waiting(listening, WRONG, Access("vccid"))
+    assert [answer(each).error for each in callers[:2]] == ["io.vccid.ConfigError"] * 2
+    callers[2].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        callers[2].recv(1)

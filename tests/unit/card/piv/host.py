@@ -76,7 +76,6 @@ async def piv_card(
 ) -> PivCard:
     """A card in memory, unless `keeper` keeps it."""
     guid = guid_of([item.certificate for item in given])
-    choices = Choices(secure_messaging=secure_messaging)
     store = MemoryStateStore()
     serial = guid.hex()
     card = PivCard(
@@ -88,7 +87,7 @@ async def piv_card(
                     given,
                     NOW,
                     profile=profile,
-                    choices=choices,
+                    choices=Choices(secure_messaging=secure_messaging),
                 ),
                 keeper or MemoryKeeper(),
             ),

@@ -106,7 +106,7 @@ def _pairs(file: Path) -> dict[str, str]:
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[Runner]:
     job = Runner(tmp_path)
-    # Stands for what pip would install; tests/dist/test_pip.py has that.
+    # Stands for what pip would install; tests/packaging/test_pip.py has that.
     (tmp_path / "vccid" / "bin").mkdir(parents=True)
     for name in ("vccid", "vccidctl"):
         (tmp_path / "vccid/bin" / name).symlink_to(Path(sys.executable).with_name(name))
@@ -152,7 +152,9 @@ def test_the_action_s_own_sources_are_installed_and_no_other_version(
     action = yaml.safe_load((CHECKOUT / "action.yml").read_text())
     install = action["runs"]["steps"][0]["run"]
     environment = {
-        "PATH": f"{python.parent}:/usr/bin:/bin", "GITHUB_ACTION_PATH": str(CHECKOUT), "VERSION": "",
-    }  # fmt: skip
+        "PATH": f"{python.parent}:/usr/bin:/bin",
+        "GITHUB_ACTION_PATH": str(CHECKOUT),
+        "VERSION": "",
+    }
     assert f"asked for {CHECKOUT}\n" in runner.step(install, environment)
-    assert "asked for vccid==0.2.0\n" in runner.step(install, {**environment, "VERSION": "0.2.0"})
+    assert "asked for vccid==0.1\n" in runner.step(install, {**environment, "VERSION": "0.1"})

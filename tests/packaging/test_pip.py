@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.fresh.root import PYTHON, missing
+from vccid import __version__
 
 from . import container
 
@@ -38,3 +41,15 @@ def test_pip_install_and_a_card_signs(suite: str, pip_packages: Path, tmp_path: 
     assert not there & {"cc", "gcc", "pcscd"}, "it has less than most containers"
     done = container.run(root, index, ["bash", "-c", f"{INSTALL}{SIGN}"], timeout=300)
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["No errors"]), done.stdout
+
+
+def test_what_is_compiled_is_in_a_wheel_of_its_own(pip_packages: Path, tmp_path: Path) -> None:
+    (pure,) = pip_packages.glob("vccid-*.whl")
+    (driver,) = pip_packages.glob("vccid_pcscd-*.whl")
+    assert pure.name == f"vccid-{__version__}-py3-none-any.whl"
+    assert driver.name.startswith(f"vccid_pcscd-{__version__}-py3-none-manylinux_2_")
+    with zipfile.ZipFile(pure) as wheel:
+        assert not [name for name in wheel.namelist() if name.endswith(".so")]
+    with zipfile.ZipFile(driver) as wheel:
+        library = wheel.extract("vccid_pcscd/libifdvccid.so", tmp_path)
+    assert ctypes.CDLL(library).IFDHCreateChannelByName
