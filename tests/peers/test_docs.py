@@ -46,7 +46,7 @@ ELSEWHERE = (
     ("keys", r"id\.p12,", "tests/peers/test_howto.py", r"HOWTO"),
     ("keys", r"softhsm|pkcs11", "tests/peers/test_keys_softhsm.py", r"softhsm"),
     ("pcsc", r"attach pcsc|CSOCK_NAME", "tests/peers/test_pcsc_door.py", r'"attach", "pcsc"'),
-    ("pcsc", r"opensc-tool", "tests/peers/pcsc_comparison.py", r'"--list-readers"'),
+    ("pcsc", r"opensc-tool", "tests/peers/pcsc_programs.py", r'"--list-readers"'),
     ("piv", r"insert", "tests/peers/test_piv_lasting.py", r'"--card", "piv"'),
     ("piv", r"vccid run --generate", "tests/peers/test_run.py", r'"--card", "piv"'),
     ("piv", r"--secure-messaging", "tests/peers/test_run.py", r'"--secure-messaging"'),
