@@ -5,45 +5,28 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from vccid import __version__
 from vccid.control.call_parameters import BadParameter, Taker, Unfit
 from vccid.control.card_methods import CardMethods, card_summary
-from vccid.errors import NotPermitted, ReaderError, VccidError
+from vccid.control.card_sources import card_source
+from vccid.errors import ReaderError, VccidError
 from vccid.reader import Reader
 from vccid.readers.attachments import Attachment
 from vccid.readers.content import Content
 from vccid.readers.managed_reader import ManagedReader
 from vccid.readers.manager import ReaderManager
-from vccid.readers.readers_json import CardSource, MadeCard, RealCard
-from vccid.settings.config import CARD_KINDS, Settings
-from vccid.settings.looks import (
-    ATRS,
-    ISSUED,
-    MOST_NUMBER,
-    PROFILES,
-    SM_KINDS,
-    TOUCHES,
-    check_atr,
-    check_label,
-)
+from vccid.readers.readers_json import MadeCard, RealCard
+from vccid.settings.config import Settings
+from vccid.settings.looks import check_label
 from vccid.wire.varlink import Parameters
 
 if TYPE_CHECKING:
     from vccid.frontends.pin_pad import Entry, PinPad
 
 Method = Callable[[Taker], Awaitable[Parameters]]
-
-#: Name space of the UUIDs of YubiKeys' doubles (RFC 4122, 4.3).
-_DOUBLES: Final = uuid.UUID("6a0f1a5e-5d0b-4c53-9f55-3f5d2f9b1c77")
-
-#: What parameters go with that have nothing to go with.
-_NO_SOURCE: Final = "say what the card is made from: --certs, --blank, --reader or --hardware"
-_OF_PIV: Final = "a PIV card takes it: --card piv"
 
 
 class Methods:
@@ -80,7 +63,7 @@ class Methods:
         }
 
     async def insert(self, given: Taker) -> Parameters:
-        reader, source = given.text("reader"), self._source(given)
+        reader, source = given.text("reader"), card_source(given, self.settings)
         password, pin = given.secret("password"), given.secret("pin")
         label, wait = given.text("reader_name"), given.seconds("wait")
         given.done()
@@ -186,95 +169,6 @@ class Methods:
             self._manager.events.unwatch(watcher)
         raise VccidError("events came faster than they were read", "monitor again")
 
-    def _source(self, given: Taker) -> CardSource | None:
-        certificates = given.texts("certificates")
-        database, atr = given.text("database"), given.text("atr")
-        kind, blank, in_memory = given.text("card"), given.flag("blank"), given.flag("in_memory")
-        profile, touch = _word(given, "profile", PROFILES), _word(given, "touch", TOUCHES)
-        profile = PROFILES.get(profile or "")
-        secure, contactless = _word(given, "secure_messaging", SM_KINDS), given.flag("contactless")
-        serial = given.text("serial")
-        printed, picture = given.flag("printed_information"), given.text("facial_image")
-        environment = self._environment(given)
-        real = _real_card(given, environment)
-        if kind in ISSUED and real is None:
-            kind, own = ISSUED[kind]
-            atr = atr or own
-        if kind is not None and kind not in CARD_KINDS:
-            raise BadParameter("card")
-        if blank and (certificates is not None or real is not None):
-            raise BadParameter("blank")
-        if atr is not None and (wrong := check_atr(atr)):
-            raise Unfit("atr", "no answer to reset for a card here", f"it must be {wrong}")
-        if real is not None and certificates is not None:
-            raise BadParameter("certificates")
-        if real is not None or (certificates is None and not blank):
-            why = _NO_SOURCE if real is None else "the real card is as it is"
-            _none_of(why, database=database, atr=atr, in_memory=in_memory or None)
-            _none_of(why, serial=serial, profile=profile, touch=touch, secure_messaging=secure)
-            _none_of(why, printed_information=printed or None, facial_image=picture)
-            _none_of(why, contactless=contactless or None)
-            if real is not None:
-                return self._emulated(real, kind)
-            _none_of(why, card=kind, environment=environment or None)
-            return None
-        defaults = self.settings.certificates
-        card = defaults.card if kind is None else CARD_KINDS[CARD_KINDS.index(kind)]
-        if card != "piv":
-            _none_of(_OF_PIV, blank=blank or None, profile=profile, secure_messaging=secure)
-            _none_of(_OF_PIV, contactless=contactless or None)
-        if profile:
-            _none_of("a card by SP 800-73 takes it: no --profile", secure_messaging=secure)
-        if card == "cac":
-            _none_of(_OF_PIV, in_memory=in_memory or None, touch=touch)
-            _none_of(_OF_PIV, printed_information=printed or None, facial_image=picture)
-        elif atr in ATRS:
-            raise Unfit("atr", f"{atr} is of a CAC", "--card cac; bytes in HEX go with any card")
-        number = _number(serial) if profile else 0
-        if not (blank or profile):
-            _none_of("a blank card has a number of its own: --blank", serial=serial)
-        return MadeCard(
-            certificates or (),
-            database or defaults.database,
-            atr or defaults.atr,
-            card,
-            _uuid(serial, profile, number) if blank else "",
-            in_memory,
-            environment,
-            profile or "",
-            number,
-            touch or "",
-            secure or "",
-            contactless,
-            printed,
-            picture or "",
-        )
-
-    def _emulated(self, real: RealCard, kind: str | None) -> RealCard:
-        """Of the kind that is asked for, or new cards are of; one passed through is what it is."""
-        if not real.emulated:
-            _none_of("the real card is as it is", card=kind)
-            return real
-        wanted = self.settings.certificates.card if kind is None else kind
-        if wanted not in CARD_KINDS:
-            raise BadParameter("card")
-        return replace(real, card=CARD_KINDS[CARD_KINDS.index(wanted)])
-
-    def _environment(self, given: Taker) -> tuple[str, ...]:
-        """NAME=VALUE each, of variables that may be set."""
-        environment = given.texts("environment") or ()
-        known = self.settings.pkcs11.variables
-        for text in environment:
-            name, equals, _ = text.partition("=")
-            if not equals:
-                raise BadParameter("environment")
-            if name not in known:
-                raise NotPermitted(
-                    f"variable {name} may not be set for a PKCS#11 module",
-                    f"pkcs11.variables in vccid.toml lists {', '.join(known) or 'none'}",
-                )
-        return environment
-
     def _readers(self) -> list[Parameters]:
         managed_readers = self._manager.readers.by_name
         return [self._reader(managed_readers[name]) for name in sorted(managed_readers)]
@@ -331,57 +225,11 @@ class Methods:
         return {"address": listener.address, "peers": listener.peers}
 
 
-def _none_of(why: str, **given: object) -> None:
-    """Parameters that say nothing here, and what they go with."""
-    for name, value in given.items():
-        if value is not None:
-            raise Unfit(name, "does not go with the rest", why)
-
-
-def _word(given: Taker, name: str, known: Collection[str]) -> str | None:
-    text = given.text(name)
-    if text is not None and text not in known:
-        raise Unfit(name, f"{text!r} is none", f"there are: {', '.join(known)}")
-    return text
-
-
-def _number(text: str | None) -> int:
-    """The serial number of a YubiKey's double, 0 for one of its own."""
-    if text is None:
-        return 0
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text[:12]) <= MOST_NUMBER:
-        raise Unfit("serial", "no serial number", f"a YubiKey's is 1 to {MOST_NUMBER}")
-    return int(text)
-
-
-def _uuid(text: str | None, profile: str | None, number: int) -> str:
-    """A blank card's number: the caller's, that of a double with a serial number, or a new one."""
-    if number:
-        return uuid.uuid5(_DOUBLES, f"{profile} {number}").hex
-    try:
-        return (uuid.uuid4() if text is None else uuid.UUID(text)).hex
-    except ValueError:
-        raise Unfit("serial", "no UUID", "a card's is 32 hexadecimal digits") from None
-
-
 def _required(given: Taker, name: str) -> str:
     value = given.text(name)
     if value is None:
         raise BadParameter(name)
     return value
-
-
-def _real_card(given: Taker, environment: tuple[str, ...]) -> RealCard | None:
-    relayed, emulated = given.text("pcsc_reader"), given.text("hardware")
-    if relayed is not None and emulated is not None:
-        raise BadParameter("hardware")
-    if emulated is not None:
-        return RealCard(emulated, True, environment)
-    if relayed == "":
-        raise Unfit("pcsc_reader", "no name", "opensc-tool -l names those there are")
-    if relayed is not None:
-        _none_of("a module makes a card: --hardware", environment=environment or None)
-    return None if relayed is None else RealCard(relayed, emulated=False)
 
 
 def _attachment(given: Taker) -> Attachment:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from vccid import __version__
-from vccid.ctl import cards, output, readers
+from vccid.ctl import cards, output, pins, readers
 from vccid.ctl import mount as files
 from vccid.ctl.client import DaemonError
 from vccid.ctl.context import Context, Exit, exit_code, json_option, pass_context
@@ -54,7 +54,7 @@ for command in (
     cards.insert,
     cards.remove,
     cards.card,
-    cards.pin,
+    pins.pin,
     cards.touch,
     readers.status,
     readers.reader,

@@ -19,7 +19,8 @@ import click
 from click.shell_completion import CompletionItem
 
 import vccid
-from vccid.ctl import cards
+from vccid.ctl.card_options import PIV_ALONE, card_options
+from vccid.ctl.card_request import card_request
 from vccid.daemon.main import Given
 from vccid.errors import RunFailed, VccidError, unexpected
 from vccid.process import standard_streams
@@ -115,7 +116,7 @@ def _complete_command(
     metavar="NAME@REALM",
     help="Whom the first is to name, with --ca: as UPN, and for Kerberos.",
 )
-@cards.card_options
+@card_options
 @click.option(
     "--readers",
     type=click.IntRange(1, MOST_READERS),
@@ -276,13 +277,9 @@ def _card_request(generate: bool, values: dict[str, Any]) -> dict[str, Any]:
     A PIV card of nothing is a blank one: there is no card of before that could be meant.
     """
     named = ("certs", "real_reader", "hardware")
-    if (
-        values["kind"] in cards.PIV_ALONE
-        and not generate
-        and all(values[name] is None for name in named)
-    ):
+    if values["kind"] in PIV_ALONE and not generate and all(values[name] is None for name in named):
         values = {**values, "blank": True}
-    request = {k: v for k, v in cards.card_request(**values).items() if v is not None}
+    request = {k: v for k, v in card_request(**values).items() if v is not None}
     if generate and values["certs"] is None and not values["blank"]:
         request.pop("blank", None)  # of a profile without certificates
     sources = {"certificates", "blank", "pcsc_reader", "hardware"} & request.keys()
@@ -303,7 +300,7 @@ def _recipe(
         return None
     from vccid.run.generate import DEFAULT_ALGORITHM, Recipe
 
-    card = "piv" if card in cards.PIV_ALONE else card or "cac"
+    card = "piv" if card in PIV_ALONE else card or "cac"
     if card != "piv" and algorithm is not None and not algorithm.startswith("rsa"):
         raise click.UsageError("a CAC takes RSA keys alone; --card piv takes all")
     if user is not None and ca is None:
