@@ -39,7 +39,7 @@ class Suite:
     curve: ec.EllipticCurve
     curve_oid: bytes
     signature_oid: bytes
-    hash: hashes.HashAlgorithm
+    hash: hashes.SHA256 | hashes.SHA384
     key_size: int
     nonce_size: int
     algorithm_id: int
