@@ -22,6 +22,13 @@ def _is_blank(of: Any) -> bool:
     return of.blank or (of.profile is not None and made_of_nothing)
 
 
+def _is_hex(text: str) -> bool:
+    try:
+        return bool(bytes.fromhex(text))
+    except ValueError:
+        return False
+
+
 def _sources(of: Any) -> int:
     named = (of.certs, of.real_reader, of.hardware, of.blank or None)
     return sum(source is not None for source in named)
@@ -64,6 +71,10 @@ _WRONG: Final[tuple[tuple[Callable[[Any], object], str], ...]] = (
     (
         lambda of: of.environment and of.certs is None and of.hardware is None,
         "--set goes with --certs and --hardware",
+    ),
+    (
+        lambda of: of.atr is not None and of.atr not in NAMED_ATRS and not _is_hex(of.atr),
+        "--atr takes cac, t1 or an answer to reset in hexadecimal",
     ),
     (
         lambda of: of.kind not in (None, "cac") and of.atr in NAMED_ATRS,
