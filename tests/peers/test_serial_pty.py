@@ -25,6 +25,7 @@ from tests.peers.plain_card import ATR_T0, ATR_T1, COUNT, SELECT, WAIT, long_ans
 from tests.peers.plain_daemon import PlainDaemon
 from tests.peers.private_pcscd import PrivatePcscd, ReaderEntry
 from vccid.iso7816 import status
+from vccid.iso7816.atr import CAC_T1_ATR
 
 TWIN = Path("/usr/lib/pcsc/drivers/serial/libccidtwin.so")
 READER = "twin 00 00"
@@ -65,10 +66,10 @@ def opensc_test(desk: Desk, slot: int) -> str:
     return desk.pkcs11("--test", "--slot-index", str(slot))
 
 
-@pytest.mark.parametrize(("slot", "atr"), [(0, ATR_T0), (1, ATR_T1)], ids=["T=0", "T=1"])
+@pytest.mark.parametrize(("slot", "atr"), [(0, ATR_T0), (1, CAC_T1_ATR)], ids=["T=0", "T=1"])
 def test_opensc_tests_the_card(two: Desk, slot: int, atr: bytes) -> None:
     shown = two.say("opensc-tool", "--reader", str(slot), "--atr", "--name")
-    if atr == ATR_T1:
+    if atr == CAC_T1_ATR:
         assert atr.hex(":") in shown
     assert "Common Access Card (CAC)" in shown
     assert opensc_test(two, slot).splitlines()[-1] == "No errors"
