@@ -125,4 +125,6 @@ def test_a_card_of_ours_through_both(tmp_path: Path, database: Database) -> None
         entry = ReaderEntry("far", f"vccid:{near.ifd('far0')}", DRIVER)
         with PrivatePcscd(tmp_path / "p", [entry]) as pcscd:
             desk = Desk(tmp_path / "desk", pcscd.env)
+            # A pcscd that begins asks for the card only after it has shown the reader.
+            near.wait_for(lambda: b"Yes" in desk.run("opensc-tool", "--list-readers").stdout)
             assert desk.pkcs11("--test").splitlines()[-1] == "No errors"
