@@ -158,7 +158,10 @@ def test_no_try_comes_back(kind: str, tmp_path: Path, database: Database) -> Non
     with Stage(tmp_path) as stage:
         insert(stage, kind, database)
         latest = verify_takes(stage) * LATEST_KILL
-        for _ in range(KILLS):
+        for number in range(3 * KILLS):
+            # On a busy machine fewer hit; it goes on until enough have.
+            if number >= KILLS and tally.unanswered > KILLS // 10:
+                break
             with connect(stage) as host:
                 attempt_and_kill(stage, host, tally, chance, latest)
             stage.daemon.start()
